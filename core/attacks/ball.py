@@ -1,0 +1,54 @@
+"""The geometry of perturbations: steepest steps, projections and random starts in the Linf and L2 balls.
+
+Images are [B, C, H, W] in [0, 1] and epsilon is in the same units; L2 norms are taken per image over C, H, W.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Norm = Literal["linf", "l2"]
+
+
+def step(gradient: Tensor, size: float, norm: Norm) -> Tensor:
+    """The move of length `size` along which the loss rises fastest; no move where the gradient is zero."""
+    if norm == "linf":
+        return size * gradient.sign()
+    return size * gradient / (_length(gradient) + 1e-12)
+
+
+def project(x_adv: Tensor, x: Tensor, epsilon: float, norm: Norm) -> Tensor:
+    """The nearest images that lie in [0, 1] (exactly) and within epsilon of x."""
+    if norm == "linf":
+        return torch.minimum(torch.maximum(x_adv, (x - epsilon).clamp_(min=0)), (x + epsilon).clamp_(max=1))
+    offset = x_adv - x
+    shrink = (epsilon / _length(offset).clamp(min=1e-12)).clamp(max=1)
+    return (x + offset * shrink).clamp_(0, 1)
+
+
+def random_offset(uniform: Tensor, normal: Tensor | None, epsilon: float, norm: Norm) -> Tensor:
+    """Offsets spread evenly over the ball, before any clipping.
+
+    Args:
+        uniform: [B, C, H, W] in [0, 1) for Linf; [B, 1, 1, 1] for L2, the radius.
+        normal: [B, C, H, W] standard normal, the direction; L2 only.
+        epsilon: radius of the ball.
+        norm: which ball.
+    """
+    if norm == "linf":
+        return (2 * uniform - 1) * epsilon
+    assert normal is not None
+    radius = epsilon * uniform ** (1 / normal[0].numel())
+    return radius * normal / _length(normal)
+
+
+def draw_offset(draw, shape: torch.Size, epsilon: float, norm: Norm) -> Tensor:
+    """`random_offset` from a `core.rng.Draw`; `shape` is that of one worker's images."""
+    if norm == "linf":
+        return random_offset(draw.uniform(*shape[1:]), None, epsilon, norm)
+    return random_offset(draw.uniform(1, 1, 1), draw.normal(*shape[1:]), epsilon, norm)
+
+
+def _length(v: Tensor) -> Tensor:
+    return v.flatten(1).norm(dim=1).view(-1, 1, 1, 1)

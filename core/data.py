@@ -1,0 +1,270 @@
+"""Data sets as two tensors, and who is a member.
+
+    images = load("cifar10", data_dir="data")       # uint8 [N, C, H, W], int64 [N]
+    parts = split(images, config)                    # index arrays: members, val, test, shadow
+
+Train and test files are one pool, as in the CRL paper: half of it is the target's, half the shadow models'; half of the
+target's images are members, and the others are halved into `val`, which a sweep may look at, and `test`, which only
+confirm may. The draw of `test` depends on nothing but the data and the pool size, so no trial ever trains on it.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.errors import InputError, unknown
+from core.rng import fold
+
+MAX_SIDE = 1024  # pixels; an image file may unpack to far more than its size suggests
+
+
+@dataclass(frozen=True)
+class Images:
+    """A labelled pool of images."""
+
+    x: Tensor
+    """uint8, [N, C, H, W]."""
+    y: Tensor
+    """int64 in [0, classes), [N]."""
+    classes: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return tuple(self.x.shape[1:])  # pyright: ignore[reportReturnType]
+
+    def at(self, rows: np.ndarray | Tensor) -> "Images":
+        """The images with these row numbers."""
+        rows = torch.as_tensor(rows)
+        return Images(self.x[rows], self.y[rows], self.classes)
+
+    def to(self, device: torch.device) -> "Images":
+        """The pool on a device."""
+        return Images(self.x.to(device), self.y.to(device), self.classes)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Row numbers into a pool; no row is in two of them."""
+
+    members: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+    shadow: np.ndarray
+
+    def judged(self, part: str) -> np.ndarray:
+        """The non-members that `judge.part` names."""
+        return np.concatenate([self.val, self.test]) if part == "both" else getattr(self, part)
+
+
+def _digits(data_dir: Path) -> tuple[np.ndarray, np.ndarray]:
+    del data_dir
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    return np.round(raw.images * (255 / 16)).astype(np.uint8)[:, None], raw.target
+
+
+def _torchvision(name: str, train: dict, test: dict) -> Callable[[Path], tuple[np.ndarray, np.ndarray]]:
+    def read(data_dir: Path) -> tuple[np.ndarray, np.ndarray]:
+        import torchvision.datasets
+
+        x, y = [], []
+        for part in (train, test):
+            try:
+                data = getattr(torchvision.datasets, name)(str(data_dir), download=True, **part)
+            except (RuntimeError, OSError) as error:
+                raise InputError(f"cannot read {name} from {data_dir} or download it: {_one_line(error)}") from None
+            x.append(np.asarray(data.data))
+            y.append(np.asarray(data.labels if name == "SVHN" else data.targets))
+        pixels, labels = np.concatenate(x), np.concatenate(y)
+        if name != "SVHN":  # SVHN comes as [N, C, H, W], the others with channels last or without any
+            pixels = pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
+        return pixels, labels
+
+    return read
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a named data set comes from, and the usual Linf radius on it."""
+
+    read: Callable[[Path], tuple[np.ndarray, np.ndarray]]
+    epsilon: float
+
+
+_PARTS = ({"train": True}, {"train": False})
+DATASETS: dict[str, Source] = {
+    "digits": Source(_digits, 0.1),
+    "mnist": Source(_torchvision("MNIST", *_PARTS), 0.3),
+    "fashion_mnist": Source(_torchvision("FashionMNIST", *_PARTS), 0.1),
+    "cifar10": Source(_torchvision("CIFAR10", *_PARTS), 8 / 255),
+    "cifar100": Source(_torchvision("CIFAR100", *_PARTS), 8 / 255),
+    "svhn": Source(_torchvision("SVHN", {"split": "train"}, {"split": "test"}), 8 / 255),
+}
+PARQUET = "parquet:"
+
+
+def usual_epsilon(dataset: str) -> float:
+    """The Linf radius that the field judges a data set at; 8/255 for one's own."""
+    return DATASETS[dataset].epsilon if dataset in DATASETS else 8 / 255
+
+
+def load(dataset: str, data_dir: str | Path = "data", pool: int = 0) -> Images:
+    """A data set by name, or `parquet:DIR` in the Hugging Face image layout; `pool` as in `TrialConfig`.
+
+    Raises:
+        InputError: unknown name, missing or unreadable files, or images that cannot be one data set.
+    """
+    if dataset.startswith(PARQUET):
+        return _parquet(Path(dataset.removeprefix(PARQUET)), pool)
+    if dataset not in DATASETS:
+        raise unknown("dataset", dataset, [*DATASETS, f"{PARQUET}DIR"])
+    x, y = DATASETS[dataset].read(Path(data_dir))
+    y = _checked_labels(y, dataset)
+    rows = _pool_rows(y, pool, dataset)
+    return Images(torch.from_numpy(np.ascontiguousarray(x[rows])), torch.from_numpy(y[rows]), int(y.max()) + 1)
+
+
+def _checked_labels(y: np.ndarray, where: str) -> np.ndarray:
+    y = np.asarray(y).astype(np.int64)
+    counts = np.bincount(y) if len(y) and y.min() >= 0 else np.zeros(0, int)
+    if not len(y) or y.min() < 0 or (counts == 0).any():
+        raise InputError(f"{where}: labels must be 0, 1, ..., C-1 without gaps")
+    if len(counts) < 2:
+        raise InputError(f"{where}: all {len(y)} images have the same label; a classifier needs at least 2 classes")
+    if counts.min() < 8:
+        few = int(counts.argmin())
+        raise InputError(f"{where}: class {few} has {counts[few]} images; each needs at least 8 to be split")
+    return y
+
+
+def _pool_rows(y: np.ndarray, pool: int, where: str) -> np.ndarray:
+    if not pool:
+        return np.arange(len(y))
+    if pool > len(y):
+        raise InputError(f"pool={pool} is more than the {len(y)} images of {where}")
+    if pool < 8 * (y.max() + 1):
+        raise InputError(f"pool={pool} is too small, {where} needs at least 8 images for each of {y.max() + 1} classes")
+    return np.sort(_stratified(np.arange(len(y)), y, pool / len(y), fold(0, "pool", pool))[0])
+
+
+def _parquet(folder: Path, pool: int) -> Images:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns, origin = [], []
+    for name in ("train.parquet", "test.parquet"):
+        path = folder / name
+        if not path.is_file():
+            raise InputError(f"no file {path}; parquet:DIR needs DIR/train.parquet and DIR/test.parquet")
+        try:
+            table = pq.read_table(path)
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"cannot read {path}: {_one_line(error)}") from None
+        columns.append(_image_columns(table, path))
+        origin += [(path, row) for row in range(len(table))]
+    payload = [b for bytes_, _ in columns for b in bytes_]
+    y = _checked_labels(np.concatenate([labels for _, labels in columns]), f"{PARQUET}{folder}")
+    rows = _pool_rows(y, pool, f"{PARQUET}{folder}")
+    first = _decode(payload[rows[0]], *origin[rows[0]])
+    x = np.empty((len(rows), *first.shape), np.uint8)
+    for i, row in enumerate(rows):
+        image = _decode(payload[row], *origin[row])
+        if image.shape != first.shape:
+            raise InputError(
+                f"{origin[row][0]} row {origin[row][1]}: image is {_size(image)}, the first one is {_size(first)}; "
+                "all must have one size and colour mode"
+            )
+        x[i] = image
+    return Images(torch.from_numpy(x), torch.from_numpy(y[rows]), int(y.max()) + 1)
+
+
+def _image_columns(table, path: Path) -> tuple[list, np.ndarray]:
+    """The encoded images and the labels of one file."""
+    import pyarrow as pa
+
+    field = next((n for n in ("img", "image") if n in table.column_names), None)
+    if field is None or "label" not in table.column_names:
+        raise InputError(f"{path} has columns {', '.join(table.column_names)}; expected img (with img.bytes) and label")
+    kind = table.schema.field(field).type
+    if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+        raise InputError(f"{path}: column {field} is {kind}, expected a struct with encoded images in {field}.bytes")
+    if not pa.types.is_integer(table.schema.field("label").type):
+        raise InputError(f"{path}: column label is {table.schema.field('label').type}, expected whole numbers")
+    labels = table["label"].combine_chunks()
+    if labels.null_count:
+        raise InputError(f"{path}: {labels.null_count} labels are missing")
+    return table[field].combine_chunks().field("bytes").to_pylist(), labels.to_numpy(zero_copy_only=False)
+
+
+def _decode(data: bytes | None, path: Path, row: int) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data or b"")) as image:
+            if max(image.size) > MAX_SIDE:
+                raise InputError(f"{path} row {row}: image is {image.size[0]}x{image.size[1]}, at most {MAX_SIDE} a side")
+            pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} row {row}: not an image that can be read ({_one_line(error)})") from None
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[2]}x{image.shape[1]} {'grey' if image.shape[0] == 1 else 'RGB'}"
+
+
+def _one_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def split(images: Images, protocol: str = "stratified", replicate: int = 0) -> Parts:
+    """Who is a member, who is judged, and whom shadow models may use.
+
+    Args:
+        images: the pool.
+        protocol: "stratified", or "paper" for the shuffles of the CRL paper's code (seed 0, no stratification).
+        replicate: above 0, members are drawn anew from members + val; `test` and `shadow` stay.
+    """
+    y = images.y.numpy()
+    everyone = np.arange(len(y))
+    if protocol == "paper":
+        target, shadow = _paper_halves(everyone, 0)
+        members, rest = _paper_halves(target, 0)
+    else:
+        target, shadow = _stratified(everyone, y, 0.5, fold(0, "target"))
+        members, rest = _stratified(target, y, 0.5, fold(0, "members"))
+    val, test = _stratified(rest, y, 0.5, fold(0, "val"))
+    if replicate:
+        open_ = np.concatenate([members, val])
+        members, val = _stratified(open_, y, len(members) / len(open_), fold(0, "replicate", replicate))
+    return Parts(members, val, test, shadow)
+
+
+def _stratified(rows: np.ndarray, y: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two shuffled parts with `round(share * len(rows))` rows in the first, every class shared out alike (to one image)."""
+    stream = np.random.Generator(np.random.PCG64(seed))
+    wanted = round(share * len(rows))
+    shuffled = [stream.permutation(rows[y[rows] == c]) for c in np.unique(y[rows])]
+    exact = np.array([share * len(r) for r in shuffled])
+    take = np.floor(exact).astype(int)
+    most_owed = np.argsort(-(exact - take) + 1e-9 * stream.random(len(take)))
+    take[most_owed[: wanted - take.sum()]] += 1
+    first = np.concatenate([r[:n] for r, n in zip(shuffled, take, strict=True)])
+    second = np.concatenate([r[n:] for r, n in zip(shuffled, take, strict=True)])
+    return stream.permutation(first), stream.permutation(second)
+
+
+def _paper_halves(rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """What scikit-learn's train_test_split(rows, test_size=0.5, random_state=seed) returns."""
+    order = np.random.RandomState(seed).permutation(len(rows))
+    held_out = -(-len(rows) // 2)
+    return rows[order[held_out:]], rows[order[:held_out]]

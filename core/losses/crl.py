@@ -1,0 +1,150 @@
+"""CRL, center-based relaxed learning (Fang and Kim, UAI 2024): RelaxLoss on normalised logits plus relaxed class centres.
+
+    L = ImpRelaxLoss(g) + lambda * RelaxedCentreLoss(q)
+
+g are logits, q features, c_k learnable class centres. Each part alternates over epochs as RelaxLoss does, with a
+threshold of its own. Where the paper's equations and the authors' code differ, this follows the code: epoch parity is
+tested before the threshold (the gradients are the same), Eq. 4 has no leading minus, and Algorithm 1's tau_rcl in
+ImpRelaxLoss is tau_rce.
+"""
+
+import math
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core import workers
+from core.errors import InputError
+from core.losses.relaxloss import soft_label_cross_entropy
+from core.slots import Context
+from core.space import Bounds, LogUniform, Uniform, knobs
+
+_TINY = 1e-7  # keeps the gradient of a norm finite at zero, as in the authors' code
+
+
+@knobs
+class CRL:
+    """Both relaxed losses and their centres."""
+
+    alpha_rce: Annotated[float, Bounds(0), LogUniform(0.1, 1.8)] = 0.5
+    """Target of the mean cross-entropy of normalised logits, nats. 0 never relaxes."""
+    tau_rce: Annotated[float, Bounds(0), LogUniform(1e-3, 0.2)] = 0.05
+    """Temperature of the logit normalisation g / (1 + tau |g|)."""
+    lambda_: Annotated[float, Bounds(0), LogUniform(1e-3, 10.0)] = 0.1
+    """Weight of the relaxed centre loss."""
+    alpha_rcl: Annotated[float, Bounds(0), Uniform(0.3, 1.0)] = 0.6
+    """Target of the centre loss, as a share of 0.5 mean |c_n|^2, its value for features at the origin and the initial
+    centres. (The paper's threshold is absolute; a share means the same on every network width and temperature.)"""
+    tau_rcl: Annotated[float, Bounds(0), LogUniform(1e-2, 2.0)] = 1.0
+    """Temperature of the normalisation of features and centres."""
+    upper: Annotated[float, Bounds(0, 1)] = 1.0
+    """Cap of p_y in the soft labels of ImpRelaxLoss."""
+    upper_cl: Annotated[float, Bounds(0, 1)] = 1.0
+    """Cap of p_y in the relaxed centre loss."""
+    lr_c: Annotated[float, Bounds(0)] = 1e-3
+    """Learning rate of the centres: SGD, momentum 0.9, weight decay 5e-4, constant."""
+    detach_soft: bool = False
+    """Treat the soft labels of ImpRelaxLoss as constants."""
+    detach_p: bool = False
+    """Treat p_y in the relaxed centre loss as a constant."""
+
+    def bind(self, context: Context) -> nn.Module:
+        """The loss with its centres, drawn from N(0, 1).
+
+        Raises:
+            InputError: normalised logits cannot reach a cross-entropy as low as `alpha_rce`, so nothing would ever relax.
+        """
+        floor = cross_entropy_floor(self.tau_rce, context.classes)
+        if 0 < self.alpha_rce <= floor:
+            raise InputError(
+                f"loss.tau_rce={self.tau_rce:g} keeps the cross-entropy of {context.classes} classes above {floor:.3g}, so "
+                f"loss.alpha_rce={self.alpha_rce:g} never relaxes; lower tau_rce or raise alpha_rce"
+            )
+        return _CRL(self, context)
+
+
+class _CRL(nn.Module):
+    def __init__(self, knobs_: CRL, context: Context):
+        super().__init__()
+        self.knobs = knobs_
+        self.centres = nn.Parameter(torch.randn(context.classes, context.features, device=context.device))
+        at_origin = 0.5 * normalise(self.centres.detach(), knobs_.tau_rcl).square().sum(1).mean()
+        self.register_buffer("threshold", knobs_.alpha_rcl * at_origin)  # absolute alpha_rcl
+        self.optimizer = torch.optim.SGD([self.centres], lr=knobs_.lr_c, momentum=0.9, weight_decay=5e-4)
+
+    def forward(self, logits: Tensor, features: Tensor, labels: Tensor, epoch: int) -> Tensor:
+        k = self.knobs
+        loss = improved_relax_loss(
+            logits, labels, epoch, alpha=k.alpha_rce, tau=k.tau_rce, upper=k.upper, detach=k.detach_soft
+        )
+        if k.lambda_ == 0:
+            return loss
+        return loss + k.lambda_ * relaxed_centre_loss(
+            logits, features, labels, self.centres, epoch,
+            alpha=float(self.threshold), tau=k.tau_rcl, upper=k.upper_cl, detach=k.detach_p,
+        )  # fmt: skip
+
+
+def normalise(v: Tensor, tau: float) -> Tensor:
+    """v / (1 + tau |v|) row by row (Eq. 5): directions stay, norms stay below 1 / tau. v: [B, n]."""
+    if tau == 0:
+        return v
+    return v / (1 + tau * (v.square().sum(1, keepdim=True) + _TINY**2).sqrt())
+
+
+def improved_relax_loss(
+    logits: Tensor, labels: Tensor, epoch: int, *, alpha: float, tau: float, upper: float = 1.0, detach: bool = False
+) -> Tensor:
+    """RelaxLoss on normalised logits, with soft labels from the raw ones (Eqs. 7 to 9).
+
+    Args:
+        logits: [B, C]. labels: [B]. epoch: from 1; even epochs flood, odd ones descend or relax.
+        alpha: target of the mean cross-entropy. tau: temperature. upper, detach: of the soft labels.
+
+    Returns:
+        A scalar.
+    """
+    scored = normalise(logits, tau)
+    cross_entropy = workers.batch_mean(F.cross_entropy(scored, labels, reduction="none"))
+    if epoch % 2 == 0:
+        return (cross_entropy - alpha).abs()
+    if cross_entropy.item() > alpha:
+        return cross_entropy
+    return workers.batch_mean(
+        soft_label_cross_entropy(logits, labels, upper=upper, detach=detach, scored=scored)
+    )
+
+
+def relaxed_centre_loss(
+    logits: Tensor, features: Tensor, labels: Tensor, centres: Tensor, epoch: int,
+    *, alpha: float, tau: float, upper: float = 1.0, detach: bool = False,
+) -> Tensor:  # fmt: skip
+    """Pull features to their class centre until alpha, then to the segment from the origin to it (Eq. 4, Algorithm 1).
+
+    Args:
+        logits: [B, C]. features: [B, d]. labels: [B]. centres: [C, d]. epoch: from 1.
+        alpha: absolute threshold of 0.5 mean |q_n - c_n|^2. tau: temperature. upper, detach: of p_y.
+
+    Returns:
+        A scalar.
+    """
+    q = normalise(features, tau)
+    to_centre = (q - normalise(centres, tau)[labels]).square().sum(1)
+    mean = workers.batch_mean(to_centre) / 2
+    if epoch % 2 == 0:
+        return (mean - alpha).abs()
+    if mean.item() > alpha:
+        return mean
+    p_true = F.softmax(logits, 1).gather(1, labels.unsqueeze(1)).squeeze(1).clamp(max=upper)
+    if detach:
+        p_true = p_true.detach()
+    return workers.batch_mean(p_true * to_centre + (1 - p_true) * q.square().sum(1)) / 2
+
+
+def cross_entropy_floor(tau: float, classes: int) -> float:
+    """The lowest cross-entropy that logits of norm below 1 / tau can reach, nats."""
+    if tau == 0:
+        return 0.0
+    return math.log1p((classes - 1) * math.exp(-math.sqrt(classes / (classes - 1)) / tau))

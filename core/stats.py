@@ -1,0 +1,40 @@
+"""Intervals for shares and means."""
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Interval(NamedTuple):
+    """A confidence interval."""
+
+    low: float
+    high: float
+
+
+def normal_quantile(level: float) -> float:
+    """Half-width of a two-sided interval in standard errors: 1.96 at 0.95."""
+    return NormalDist().inv_cdf(0.5 + level / 2)
+
+
+def wilson(hits: int, n: int, level: float = 0.95) -> Interval:
+    """Wilson's interval of a share `hits / n` (Wilson 1927); it never leaves [0, 1] and works at 0 and n hits."""
+    z = normal_quantile(level)
+    share = hits / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, Interval]:
+    """The mean of a few repetitions and Student's interval; the interval is infinite for a single one."""
+    from scipy.stats import t
+
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, Interval(-math.inf, math.inf)
+    half = float(t.ppf(0.5 + level / 2, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
+    return mean, Interval(mean - half, mean + half)
