@@ -104,7 +104,7 @@ def parse_range(text: str) -> Range:
     """
     parts = text.split(":")
     if len(parts) == 1 and "," in text:
-        return Choice(tuple(_number_or_word(word) for word in text.split(",")))
+        return Choice(tuple(_number_or_word(word) for word in text.rstrip(",").split(",")))
     if len(parts) not in (2, 3) or parts[2:] not in ([], ["log"]):
         raise InputError(f"cannot read the range {text!r}, expected LOW:HIGH, LOW:HIGH:log or A,B,C")
     low, high = (number(part) for part in parts[:2])
@@ -112,6 +112,13 @@ def parse_range(text: str) -> Range:
         return LogUniform(low, high)
     whole = all(part.strip().lstrip("-").isdigit() for part in parts)
     return IntRange(int(low), int(high)) if whole else Uniform(low, high)
+
+
+def text(span: Range) -> str:
+    """The text that `parse_range` reads as this range."""
+    if isinstance(span, Choice):
+        return ",".join(map(str, span.options)) + ("," if len(span.options) == 1 else "")
+    return f"{span.low!r}:{span.high!r}" + (":log" if isinstance(span, LogUniform) else "")
 
 
 def number(text: str) -> float:

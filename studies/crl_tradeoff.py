@@ -1,0 +1,50 @@
+"""What does privacy by CRL cost, and does it go together with robustness by adversarial training?
+
+    python studies/crl_tradeoff.py
+
+Sweeps CRL's knobs and the radius of adversarial training together, over accuracy, robust accuracy and the AUC of the
+strongest threshold attack on membership.
+"""
+
+from core.config import Preset, Study, TrialConfig
+from core.losses import CRL
+from core.recipes import RECIPES
+from core.space import Range, Uniform, ranges
+from trainables.cli import main
+
+CONFIRM = {"judge.part": "test", "judge.steps": 50, "judge.restarts": 5, "judge.images": 0}
+
+DEV = TrialConfig.of({
+    "dataset": "digits", "net": "convnet", "epochs": 60, "judge.epsilon": 0.1,
+    "loss": "crl", "perturbation": "pgd", "perturbation.steps": 3, "perturbation.alpha": 0.5,
+})  # fmt: skip
+
+PAPER = TrialConfig.of({
+    **RECIPES["crl"], "dataset": "cifar10", "net": "resnet18", "split": "paper", "judge.steps": 20, "judge.images": 2000,
+    "perturbation": "pgd", "perturbation.steps": 7, "perturbation.alpha": 0.5,
+})  # fmt: skip
+
+
+def space(config: TrialConfig) -> dict[str, Range]:
+    """The privacy knobs at their authors' ranges; the robustness knob from none up to what the trial is judged at."""
+    crl = ranges(CRL, "loss.", only=("alpha_rce", "lambda", "alpha_rcl", "tau_rcl"))
+    return crl | {"perturbation.epsilon": Uniform(0.0, config.judge.epsilon)}
+
+
+STUDY = Study(
+    name="crl_tradeoff",
+    question="What does privacy by CRL cost, and does it go together with robustness by adversarial training?",
+    presets={
+        "dev": Preset(config=DEV, trials=24, confirm=CONFIRM, replicates=3),
+        "paper": Preset(config=PAPER, trials=60, confirm=CONFIRM, replicates=5),
+    },
+    space=space,
+    baselines={
+        "undefended": {"loss": "cross_entropy", "perturbation": "none"},
+        "CRL alone": {"loss": "crl", "perturbation": "none"},
+        "adversarial training alone": {"loss": "cross_entropy", "perturbation": "pgd", "perturbation.epsilon": 0.1},
+    },
+)
+
+if __name__ == "__main__":
+    main(STUDY)

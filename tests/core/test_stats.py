@@ -1,0 +1,66 @@
+"""Intervals: Wilson against its quadratic and scipy, Student's against scipy, both against the coverage they promise."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.stats import mean_interval, normal_quantile, wilson
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.99])
+def test_normal_quantile_is_scipys(level):
+    assert normal_quantile(level) == pytest.approx(scipy.stats.norm.ppf((1 + level) / 2), rel=1e-12)
+
+
+@given(st.integers(1, 3000), st.floats(0, 1), st.sampled_from([0.8, 0.95, 0.99]))
+@settings(max_examples=60, deadline=None)
+def test_wilson_ends_solve_the_score_equation(n, share, level):
+    """The ends are the shares p with (hits/n - p)^2 = z^2 p (1 - p) / n."""
+    hits = round(share * n)
+    z2 = scipy.stats.norm.ppf((1 + level) / 2) ** 2 / n
+    low, high = sorted(np.roots([1 + z2, -(2 * hits / n + z2), (hits / n) ** 2]).real)
+    got = wilson(hits, n, level)
+    assert got.low == pytest.approx(low, abs=1e-6)
+    assert got.high == pytest.approx(high, abs=1e-6)
+    assert 0 <= got.low <= hits / n + 1e-12 and hits / n - 1e-12 <= got.high <= 1
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 1), (1, 1), (0, 50), (50, 50), (7, 20), (499, 1000)])
+def test_wilson_equals_scipy(hits, n):
+    ci = scipy.stats.binomtest(hits, n).proportion_ci(0.95, method="wilson")
+    assert wilson(hits, n) == pytest.approx((ci.low, ci.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [10, 50, 448])
+def test_wilson_covers_the_truth_at_its_level_on_average(n):
+    hits = np.arange(n + 1)
+    ends = np.array([wilson(int(k), n) for k in hits])
+    truths = np.linspace(0.01, 0.99, 199)
+    covered = (ends[:, :1] <= truths) & (truths <= ends[:, 1:])
+    coverage = (scipy.stats.binom.pmf(hits[:, None], n, truths) * covered).sum(0)
+    assert 0.94 < coverage.mean() < 0.965
+    assert coverage[(truths > 0.2) & (truths < 0.8)].min() > 0.9
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=9).filter(lambda v: np.ptp(v) > 1e-3), st.floats(0.5, 0.99))
+@settings(max_examples=40, deadline=None)
+def test_mean_interval_equals_scipys_student(values, level):
+    mean, interval = mean_interval(values, level)
+    expected = scipy.stats.t.interval(level, len(values) - 1, loc=np.mean(values), scale=scipy.stats.sem(values))
+    assert mean == pytest.approx(np.mean(values))
+    assert tuple(interval) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def test_mean_interval_covers_the_truth_of_three_repetitions_95_percent_of_the_time():
+    draws = np.random.default_rng(0).normal(3.0, 2.0, (1000, 3))
+    intervals = [mean_interval(row)[1] for row in draws]
+    covered = np.mean([low <= 3.0 <= high for low, high in intervals])
+    assert abs(covered - 0.95) < 3 * math.sqrt(0.95 * 0.05 / 1000)
+
+
+def test_mean_of_a_single_value_has_no_finite_interval():
+    assert mean_interval([0.7]) == (0.7, (-math.inf, math.inf))

@@ -1,0 +1,1 @@
+"""Ray and MLflow around `core`. No maths here."""

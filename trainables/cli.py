@@ -1,0 +1,202 @@
+"""The command line that every study shares: `main(STUDY)` is the last line of a study's file.
+
+Exit codes: 0 all good; 1 some trials failed but there is a front; 2 bad input, nothing started; 130 interrupted.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from core import data, space
+from core.config import Study, TrialConfig, checked_space
+from core.errors import InputError, unknown
+from core.space import Range, Value
+from trainables.plan import Plan, Site
+
+SAMPLERS = ("tpe", "nsga2", "gp", "random")
+
+
+def main(study: Study, argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a study as the command line asks, and leave with its exit code."""
+    try:
+        args = parser(study).parse_args(argv)
+        code = _main(study, args, list(sys.argv if argv is None else ["study", *argv]))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    sys.exit(code)
+
+
+def _main(study: Study, args: argparse.Namespace, command: list[str]) -> int:
+    from trainables import launch  # Ray and MLflow are worth loading only once the words are right
+
+    site = site_of(args)
+    if args.resume:
+        return launch.resume(study, args.resume, site, changed=_changed(study, args), command=command)
+    plan = plan_of(study, args)
+    if args.dry_run:
+        return launch.dry_run(plan, site)
+    return launch.start(plan, site, command=command)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message)  # one line, without the usage
+
+
+def parser(study: Study) -> argparse.ArgumentParser:
+    """The switches; the same for every study."""
+    p = _Parser(description=study.question, allow_abbrev=False)
+    what = p.add_argument_group("what to study (fixed once the study has begun)")
+    what.add_argument("--preset", default="dev", help=f"{' or '.join(study.presets)} (default: dev, minutes on 2 CPU cores)")
+    what.add_argument("--trials", type=_at_least(1), metavar="N", help="trials, baselines included")
+    what.add_argument("--seed", type=_at_least(0), default=0, metavar="S", help="of everything random (default: 0)")
+    what.add_argument("--sampler", default="tpe", help=f"one of {', '.join(SAMPLERS)} (default: tpe)")
+    what.add_argument("--set", action="extend", nargs="+", default=[], metavar="NAME=VALUE", help="fix a setting, e.g. net.width=32 epochs=50")
+    what.add_argument("--space", action="extend", nargs="+", default=[], metavar="NAME=LOW:HIGH[:log]", help="search a knob over another range")
+    what.add_argument("--dataset", metavar="D", help=f"{', '.join(data.DATASETS)} or {data.PARQUET}DIR")
+    what.add_argument("--no-confirm", action="store_true", help="do not re-train the front with fresh seeds")
+    where = p.add_argument_group("where to run it")
+    where.add_argument("--data-dir", default="data", metavar="DIR", help="for downloaded data sets (default: data)")
+    where.add_argument("--address", default="", metavar="ADDR", help="of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT")
+    where.add_argument("--workers-per-trial", type=_at_least(0), default=0, metavar="N", help="0 (default) trains in the trial's process")
+    where.add_argument("--gpus-per-worker", type=_share, metavar="F", help="default: 1 if there are GPUs; 0.25 packs four trials on one")
+    where.add_argument("--cpus-per-worker", type=_share, default=1.0, metavar="F", help="default: 1, which is fastest on CPUs")
+    where.add_argument("--concurrency", type=_at_least(1), metavar="N", help="trials at a time (default: as many as fit)")
+    where.add_argument("--storage", default="runs", metavar="URI", help="folder or s3://, gs:// ... for results (default: runs)")
+    where.add_argument("--tracking-uri", default="sqlite:///mlflow.db", metavar="URI", help="of MLflow (default: sqlite:///mlflow.db)")
+    p.add_argument("--resume", metavar="NAME", help="go on with a study that was interrupted")
+    p.add_argument("--dry-run", action="store_true", help="print what would be done and what it would cost, and stop")
+    return p
+
+
+def _at_least(low: int):
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if value < low:
+            raise argparse.ArgumentTypeError(f"{value} is less than {low}")
+        return value
+
+    return read
+
+
+def _share(text: str) -> float:
+    try:
+        value = space.number(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if value < 0 or (value > 1 and value != int(value)):
+        raise argparse.ArgumentTypeError(f"{value:g} is neither a fraction of one nor a whole number")
+    return value
+
+
+def site_of(args: argparse.Namespace) -> Site:
+    """Where the switches say."""
+    gpus = args.gpus_per_worker
+    if gpus is None:
+        import torch
+
+        gpus = 1.0 if not args.address and torch.cuda.is_available() else 0.0
+    if args.cpus_per_worker == 0:
+        raise InputError("argument --cpus-per-worker: 0 would start every trial at once; expected more than 0")
+    return Site(
+        address=args.address, workers=args.workers_per_trial, cpus=args.cpus_per_worker, gpus=gpus,
+        concurrency=args.concurrency or 0, storage=args.storage, tracking_uri=args.tracking_uri, data_dir=args.data_dir,
+    )  # fmt: skip
+
+
+def plan_of(study: Study, args: argparse.Namespace) -> Plan:
+    """What the switches ask for, checked as far as that goes without the images.
+
+    Raises:
+        InputError: the first thing that is wrong.
+    """
+    if args.preset not in study.presets:
+        raise unknown("preset", args.preset, study.presets)
+    if args.sampler not in SAMPLERS:
+        raise unknown("sampler", args.sampler, SAMPLERS)
+    preset = study.presets[args.preset]
+    config, fixed = configured(preset.config, args.dataset, assignments(args.set, "--set"))
+    ranges = {name: span for name, span in study.space(config).items() if name not in fixed}
+    ranges |= {name: _range(name, text) for name, text in assignments(args.space, "--space").items()}
+    if both := sorted(ranges.keys() & fixed.keys()):
+        raise InputError(f"{both[0]} is in both --set and --space; fix it or search it")
+    if not ranges:
+        raise InputError("nothing is left to search; drop a --set")
+    ranges = checked_space(config, ranges)
+    return Plan(
+        name=_name(study), study=study.name, question=study.question, config=config, space=ranges,
+        objectives=(), baselines=_baselines(study, config), trials=args.trials or preset.trials,
+        sampler=args.sampler, seed=args.seed, confirm=dict(preset.confirm),
+        replicates=0 if args.no_confirm else preset.replicates,
+    )  # fmt: skip
+
+
+def configured(config: TrialConfig, dataset: str | None, fixed: Mapping[str, str]) -> tuple[TrialConfig, Mapping[str, str]]:
+    """A configuration on another data set (judged at its usual radius) and with settings fixed."""
+    if dataset:
+        if dataset.startswith(data.PARQUET):
+            from pathlib import Path
+
+            dataset = data.PARQUET + str(Path(dataset.removeprefix(data.PARQUET)).expanduser().absolute())
+        elif dataset not in data.DATASETS:
+            raise unknown("dataset", dataset, [*data.DATASETS, f"{data.PARQUET}DIR"])
+        if dataset != config.dataset:
+            config = config.set({"dataset": dataset, "judge.epsilon": data.usual_epsilon(dataset)})
+    if "dataset" in fixed:
+        raise InputError("--set dataset=... : use --dataset")
+    return config.set(fixed), fixed
+
+
+def _baselines(study: Study, config: TrialConfig) -> dict[str, dict[str, Value]]:
+    """The study's baselines at this configuration's threat model."""
+    adapted = {}
+    for name, changes in study.baselines.items():
+        changes = dict(changes)
+        if "perturbation.epsilon" in changes:
+            changes["perturbation.epsilon"] = config.judge.epsilon
+        config.set(changes)
+        adapted[name] = changes
+    return adapted
+
+
+def assignments(pairs: Sequence[str], switch: str) -> dict[str, str]:
+    """NAME=VALUE pairs as a dictionary.
+
+    Raises:
+        InputError: no equals sign, or a name twice.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name or not value:
+            raise InputError(f"{switch} takes NAME=VALUE, got {pair!r}")
+        if name in found:
+            raise InputError(f"{switch} names {name} twice")
+        found[name] = value
+    return found
+
+
+def _range(name: str, text: str) -> Range:
+    try:
+        return space.parse_range(text)
+    except InputError as error:
+        raise InputError(f"--space {name}: {error}") from None
+
+
+def _name(study: Study) -> str:
+    import datetime
+    import secrets
+
+    return f"{study.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def _changed(study: Study, args: argparse.Namespace) -> list[str]:
+    """The what-switches that were given; a resumed study goes on as it was planned."""
+    defaults = parser(study).parse_args([])
+    names = ("preset", "trials", "seed", "sampler", "set", "space", "dataset", "no_confirm", "dry_run")
+    return [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) != getattr(defaults, name)]

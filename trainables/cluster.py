@@ -1,0 +1,70 @@
+"""Joining a Ray cluster, or starting one on this machine, and what it has."""
+
+import contextlib
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from trainables import sweep  # noqa: F401  (sets what Ray reads from the environment at its first import)
+
+import ray  # isort: skip
+
+from core.errors import InputError
+from trainables.plan import Site
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@contextlib.contextmanager
+def joined(site: Site) -> Iterator[Mapping[str, float]]:
+    """The cluster's resources, while it is joined.
+
+    Raises:
+        InputError: it cannot be joined, or a trial would never fit.
+    """
+    ours = not ray.is_initialized()
+    if ours:
+        _init(site.address)
+    try:
+        capacity = ray.cluster_resources()
+        _check_fits(site, capacity)
+        yield capacity
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _init(address: str) -> None:
+    quiet = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
+    try:
+        if address:  # the workers of a cluster need our code; those of this machine have it installed
+            del quiet["include_dashboard"]
+            ray.init(address=address, runtime_env={"working_dir": str(ROOT), "excludes": ["/runs", "/data", ".git", ".venv"]}, **quiet)
+        else:
+            ray.init(address="local", **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+        raise InputError(f"cannot join the Ray cluster at --address {address or 'local'}: {reason}") from None
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if token.is_file():
+        with contextlib.suppress(OSError):
+            token.chmod(0o600)  # Ray writes it for everybody to read
+
+
+def _check_fits(site: Site, capacity: Mapping[str, float]) -> None:
+    workers = max(1, site.workers)
+    for name, amount, switch in (("CPU", site.cpus, "--cpus-per-worker"), ("GPU", site.gpus, "--gpus-per-worker")):
+        have = capacity.get(name, 0.0)
+        if amount * workers > have:
+            raise InputError(f"{workers} x {switch} {amount:g} is more than the {have:g} {name}s of the cluster")
+
+
+def concurrency(site: Site, capacity: Mapping[str, float]) -> int:
+    """How many trials to run at a time: as many as fit, or fewer if the user says so."""
+    workers = max(1, site.workers)
+    fits = [capacity.get("CPU", 0.0) / (site.cpus * workers)]
+    if site.gpus:
+        fits.append(capacity.get("GPU", 0.0) / (site.gpus * workers))
+    return max(1, min(math.floor(min(fits) + 1e-9), site.concurrency or 1_000_000))

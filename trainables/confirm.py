@@ -1,0 +1,100 @@
+"""Confirm: the front again, with fresh seeds and members, on the part of the data that no sweep has seen.
+
+A front picked from noisy trials is biased upward, like every maximum. Each of its points is trained anew `replicates`
+times and judged harder, on `test`; the points' means then make a second front, and each point gets the probability that
+it belongs there.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import ray
+
+from core import pareto
+from core.config import Objective
+from core.rng import fold
+from core.stats import mean_interval
+from trainables.outcome import Confirmed, Trial
+from trainables.plan import Plan
+from trainables.store import Store
+from trainables.trial import Arrays, Job, Share, perform
+
+
+def confirm(
+    plan: Plan, front: list[Trial], arrays: Arrays, store: Store, share: Share, concurrency: int,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[Confirmed]:  # fmt: skip
+    """Re-train and re-judge a front.
+
+    Args:
+        plan: with `replicates` and what `confirm` changes. front: the points.
+        arrays, store, share, concurrency: as in a sweep. say: told of each replicate that ends.
+
+    Returns:
+        One record per point of which at least one replicate succeeded; others are reported through `say`.
+    """
+    jobs = {(point.number, r): replicate_job(plan, point, r) for point in front for r in range(1, plan.replicates + 1)}
+    results = fan_out(jobs, arrays, store, share, concurrency, say)
+    kept: list[tuple[Trial, list[dict[str, float]], int]] = []
+    for point in front:
+        ended = [results[point.number, r] for r in range(1, plan.replicates + 1)]
+        metrics = [result["metrics"] for result in ended if not result["error"]]
+        if metrics:
+            kept.append((point, metrics, len(ended) - len(metrics)))
+    return _verdicts(kept, plan.objectives)
+
+
+def replicate_job(plan: Plan, point: Trial, replicate: int) -> Job:
+    """The configuration of a point with another seed and other members, judged as confirm judges."""
+    fresh = {"replicate": replicate, "seed": fold(plan.seed, "confirm", point.number, replicate) % 2**31}
+    config = plan.config.of(point.params).set({**plan.confirm, **fresh})
+    return Job(f"confirm/{point.number:05d}/{replicate}", config.params())
+
+
+def fan_out(
+    jobs: dict[Any, Job], arrays: Arrays, store: Store, share: Share, concurrency: int,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[Any, dict[str, Any]]:  # fmt: skip
+    """Perform independent jobs as Ray tasks, at most `concurrency` at a time; a task whose machine dies is repeated.
+
+    Returns:
+        The result of each job, as `perform` gives it.
+    """
+    shared = ray.put(arrays)
+    here = share.workers == 0
+    task = ray.remote(perform).options(
+        num_cpus=share.cpus if here else 0, num_gpus=share.gpus if here else 0, max_retries=2
+    )
+    waiting, running, results = list(jobs), {}, {}
+    while waiting or running:
+        while waiting and len(running) < concurrency:
+            name = waiting.pop(0)
+            running[task.remote(jobs[name], shared, store, share)] = name
+        (ready, *_), _ = ray.wait(list(running))
+        name = running.pop(ready)
+        try:
+            results[name] = ray.get(ready)
+        except ray.exceptions.RayError as error:
+            results[name] = {"metrics": {}, "curve": [], "error": str(error).strip().splitlines()[-1]}
+        reason = results[name]["error"]
+        say(f"confirm [{len(results)}/{len(jobs)}] trial {name[0]}, replicate {name[1]}" + (f" failed: {reason}" if reason else ""))
+    return results
+
+
+def _verdicts(kept: list[tuple[Trial, list[dict[str, float]], int]], objectives: tuple[Objective, ...]) -> list[Confirmed]:
+    if not kept:
+        return []
+    losses = [pareto.losses(metrics, objectives) for _, metrics, _ in kept]
+    means = [{o.metric: float(np.mean([m[o.metric] for m in metrics])) for o in objectives} for _, metrics, _ in kept]
+    flagged = [{flag: max(m.get(flag, 0.0) for m in metrics) for flag in pareto.EXCLUDING_FLAGS} for _, metrics, _ in kept]
+    stays = pareto.front([m | f for m, f in zip(means, flagged, strict=True)], objectives)
+    chances = pareto.probability_non_dominated(losses)
+    return [
+        Confirmed(
+            number=point.number, replicates=len(metrics), failed=failed, means=means[i],
+            intervals={o.metric: mean_interval([m[o.metric] for m in metrics])[1] for o in objectives},
+            probability=float(chances[i]), on_front=bool(stays[i]),
+        )
+        for i, (point, metrics, failed) in enumerate(kept)
+    ]  # fmt: skip

@@ -1,0 +1,206 @@
+"""From a plan to an exit code: check, sweep, confirm, publish."""
+
+import os
+import platform
+import shlex
+import signal
+import subprocess
+import time
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from core import data, train
+from core.config import Study, trilemma
+from core.data import Images
+from core.errors import InputError
+from trainables import preflight
+from trainables.outcome import Outcome
+from trainables.plan import Plan, Site
+from trainables.store import Store
+from trainables.trial import Share, pack
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def start(plan: Plan, site: Site, *, command: list[str], objectives=trilemma) -> int:
+    """A new study."""
+    images = data.load(plan.config.dataset, site.data_dir, plan.config.pool)
+    plan = replace(plan, objectives=objectives(images.classes))
+    preflight.check(plan, site, images)
+    return _run(plan, site, images, command)
+
+
+def resume(study: Study, name: str, site: Site, *, changed: list[str], command: list[str]) -> int:
+    """A study that an earlier driver left unfinished.
+
+    Raises:
+        InputError: there is none of that name, it belongs to another script, or its plan would change.
+    """
+    if changed:
+        raise InputError(f"--resume goes on with the study as it was planned; drop {', '.join(changed)}")
+    store = Store.at(site.storage).below(name)
+    plain = store.read_json("plan.json") if "/" not in name and name not in (".", "..") else None
+    if plain is None:
+        known = [n for n in Store.at(site.storage).names("") if Store.at(site.storage).read(f"{n}/plan.json")]
+        raise InputError(f"no study {name!r} in --storage {site.storage}, there is: {', '.join(known) or 'none'}")
+    plan = Plan.of_json(plain)
+    if plan.study != study.name:
+        raise InputError(f"{name} is a study of {plan.study}; resume it with python studies/{plan.study}.py")
+    images = data.load(plan.config.dataset, site.data_dir, plan.config.pool)
+    preflight.check(plan, site, images)
+    return _run(plan, site, images, command)
+
+
+def dry_run(plan: Plan, site: Site, *, objectives=trilemma) -> int:
+    """Print what would be done and what it would cost."""
+    images = data.load(plan.config.dataset, site.data_dir, plan.config.pool)
+    plan = replace(plan, objectives=objectives(images.classes))
+    preflight.check(plan, site, images)
+    console = Console(highlight=False, soft_wrap=True)
+    say = lambda text: console.print(text, markup=False)  # noqa: E731
+    say(plan.question)
+    say("\nconfiguration")
+    for name, value in plan.config.params().items():
+        say(f"  {name} = {value}{'   (searched)' if name in plan.space else ''}")
+    say("space")
+    for name, span in plan.space.items():
+        say(f"  {name}: {span}")
+    say("baselines")
+    for name, changes in plan.baselines.items():
+        say(f"  {name}: {', '.join(f'{k}={v}' for k, v in changes.items())}")
+    say("cost")
+    for line in estimate(plan, images):
+        say(f"  {line}")
+    return 0
+
+
+def estimate(plan: Plan, images: Images) -> list[str]:
+    """The cost, from one measured epoch of the configuration on at most 1,024 members."""
+    members = images.at(data.split(images, plan.config.split).members[:1024])
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(1)
+    config = plan.config.set({"epochs": 2})
+    seen: list[float] = []
+    train.train(config, members, members, device=device, on_epoch=lambda row, state: seen.append(row["epoch/seconds"]))
+    rate = len(members.y) / seen[-1]  # the first epoch pays for warming up
+    count = len(data.split(images, plan.config.split).members)
+    per_trial = plan.config.epochs * count / rate
+    hours = plan.trials * per_trial / 3600
+    lines = [
+        f"{plan.trials} trials x {plan.config.epochs} epochs x {count} members = {plan.trials * plan.config.epochs * count:,} images",
+        f"{rate:,.0f} images/s on one {device.type} as measured: {per_trial:.0f} s a trial, {hours:.2f} device hours in all",
+    ]
+    if plan.replicates:
+        lines.append(f"confirm: {plan.replicates} trainings per front point, {plan.replicates * per_trial / 3600:.3f} device hours each")
+    return lines
+
+
+def _run(plan: Plan, site: Site, images: Images, command: list[str]) -> int:
+    signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's polite end is an interruption like Ctrl-C
+    from trainables import cluster, confirm, sweep
+    from trainables.progress import Progress, front_table
+    from trainables.tracking import Tracker
+
+    console = Console(highlight=False, soft_wrap=True)
+    with cluster.joined(site) as capacity:
+        share = Share(site.workers, site.cpus, site.gpus)
+        concurrency = cluster.concurrency(site, capacity)
+        store = Store.at(site.storage).below(plan.name)
+        if store.read("plan.json") is None:
+            store.write_json("plan.json", plan.to_json())
+        outcome = Outcome(
+            name=plan.name, study=plan.study, question=plan.question, objectives=plan.objectives, space=plan.space,
+            planned=plan.trials, facts=facts(command), trials=sweep.ended_trials(store),
+        )  # fmt: skip
+        tracker = Tracker(site.tracking_uri, plan, outcome)
+        arrays = pack(images)
+        try:
+            with Progress(outcome, console) as progress:
+                progress.say(f"{plan.name}: {plan.trials} trials, {concurrency} at a time, results in {store.root}")
+                sweep.sweep(plan, outcome, arrays, store, share, concurrency, [tracker, progress])
+                front = outcome.front()
+                if plan.replicates and front:
+                    progress.say(f"front of {len(front)} trials; confirming each with {plan.replicates} fresh seeds on the test part")
+                    outcome.confirmed = confirm.confirm(plan, front, arrays, store, share, concurrency, progress.say)
+                    tracker.confirmed()
+        except KeyboardInterrupt:
+            tracker.close("KILLED")
+            console.print(f"interrupted; continue with\n  {_resume_command(plan, site)}", markup=False)
+            return 130
+        undelivered = _publish(outcome, store, tracker)
+    console.print(front_table(outcome))
+    return _farewell(outcome, store, site, console, undelivered)
+
+
+def _publish(outcome: Outcome, store: Store, tracker) -> int:
+    """Write the front and the report into the store, and end the tracking."""
+    from trainables import report
+
+    store.write("front.csv", report.csv(report.front_rows(outcome)).encode())
+    if outcome.confirmed:
+        store.write("confirmed.csv", report.csv(report.confirmed_rows(outcome)).encode())
+    store.write("report.html", report.html(outcome).encode())
+    for name, picture in report.figures(outcome).items():
+        store.write(f"plots/{name}", picture)
+    return tracker.close()
+
+
+def _farewell(outcome: Outcome, store: Store, site: Site, console: Console, undelivered: int) -> int:
+    """The last lines, and the exit code."""
+    say = lambda text: console.print(text, markup=False)  # noqa: E731
+    left = [str(point.number) for point in outcome.confirmed if not point.on_front]
+    if outcome.confirmed:
+        say(f"confirm: {len(outcome.confirmed) - len(left)} of {len(outcome.confirmed)} points stay on the front"
+            + (f"; left it: {', '.join(left)}" if left else ""))  # fmt: skip
+    flagged = {trial.number: trial.flags for trial in outcome.front() if trial.flags}
+    for flag in sorted({flag for flags in flagged.values() for flag in flags}):
+        say(f"flag {flag}: trials {', '.join(str(n) for n, flags in flagged.items() if flag in flags)}")
+    say(f"report: {store.root}/report.html")
+    if site.tracking_uri.startswith("http"):
+        say(f"MLflow: {site.tracking_uri}")
+    else:
+        say(f"MLflow: mlflow ui --backend-store-uri {site.tracking_uri}")
+    if undelivered:
+        say(f"{undelivered} writes did not reach MLflow; when it is up again: --resume {outcome.name}")
+    for trial in outcome.failed:
+        say(f"trial {trial.number} failed: {trial.error}")
+    return 1 if outcome.failed or undelivered else 0
+
+
+def _interrupt(signum, frame) -> None:
+    raise KeyboardInterrupt
+
+
+def _resume_command(plan: Plan, site: Site) -> str:
+    usual = Site()
+    switches = {
+        "--address": (site.address, usual.address), "--storage": (site.storage, usual.storage),
+        "--tracking-uri": (site.tracking_uri, usual.tracking_uri), "--data-dir": (site.data_dir, usual.data_dir),
+        "--workers-per-trial": (site.workers, usual.workers),
+    }  # fmt: skip
+    words = [word for name, (value, default) in switches.items() if value != default for word in (name, str(value))]
+    return shlex.join(["python", f"studies/{plan.study}.py", "--resume", plan.name, *words])
+
+
+def facts(command: list[str]) -> dict[str, str]:
+    """What a reader needs to do it again: command, commit, versions, hardware."""
+    def git(*words: str) -> str:
+        try:
+            return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=5).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            return ""
+
+    commit = git("rev-parse", "--short=12", "HEAD") or "unknown"
+    dirty = " with local changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "command": shlex.join(["python", *command]),
+        "commit": commit + dirty,
+        "versions": ", ".join(f"{p} {version(p)}" for p in ("torch", "torchvision", "ray", "optuna", "mlflow")),
+        "hardware": f"{os.cpu_count()} CPU cores ({platform.machine()})" + (f", {', '.join(gpus)}" if gpus else ""),
+        "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+    }

@@ -1,0 +1,73 @@
+"""What a study will do (`Plan`, kept with its results) and where it will do it (`Site`, which may change on resume)."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from core import space
+from core.config import Objective, TrialConfig
+from core.space import Range, Value
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides a study's numbers."""
+
+    name: str
+    """Of this execution."""
+    study: str
+    question: str
+    config: TrialConfig
+    space: dict[str, Range]
+    objectives: tuple[Objective, ...]
+    baselines: dict[str, dict[str, Value]]
+    trials: int
+    """Baselines included."""
+    sampler: str
+    seed: int
+    confirm: dict[str, Value]
+    """What confirm changes in a configuration."""
+    replicates: int
+    """Per front point; 0 is no confirm."""
+
+    def configured(self, changes: Mapping[str, Value]) -> TrialConfig:
+        """The configuration of a trial."""
+        return self.config.set(changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        plain = dataclasses.asdict(dataclasses.replace(self, config=TrialConfig()))
+        return plain | {
+            "config": self.config.params(),
+            "space": {name: space.text(span) for name, span in self.space.items()},
+        }
+
+    @classmethod
+    def of_json(cls, plain: Mapping[str, Any]) -> "Plan":
+        """The inverse of `to_json`."""
+        return cls(**{
+            **plain,
+            "config": TrialConfig.of(plain["config"]),
+            "space": {name: space.parse_range(text) for name, text in plain["space"].items()},
+            "objectives": tuple(Objective(**objective) for objective in plain["objectives"]),
+        })  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Site:
+    """Machines and addresses."""
+
+    address: str = ""
+    """Of a running Ray cluster; empty starts one on this machine."""
+    workers: int = 0
+    """Per trial; 0 trains in the trial's own process."""
+    cpus: float = 1.0
+    """Per worker."""
+    gpus: float = 0.0
+    """Per worker."""
+    concurrency: int = 0
+    """Trials at a time; 0 is as many as fit."""
+    storage: str = "runs"
+    tracking_uri: str = "sqlite:///mlflow.db"
+    data_dir: str = "data"

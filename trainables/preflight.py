@@ -1,0 +1,125 @@
+"""Everything that can be refused before a study starts is refused here, in seconds, with nothing created."""
+
+import os
+import socket
+import sqlite3
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import torch
+
+from core import data, train
+from core.config import TrialConfig
+from core.data import Images
+from core.errors import InputError
+from trainables.plan import Plan, Site
+from trainables.store import Store
+
+SECONDS = 3.0  # how long a server may take to answer
+
+
+def check(plan: Plan, site: Site, images: Images) -> None:
+    """Refuse a plan that cannot work here.
+
+    Raises:
+        InputError: with what to change.
+    """
+    if plan.trials < len(plan.baselines) + 1:
+        raise InputError(f"--trials {plan.trials} is too few: {len(plan.baselines)} baselines come first, so at least {len(plan.baselines) + 1}")
+    for changes in ({}, *plan.baselines.values()):
+        check_config(plan.configured(changes), images)
+    check_hardware(site)
+    check_address(site.address)
+    check_tracking(site.tracking_uri)
+    Store.at(site.storage).check_writable()
+
+
+def check_config(config: TrialConfig, images: Images) -> None:
+    """Bind every slot to the real images once.
+
+    Raises:
+        InputError: a slot does not fit.
+    """
+    members = data.split(images, config.split, config.replicate).members
+    train.bind(config, images.at(members[:64]), torch.device("cpu"))
+
+
+def check_hardware(site: Site) -> None:
+    """Refuse what this machine does not have; what a cluster has is known only when it is joined.
+
+    Raises:
+        InputError: with what there is.
+    """
+    if site.address:
+        return
+    workers = max(1, site.workers)
+    gpus, cpus = torch.cuda.device_count(), os.cpu_count() or 1
+    if site.gpus * workers > gpus:
+        raise InputError(f"{workers} x --gpus-per-worker {site.gpus:g} is more than the {gpus} GPUs of this machine")
+    if site.cpus * workers > cpus:
+        raise InputError(f"{workers} x --cpus-per-worker {site.cpus:g} is more than the {cpus} CPU cores of this machine")
+
+
+def check_address(address: str) -> None:
+    """Refuse a cluster that does not answer.
+
+    Raises:
+        InputError: nothing listens there.
+    """
+    if not address or address == "auto":
+        return
+    parts = urlsplit(address if "://" in address else f"ray://{address}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or not port:
+        raise InputError(f"--address {address!r} is not HOST:PORT, ray://HOST:PORT or auto")
+    _answers(host, port, f"no Ray cluster answers at --address {address}; is `ray start --head` running there?")
+
+
+def check_tracking(uri: str) -> None:
+    """Refuse a tracking server or database that cannot be used.
+
+    Raises:
+        InputError: with what can.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == "sqlite":
+        _check_sqlite(Path(uri.removeprefix("sqlite:///")), uri)
+    elif parts.scheme in ("http", "https"):
+        try:
+            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SECONDS) as reply:
+                if reply.read().strip() != b"OK":
+                    raise InputError(f"what answers at --tracking-uri {uri} is not an MLflow server")
+        except urllib.error.HTTPError as error:
+            raise InputError(f"--tracking-uri {uri} answers {error.code} {error.reason}") from None
+        except (OSError, ValueError) as error:
+            raise InputError(f"no MLflow server answers at --tracking-uri {uri} ({getattr(error, 'reason', error)})") from None
+    elif parts.scheme.split("+")[0] in ("postgresql", "mysql", "mssql") and parts.hostname:
+        usual = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}[parts.scheme.split("+")[0]]
+        _answers(parts.hostname, parts.port or usual, f"no database answers at --tracking-uri {parts.scheme}://{parts.hostname}")
+    else:
+        raise InputError(f"--tracking-uri {uri!r} is none of: sqlite:///FILE, http(s)://HOST:PORT, postgresql://...")
+
+
+def _check_sqlite(path: Path, uri: str) -> None:
+    if path.exists():
+        try:
+            with sqlite3.connect(f"file:{path}?mode=rw", uri=True) as database:
+                tables = {row[0] for row in database.execute("select name from sqlite_master")}
+        except sqlite3.Error as error:
+            raise InputError(f"--tracking-uri {uri}: {path} is not a SQLite file that can be written ({error})") from None
+        if tables and "experiments" not in tables:
+            raise InputError(f"--tracking-uri {uri}: {path} is a database of something else than MLflow")
+    elif not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+        raise InputError(f"--tracking-uri {uri}: cannot make a file in {path.absolute().parent}")
+
+
+def _answers(host: str, port: int, complaint: str) -> None:
+    try:
+        socket.create_connection((host, port), timeout=SECONDS).close()
+    except OSError:
+        raise InputError(complaint) from None

@@ -1,0 +1,261 @@
+"""What a study hands to people: figures, an HTML report, and the rows of front.csv and confirmed.csv.
+
+plotly and matplotlib are imported where they are needed, so that a study starts without them.
+"""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from csv import DictWriter
+from html import escape
+from itertools import combinations, cycle
+from typing import Any
+
+from core.config import Objective
+from core.space import Value
+from trainables import page
+from trainables.outcome import Confirmed, Outcome, Trial
+
+BLUE, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#B4BAC1", "#1B1F24"
+"""Of the palette by Okabe and Ito: told apart by colour-blind readers, and by lightness in black and white."""
+
+
+def front_rows(outcome: Outcome) -> list[dict[str, Value]]:
+    """Rows of front.csv, best first objective first; a parameter that a trial does not have is not in its row."""
+    columns = outcome.columns()
+    return [
+        {"trial": t.number, "baseline": t.baseline}
+        | {o.metric: t.metrics[o.metric] for o in outcome.objectives}
+        | {name: t.params[name] for name in columns if name in t.params}
+        for t in outcome.front()
+    ]
+
+
+def confirmed_rows(outcome: Outcome) -> list[dict[str, Value]]:
+    """Rows of confirmed.csv; the ends of the interval of a single replicate are infinite."""
+    trials = {t.number: t for t in outcome.trials}
+    rows = []
+    for c in outcome.confirmed:
+        row: dict[str, Value] = {"trial": c.number, "baseline": trials[c.number].baseline, "replicates": c.replicates}
+        for name in (o.metric for o in outcome.objectives):
+            low, high = c.intervals[name]
+            row |= {name: c.means[name], f"{name}_low": low, f"{name}_high": high}
+            row[f"sweep_{name}"] = trials[c.number].metrics[name]
+        rows.append(row | {"probability_non_dominated": c.probability, "on_front": c.on_front})
+    return rows
+
+
+def csv(rows: Sequence[Mapping[str, Value]]) -> str:
+    """The rows as CSV; floats read back as the same floats, and what a row lacks is empty."""
+    text = io.StringIO()
+    writer = DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    if rows:
+        writer.writeheader()
+        writer.writerows({k: repr(float(v)) if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def html(outcome: Outcome) -> str:
+    """The report: one file from which no request leaves."""
+    return page.render(outcome, _charts(outcome))
+
+
+def figures(outcome: Outcome) -> dict[str, bytes]:
+    """PNG files by name."""
+    import matplotlib
+
+    style = {"font.size": 9, "axes.edgecolor": "#8A929B", "axes.linewidth": 0.8, "axes.labelcolor": INK}
+    style |= {"axes.spines.top": False, "axes.spines.right": False, "xtick.color": "#555D66", "ytick.color": "#555D66"}
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **style}):
+        return {"front.png": _front_figure(outcome), "hypervolume.png": _hypervolume_figure(outcome)}
+
+
+def _plotted(outcome: Outcome) -> list[Trial]:
+    return [t for t in outcome.done if all(o.metric in t.metrics for o in outcome.objectives)]
+
+
+def _axis_title(objective: Objective) -> str:
+    """Along the axis; turned by 90 degrees, as on a vertical one, the arrow turns too."""
+    name = page.label(objective)
+    return (
+        f"{name},  better \N{RIGHTWARDS ARROW}"
+        if objective.direction == "max"
+        else f"\N{LEFTWARDS ARROW} better,  {name}"
+    )
+
+
+def _png(figure: Any) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    file = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(file)
+    return file.getvalue()
+
+
+def _front_figure(outcome: Outcome) -> bytes:
+    """Every pair of objectives side by side."""
+    from matplotlib.figure import Figure
+
+    pairs = list(combinations(outcome.objectives, 2))
+    columns = min(3, len(pairs))
+    rows = math.ceil(len(pairs) / columns)
+    figure = Figure(figsize=(10 if columns > 1 else 5.6, 3.6 * rows), dpi=150, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for axis, (x, y) in zip(axes, pairs, strict=False):
+        _project(axis, outcome, x, y)
+    for axis in list(axes)[len(pairs) :]:
+        axis.set_axis_off()
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 7 if columns > 1 else 3),
+                      frameon=False, handletextpad=0.3, columnspacing=1.6)  # fmt: skip
+    return _png(figure)
+
+
+def _project(axis: Any, outcome: Outcome, x: Objective, y: Objective) -> None:
+    """One pair of objectives: shape says what a point is, a filled marker is on the front."""
+    front = outcome.front()
+    plain = [t for t in _plotted(outcome) if not t.baseline]
+
+    def at(trials: Sequence[Trial]) -> tuple[list[float], list[float]]:
+        return [t.metrics[x.metric] for t in trials], [t.metrics[y.metric] for t in trials]
+
+    rest = [t for t in plain if t not in front]
+    axis.plot(*at(rest), "o", ms=4, color=GREY, mec="none", label="trial", zorder=2)
+    axis.plot(
+        *at([t for t in plain if t in front]), "o", ms=6.5, color=BLUE, mec="white", mew=0.7, label="front", zorder=4
+    )
+    for shape, trial in zip(cycle("s^vPXp*"), (t for t in _plotted(outcome) if t.baseline), strict=False):
+        fill = BLUE if trial in front else "white"
+        axis.plot(*at([trial]), shape, ms=7.5, color=fill, mec=INK, mew=1, label=trial.baseline, ls="none", zorder=5)
+    if balanced := page.knee(outcome):
+        axis.plot(*at([balanced]), "o", ms=14, mfc="none", mec=INK, mew=0.9, label="knee", zorder=6)
+    for stays, name in ((True, "confirmed"), (False, "confirmed, left the front")):
+        points = [c for c in outcome.confirmed if c.on_front is stays]
+        if points:
+            bars = {f"{side}err": _bars(points, o) for side, o in (("x", x), ("y", y))}
+            axis.errorbar([c.means[x.metric] for c in points], [c.means[y.metric] for c in points], **bars, fmt="D",
+                          ms=5.5, color=ORANGE, mfc=ORANGE if stays else "white", mew=1.1, elinewidth=0.9, label=name,
+                          zorder=3)  # fmt: skip
+    axis.set_xlabel(_axis_title(x))
+    axis.set_ylabel(_axis_title(y))
+    axis.margins(0.07)
+    axis.grid(color="#ECEFF2", linewidth=0.7)
+    axis.set_axisbelow(True)
+    axis.tick_params(length=0)
+
+
+def _bars(points: Sequence[Confirmed], objective: Objective) -> list[list[float]]:
+    """Lengths of the error bars below and above the means; none where the interval is infinite."""
+    name = objective.metric
+    lengths = [[c.means[name] - c.intervals[name].low, c.intervals[name].high - c.means[name]] for c in points]
+    return [[max(0.0, pair[end]) if math.isfinite(pair[end]) else 0.0 for pair in lengths] for end in (0, 1)]
+
+
+def _hypervolume_figure(outcome: Outcome) -> bytes:
+    """How the front grew."""
+    from matplotlib.figure import Figure
+
+    curve = outcome.hypervolume_curve()
+    figure = Figure(figsize=(6, 3.4), dpi=150, layout="constrained")
+    axis = figure.subplots()
+    axis.step(range(len(curve) + 1), [0.0, *curve], where="post", color=BLUE, linewidth=1.8)
+    if curve:
+        axis.annotate(f"{curve[-1]:.3f}", (len(curve), curve[-1]), (4, 0), textcoords="offset points", va="center",
+                      annotation_clip=False)  # fmt: skip
+    axis.set_xlim(0, max(1, len(curve)))
+    axis.set_ylim(0, max(curve, default=0) * 1.08 or 1)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.set_xlabel("finished trials")
+    axis.set_ylabel(f"hypervolume,  better \N{RIGHTWARDS ARROW}")
+    axis.grid(axis="y", color="#ECEFF2", linewidth=0.7)
+    axis.tick_params(length=0)
+    return _png(figure)
+
+
+def _charts(outcome: Outcome) -> str:
+    """The interactive pictures and their key; plotly.js comes with the first picture only."""
+    pairs = [
+        _chart(outcome, pair, f"pair-{i}", plotly=i == 0) for i, pair in enumerate(combinations(outcome.objectives, 2))
+    ]
+    cube = [_chart(outcome, outcome.objectives, "cube", plotly=False)] if len(outcome.objectives) == 3 else []
+    key = (
+        f'<ul class="key"><li><span style="color:{GREY}">\u25cf</span> trial</li>'
+        f'<li><span style="color:{BLUE}">\u25cf</span> front</li><li>\u25a1 baseline, by name, filled if on the front</li>'
+        f'<li><span style="color:{ORANGE}">\u25c6</span> confirmed, with 95% intervals</li>'
+        f'<li><span style="color:{ORANGE}">\u25c7</span> confirmed, left the front</li></ul>'
+    )
+    script = "<noscript><p>The pictures need JavaScript; the tables hold the same numbers.</p></noscript>"
+    return f'{script}{key}<div class="pairs">{"".join(pairs)}</div>{"".join(cube)}'
+
+
+def _chart(outcome: Outcome, objectives: Sequence[Objective], name: str, plotly: bool) -> str:
+    """One interactive scatter of two or three objectives."""
+    from plotly import graph_objects as go
+
+    solid = len(objectives) == 3
+    figure = go.Figure([_trace(group, objectives) for group in _groups(outcome)])
+    axes = {
+        axis: {"title": {"text": _axis_title(o), "font": {"size": 12}}, "gridcolor": "#E4E8EC", "zeroline": False}
+        for axis, o in zip(("xaxis", "yaxis", "zaxis"), objectives, strict=False)
+    }
+    margin = dict.fromkeys("lrtb", 0) if solid else {"l": 56, "r": 12, "t": 12, "b": 48}
+    figure.update_layout(**({"scene": axes} if solid else axes), template="none", margin=margin, showlegend=False)
+    figure.update_layout(hoverlabel={"align": "left"}, dragmode="turntable" if solid else False)
+    config = {"responsive": True, "displaylogo": False, "scrollZoom": False}
+    div = figure.to_html(config, full_html=False, include_plotlyjs=plotly, div_id=name, default_height="100%")
+    caption = escape(" \N{MULTIPLICATION SIGN} ".join(page.label(o) for o in objectives))
+    return f'<figure><div class="{"space" if solid else "pair"}">{div}</div><figcaption>{caption}</figcaption></figure>'
+
+
+def _groups(outcome: Outcome) -> list[dict[str, Any]]:
+    """What the interactive pictures show, bottom layer first: points that share a look."""
+    front, columns = outcome.front(), outcome.columns()
+    trials = {t.number: t for t in outcome.trials}
+    looks = [("circle", GREY, 7), ("circle", BLUE, 10), ("square-open", INK, 10), ("square", BLUE, 10)]
+    groups = [{"look": look, "values": [], "hover": [], "names": []} for look in looks]
+    for t in _plotted(outcome):
+        group = groups[2 * bool(t.baseline) + (t in front)]
+        group["values"].append(t.metrics)
+        group["hover"].append(_hover(t, t.metrics, outcome.objectives, columns))
+        group["names"].append(escape(t.baseline, quote=False))
+    for stays, symbol in ((True, "diamond"), (False, "diamond-open")):
+        points = [c for c in outcome.confirmed if c.on_front is stays]
+        hover = [_hover(trials[c.number], c.means, outcome.objectives, columns, "confirmed ") for c in points]
+        groups.append(
+            {"look": (symbol, ORANGE, 9), "values": [c.means for c in points], "hover": hover, "points": points}
+        )
+    return [group for group in groups if group["values"]]
+
+
+def _hover(
+    trial: Trial, values: Mapping[str, float], objectives: Sequence[Objective], columns: Sequence[str], kind: str = ""
+) -> str:
+    """What plotly shows over a point; it reads tags in text, so names are escaped for it too."""
+    lines = [f"<b>{kind}{escape(page.named(trial), quote=False)}</b>"]
+    lines += [f"{escape(page.label(o), quote=False)}: {values[o.metric]:.4f}" for o in objectives]
+    lines += [escape(f"{c} = {page.show(trial.params[c])}", quote=False) for c in columns if c in trial.params]
+    return "<br>".join(lines)
+
+
+def _trace(group: Mapping[str, Any], objectives: Sequence[Objective]) -> dict[str, Any]:
+    """One group as a plotly trace."""
+    symbol, color, size = group["look"]
+    solid = len(objectives) == 3
+    named = any(group.get("names", ()))
+    trace = {
+        "type": "scatter3d" if solid else "scatter",
+        "mode": "markers+text" if named else "markers",
+        "marker": {"symbol": symbol, "color": color, "size": size * 0.6 if solid else size},
+        "hovertext": group["hover"],
+        "hoverinfo": "text",
+        "text": group["names"] if named else None,
+        "textposition": "top center",
+    }
+    for axis, o in zip("xyz", objectives, strict=False):
+        trace[axis] = [values[o.metric] for values in group["values"]]
+        if "points" in group:
+            below, above = _bars(group["points"], o)
+            bars = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "color": color}
+            trace[f"error_{axis}"] = bars | {"thickness": 1, "width": 0 if solid else 3}
+    return trace

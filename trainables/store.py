@@ -1,0 +1,138 @@
+"""A study's files under `--storage`: a local folder or any URI that pyarrow knows (s3://, gs://, hdfs://).
+
+    plan.json                          what was asked for
+    trials/00007/params.json           a suggestion, written before anything else happens with it
+    trials/00007/checkpoint.pt         while it trains
+    trials/00007/{network.pt,predictions.npz,result.json}     when it ended; result.json is written last
+    confirm/00007/1/...                the same for its first replicate
+
+A file appears whole or not at all, so whatever can be read can be trusted after a crash. The result files are the one
+record of what has been done; a study is resumed from them and from nothing else.
+"""
+
+import io
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder on any file system; small enough to be sent to every worker."""
+
+    root: str
+
+    @classmethod
+    def at(cls, uri: str) -> "Store":
+        """From what the user typed: a URI, or a path that is made absolute."""
+        return cls(uri if "://" in uri else str(Path(uri).absolute()))
+
+    def below(self, name: str) -> "Store":
+        """A folder in this one."""
+        return Store(f"{self.root}/{name}")
+
+    @cached_property
+    def _place(self):
+        from pyarrow import fs
+
+        return fs.FileSystem.from_uri(self.root) if "://" in self.root else (fs.LocalFileSystem(), self.root)
+
+    def __getstate__(self):
+        return {"root": self.root}  # file systems are opened anew in each process
+
+    @property
+    def path(self) -> Path | None:
+        """The folder, if it is on this machine."""
+        return None if "://" in self.root else Path(self.root)
+
+    def check_writable(self) -> None:
+        """Write and remove a file, and leave nothing behind.
+
+        Raises:
+            InputError: that does not work.
+        """
+        made = []
+        try:
+            if self.path:
+                folder = self.path
+                while not folder.exists():
+                    made.append(folder)
+                    folder = folder.parent
+            self.write(".probe", b"")
+            self._delete(".probe")
+        except (OSError, ValueError, ImportError) as error:
+            raise InputError(f"cannot write to --storage {self.root}: {str(error).splitlines()[0]}") from None
+        finally:
+            for folder in made:
+                if folder.is_dir():
+                    folder.rmdir()
+
+    def write(self, name: str, data: bytes) -> None:
+        """Make a file, replacing an older one in one step."""
+        system, base = self._place
+        if self.path:
+            target = self.path / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_name(f"{target.name}.{os.getpid()}.part")
+            part.write_bytes(data)
+            part.replace(target)
+        else:  # object stores show a file only once it is whole
+            with system.open_output_stream(f"{base}/{name}") as stream:
+                stream.write(data)
+
+    def read(self, name: str) -> bytes | None:
+        """A file's content, or None if there is no such file."""
+        system, base = self._place
+        try:
+            with system.open_input_stream(f"{base}/{name}") as stream:
+                return stream.read()
+        except FileNotFoundError:
+            return None
+
+    def _delete(self, name: str) -> None:
+        system, base = self._place
+        system.delete_file(f"{base}/{name}")
+
+    def discard(self, name: str) -> None:
+        """Remove a file if it is there."""
+        try:
+            self._delete(name)
+        except FileNotFoundError:
+            pass
+
+    def names(self, folder: str) -> list[str]:
+        """What is directly in a folder, sorted; empty if there is no such folder."""
+        from pyarrow import fs
+
+        system, base = self._place
+        found = system.get_file_info(fs.FileSelector(f"{base}/{folder}", allow_not_found=True))
+        return sorted(info.base_name for info in found)
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Plain data; NaN and infinity are refused."""
+        self.write(name, json.dumps(content, allow_nan=False, indent=1).encode())
+
+    def read_json(self, name: str) -> Any:
+        """Plain data, or None if there is no such file."""
+        data = self.read(name)
+        return None if data is None else json.loads(data)
+
+    def write_state(self, name: str, state: dict) -> None:
+        """A checkpoint."""
+        import torch
+
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        self.write(name, buffer.getvalue())
+
+    def read_state(self, name: str) -> dict | None:
+        """A checkpoint, read without executing anything in it; None if there is no such file."""
+        import torch
+
+        data = self.read(name)
+        return None if data is None else torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")

@@ -1,0 +1,135 @@
+"""The sweep: a plan's trials through Ray Tune. The only file that knows Tuner."""
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from core.space import Value
+from trainables.outcome import Outcome, Trial
+from trainables.plan import Plan
+from trainables.store import Store
+from trainables.trial import Arrays, Share, tune_trial
+
+# Read by Ray when it is imported. The first three silence it; the last makes Ctrl-C an exception, as everywhere else.
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+
+from ray import tune  # noqa: E402
+
+from trainables.search import StudySearcher  # noqa: E402
+
+
+class Listener(Protocol):
+    """Whoever wants to hear how a sweep goes; `outcome` is up to date when it is told."""
+
+    def started(self, number: int, params: Mapping[str, Value], baseline: str) -> None:
+        """A trial begins."""
+        ...
+
+    def rows(self, number: int, rows: list[dict[str, float]]) -> None:
+        """Epochs of a running trial."""
+        ...
+
+    def ended(self, trial: Trial) -> None:
+        """A trial ended, well or not."""
+        ...
+
+
+def ended_trials(store: Store) -> list[Trial]:
+    """The trials of a study that have a result, by number."""
+    found = []
+    for folder in store.names("trials"):
+        result = store.read_json(f"trials/{folder}/result.json")
+        if result is not None:
+            found.append(as_trial(store.read_json(f"trials/{folder}/params.json"), result))
+    return found
+
+
+def as_trial(suggestion: Mapping[str, Any], result: Mapping[str, Any]) -> Trial:
+    """A suggestion of the searcher and what became of it."""
+    return Trial(
+        number=suggestion["number"], params=suggestion["params"], baseline=suggestion["baseline"],
+        metrics=result["metrics"], curve=result["curve"], error=result["error"],
+    )  # fmt: skip
+
+
+def sweep(plan: Plan, outcome: Outcome, arrays: Arrays, store: Store, share: Share, concurrency: int, listeners: list[Listener]) -> None:
+    """Run the trials that are still to be run; `outcome.trials` grows as they end.
+
+    Args:
+        plan: what. outcome: holds the trials that ended before.
+        arrays: the packed images. store: the study's folder.
+        share: what a trial may use. concurrency: trials at a time.
+        listeners: told of every event, on the driver.
+    """
+    left = plan.trials - len(outcome.trials)
+    if left <= 0:
+        return
+    for noisy in ("ray.tune", "ray.train", "ray.tune.execution.tune_controller"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    # With Ray Train inside, the trial itself only waits: it takes no CPU from its workers and stays on the head node.
+    demand = {"CPU": share.cpus, "GPU": share.gpus} if share.workers == 0 else {"node:__internal_head__": 0.001}
+    trainable = tune.with_parameters(tune_trial, arrays=arrays, store=store, share=share)
+    tune.Tuner(
+        tune.with_resources(trainable, {name: amount for name, amount in demand.items() if amount}),
+        tune_config=tune.TuneConfig(
+            search_alg=StudySearcher(plan, store, outcome.trials), num_samples=left,
+            max_concurrent_trials=concurrency, reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="tune", storage_path=_scratch(store), verbose=0, callbacks=[_Watch(outcome, store, listeners)],
+            failure_config=tune.FailureConfig(max_failures=2),  # only of machines: a trial's own errors are results
+        ),
+    ).fit()  # fmt: skip
+
+
+class _Watch(tune.Callback):
+    """Turns Tune's events into ours. Nothing may escape from here: Tune would stop the study."""
+
+    def __init__(self, outcome: Outcome, store: Store, listeners: list[Listener]):
+        self.outcome, self.store, self.listeners = outcome, store, listeners
+
+    def on_trial_start(self, iteration: int, trials: list, trial, **info: Any) -> None:
+        self._tell("started", trial.config["number"], trial.config["params"], trial.config["baseline"])
+
+    def on_trial_result(self, iteration: int, trials: list, trial, result: dict, **info: Any) -> None:
+        if "rows" in result and "metrics" not in result:
+            self._tell("rows", trial.config["number"], result["rows"])
+
+    def on_trial_complete(self, iteration: int, trials: list, trial, **info: Any) -> None:
+        self._ended(as_trial(trial.config, trial.last_result))
+
+    def on_trial_error(self, iteration: int, trials: list, trial, **info: Any) -> None:
+        reason = str(trial.get_error() or "lost").strip().splitlines()[-1]
+        result = {"metrics": {}, "curve": [], "error": reason}
+        try:
+            self.store.write_json(f"trials/{trial.config['number']:05d}/result.json", result)
+        except OSError as error:
+            logging.getLogger(__name__).error("cannot record a failed trial: %s", error)
+        self._ended(as_trial(trial.config, result))
+
+    def _ended(self, trial: Trial) -> None:
+        self.outcome.trials.append(trial)
+        self._tell("ended", trial)
+
+    def _tell(self, event: str, *args: Any) -> None:
+        for listener in self.listeners:
+            try:
+                getattr(listener, event)(*args)
+            except Exception:
+                logging.getLogger(__name__).exception("while telling %s of %s", type(listener).__name__, event)
+
+    def __reduce__(self):
+        return tune.Callback, ()  # Tune pickles its settings for a restore that is not used here
+
+
+def _scratch(store: Store) -> str:
+    """Where Tune keeps its own records; nobody reads them."""
+    return f"{store.root}/ray"
+
+

@@ -1,0 +1,283 @@
+"""MLflow: one parent run per study, one child per trial, the front as artifacts of the parent.
+
+Only the driver writes, from one thread that takes its orders from a queue: MLflow on SQLite cannot bear several writers on
+a fresh file, and a server that is down for a while must not stop a study. Every order is repeated until it succeeds or the
+study's end has waited long enough; whatever is missing then is logged by the next `--resume`, from the store.
+"""
+
+import json
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from core import pareto, space
+from core.config import Objective
+from core.space import Value
+from trainables import report
+from trainables.outcome import Outcome, Trial
+from trainables.plan import Plan
+
+NAME, KIND, NUMBER = "trilemma.name", "trilemma.kind", "trilemma.trial"
+PUBLISH_SECONDS = 10.0  # the front on the parent run is refreshed at most this often while the study runs
+PATIENCE_SECONDS = 60.0  # how long the end of a study waits for a tracking server that is down
+
+
+class Tracker:
+    """Writes a study to MLflow. Its methods return at once and never raise."""
+
+    def __init__(self, uri: str, plan: Plan, outcome: Outcome):
+        """Opens the parent run, or the one that an earlier driver of the same study opened."""
+        self.uri, self.plan, self.outcome = uri, plan, outcome
+        self.orders: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self.children: dict[int, str] = {}
+        self.logged: dict[int, set[int]] = {}
+        """Epochs of a trial's curve that are in MLflow already."""
+        self.marked: dict[int, bool] = {}
+        self.parent = ""
+        self.published = 0.0
+        self.closing = threading.Event()
+        self.deadline = float("inf")
+        self.undelivered = 0
+        self.orders.put(self._open)
+        self.thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self.thread.start()
+
+    def started(self, number: int, params: Mapping[str, Value], baseline: str) -> None:
+        """A trial begins (or goes on)."""
+        self.orders.put(lambda: self._start(number, params, baseline))
+
+    def rows(self, number: int, rows: list[dict[str, float]]) -> None:
+        """Epochs of a running trial."""
+        self.orders.put(lambda: self._rows(number, rows))
+
+    def ended(self, trial: Trial) -> None:
+        """A trial ended; `outcome` holds it already."""
+        self.orders.put(lambda: self._end(trial))
+        self.orders.put(self._publish_sometimes)
+
+    def confirmed(self) -> None:
+        """`outcome.confirmed` is complete."""
+        self.orders.put(self._confirmed)
+
+    def close(self, status: str = "FINISHED") -> int:
+        """Publish everything, end the parent run, and wait for it.
+
+        Returns:
+            How many orders could not be delivered in time; 0 is all good.
+        """
+        self.orders.put(self._publish)
+        self.orders.put(lambda: self.client.set_terminated(self.parent, status))
+        self.orders.put(None)
+        self.deadline = time.monotonic() + PATIENCE_SECONDS
+        self.closing.set()
+        self.thread.join(PATIENCE_SECONDS + 30)
+        return self.undelivered + (self.orders.qsize() if self.thread.is_alive() else 0)
+
+    def _work(self) -> None:
+        self.client = _client(self.uri)
+        while (order := self.orders.get()) is not None:
+            pause = 0.5
+            while not self._tried(order):
+                if time.monotonic() > self.deadline:
+                    self.undelivered += 1
+                    break
+                time.sleep(0.5 if self.closing.is_set() else pause)
+                pause = min(2 * pause, 10.0)
+
+    def _tried(self, order: Callable[[], None]) -> bool:
+        """Carry out an order; False if it is worth trying again."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            order()
+        except (MlflowException, OSError) as error:
+            if getattr(error, "error_code", "") not in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
+                return False
+            self._lost(error)
+        except Exception as error:  # a fault of ours: repeating would not help, and the study matters more
+            self._lost(error)
+        return True
+
+    def _lost(self, error: Exception) -> None:
+        self.undelivered += 1
+        logging.getLogger(__name__).error("could not be logged to MLflow: %s", error, exc_info=error)
+
+    def _open(self) -> None:
+        found = self.client.get_experiment_by_name(self.plan.study)
+        home = _artifact_home(self.uri, self.plan.study)
+        experiment = found.experiment_id if found else self.client.create_experiment(self.plan.study, home)
+        self.experiment = experiment
+        runs = self.client.search_runs([experiment], f"tags.`{NAME}` = '{self.plan.name}' and tags.`{KIND}` = 'study'")
+        if runs:
+            self.parent = runs[0].info.run_id
+            self.client.update_run(self.parent, status="RUNNING")
+            self._reconcile()
+            return
+        tags = {NAME: self.plan.name, KIND: "study", "mlflow.note.content": self.plan.question}
+        self.parent = self.client.create_run(experiment, run_name=self.plan.name, tags=tags).info.run_id
+        self._params(self.parent, {
+            **{f"space/{name}": space.text(span) for name, span in self.plan.space.items()},
+            **{f"config/{name}": value for name, value in self.plan.config.params().items()},
+            **{f"fact/{name}": text for name, text in self.outcome.facts.items()},
+            "objectives": json.dumps([vars(objective) for objective in self.plan.objectives]),
+            "trials": self.plan.trials, "sampler": self.plan.sampler, "seed": self.plan.seed,
+        })  # fmt: skip
+
+    def _reconcile(self) -> None:
+        """Learn what an earlier driver logged, so that nothing is logged twice."""
+        for run in _children(self.client, self.experiment, self.parent):
+            number = int(run.data.tags[NUMBER])
+            self.children[number] = run.info.run_id
+            history = self.client.get_metric_history(run.info.run_id, "epoch/loss")
+            self.logged[number] = {metric.step for metric in history}
+        for trial in self.outcome.trials:
+            self._end(trial)
+
+    def _start(self, number: int, params: Mapping[str, Value], baseline: str) -> str:
+        if number not in self.children:
+            tags = {
+                "mlflow.parentRunId": self.parent, NAME: self.plan.name, KIND: "trial", NUMBER: str(number),
+                "pareto": "false", "baseline": baseline,
+            }  # fmt: skip
+            label = f"{number:05d}" + (f" {baseline}" if baseline else "")
+            run = self.client.create_run(self.experiment, run_name=label, tags=tags)
+            self._params(run.info.run_id, params)
+            self.children[number] = run.info.run_id
+        return self.children[number]
+
+    def _rows(self, number: int, rows: list[dict[str, float]]) -> None:
+        from mlflow.entities import Metric
+
+        seen = self.logged.setdefault(number, set())
+        new = [row for row in rows if int(row["epoch"]) not in seen]
+        now = int(time.time() * 1000)
+        metrics = [Metric(k, v, now, int(row["epoch"])) for row in new for k, v in row.items() if k != "epoch"]
+        for chunk in (metrics[i : i + 1000] for i in range(0, len(metrics), 1000)):
+            self.client.log_batch(self.children[number], metrics=chunk)
+        seen |= {int(row["epoch"]) for row in new}
+
+    def _end(self, trial: Trial) -> None:
+        from mlflow.entities import Metric
+
+        run_id = self._start(trial.number, trial.params, trial.baseline)
+        run = self.client.get_run(run_id)
+        if run.info.status in ("FINISHED", "FAILED"):
+            return
+        self._rows(trial.number, trial.curve)
+        if not set(trial.metrics) <= set(run.data.metrics):
+            step, now = int(trial.params["epochs"]), int(time.time() * 1000)
+            self.client.log_batch(run_id, metrics=[Metric(k, v, now, step) for k, v in trial.metrics.items()])
+        if trial.error:
+            self.client.set_tag(run_id, "error", trial.error)
+        self.client.set_terminated(run_id, "FAILED" if trial.error else "FINISHED")
+
+    def _params(self, run_id: str, params: Mapping[str, Value]) -> None:
+        from mlflow.entities import Param
+
+        self.client.log_batch(run_id, params=[Param(name, str(value)) for name, value in params.items()])
+
+    def _publish_sometimes(self) -> None:
+        if time.monotonic() - self.published >= PUBLISH_SECONDS:
+            self._progress()
+
+    def _progress(self) -> None:
+        """Front, counts and tags as of now; cheap enough to repeat while the study runs."""
+        from mlflow.entities import Metric
+
+        front = self.outcome.front()
+        rows = report.front_rows(self.outcome)
+        self.client.log_text(self.parent, report.csv(rows), "front.csv")
+        self.client.log_text(self.parent, json.dumps(rows, indent=1), "front.json")
+        on = {trial.number for trial in front}
+        for trial in self.outcome.done:
+            if self.marked.get(trial.number, False) != (trial.number in on):
+                self.client.set_tag(self.children[trial.number], "pareto", str(trial.number in on).lower())
+                self.marked[trial.number] = trial.number in on
+        step, now = len(self.outcome.trials), int(time.time() * 1000)
+        counts = {
+            "hypervolume": self.outcome.hypervolume(), "front_size": len(front),
+            "trials_completed": len(self.outcome.done), "trials_failed": len(self.outcome.failed),
+        }  # fmt: skip
+        self.client.log_batch(self.parent, metrics=[Metric(k, float(v), now, step) for k, v in counts.items()])
+        self.published = time.monotonic()
+
+    def _publish(self) -> None:
+        self._progress()
+        for name, picture in report.figures(self.outcome).items():
+            self._artifact(f"plots/{name}", picture)
+        self.client.log_text(self.parent, report.html(self.outcome), "report.html")
+
+    def _artifact(self, name: str, data: bytes) -> None:
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / Path(name).name
+            path.write_bytes(data)
+            self.client.log_artifact(self.parent, str(path), str(Path(name).parent))
+
+    def _confirmed(self) -> None:
+        from mlflow.entities import Metric
+
+        rows = report.confirmed_rows(self.outcome)
+        self.client.log_text(self.parent, report.csv(rows), "confirmed.csv")
+        self.client.log_text(self.parent, json.dumps(rows, indent=1), "confirmed.json")
+        now = int(time.time() * 1000)
+        for point in self.outcome.confirmed:
+            values = {f"confirmed/{name}": mean for name, mean in point.means.items()}
+            values["confirmed/probability_non_dominated"] = point.probability
+            run_id = self.children[point.number]
+            self.client.log_batch(run_id, metrics=[Metric(k, v, now, 0) for k, v in values.items()])
+            self.client.set_tag(run_id, "confirmed", str(point.on_front).lower())
+
+
+def front_from_runs(uri: str, name: str) -> list[dict[str, float | int]]:
+    """The front of a study from its child runs alone: trial number and objective metrics, in no order.
+
+    Args:
+        uri: the tracking server or database. name: of the execution, as `--resume` takes it.
+    """
+    client = _client(uri)
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    (parent,) = client.search_runs(experiments, f"tags.`{NAME}` = '{name}' and tags.`{KIND}` = 'study'")
+    objectives = [Objective(**o) for o in json.loads(parent.data.params["objectives"])]
+    runs = _children(client, parent.info.experiment_id, parent.info.run_id)
+    runs = [run for run in runs if run.info.status == "FINISHED"]
+    mask = pareto.front([run.data.metrics for run in runs], objectives)
+    return [
+        {"trial": int(run.data.tags[NUMBER])} | {o.metric: run.data.metrics[o.metric] for o in objectives}
+        for run, on in zip(runs, mask, strict=True)
+        if on
+    ]
+
+
+def _children(client, experiment: str, parent: str) -> list:
+    found, token = [], None
+    while token != "":
+        page = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'", page_token=token)
+        found += page
+        token = page.token or ""
+    return found
+
+
+def _client(uri: str):
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # we repeat orders ourselves
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    from mlflow import MlflowClient
+
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    return MlflowClient(tracking_uri=uri)
+
+
+def _artifact_home(uri: str, study: str) -> str | None:
+    """Beside a SQLite file; MLflow would put artifacts into the current directory. A server has its own place."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return (Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts" / study).as_uri()

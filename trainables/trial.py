@@ -1,0 +1,184 @@
+"""One configuration on the cluster: `core.trial.run` with its files, in this process or over several workers.
+
+Three callers share `perform`: the Tune trainable of a sweep, the tasks of confirm, and whoever calls it by hand. What has
+a result is not run again, and what has a checkpoint goes on from it, whoever started it. Imports stay few: this module is
+what every worker loads.
+"""
+
+import io
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from core import trial, workers
+from core.config import TrialConfig
+from core.data import Images, split
+from core.errors import InputError, TrialError
+from core.space import Value
+from core.train import State, train
+from trainables.store import Store
+
+Arrays = tuple[np.ndarray, np.ndarray, int]
+"""A pool of images as Ray ships it: pixels, labels, classes. Workers on one machine share one copy."""
+Rows = list[dict[str, float]]
+CHECKPOINT_SECONDS = 10.0
+"""A running trial loses at most this much, and what it saves costs at most that often."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A configuration and the folder for what comes out of it."""
+
+    folder: str
+    params: dict[str, Value]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one trial may use."""
+
+    workers: int
+    """0: the calling process; else that many Ray Train workers."""
+    cpus: float
+    gpus: float
+    """Per worker."""
+
+
+def pack(images: Images) -> Arrays:
+    """The form in which images travel."""
+    return images.x.numpy(), images.y.numpy(), images.classes
+
+
+def unpack(arrays: Arrays) -> Images:
+    """Images that share the arrays' memory; nobody writes to it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return Images(torch.from_numpy(arrays[0]), torch.from_numpy(arrays[1]), arrays[2])
+
+
+def perform(job: Job, arrays: Arrays, store: Store, share: Share, tell: Callable[[Rows], None] | None = None) -> dict[str, Any]:
+    """Run a job to its end, or take its result if it has ended before.
+
+    Args:
+        job, arrays, store, share: what, on what, where to, with what.
+        tell: called now and then with the epochs that are new.
+
+    Returns:
+        `{"metrics", "curve", "error", "seconds"}`; `error` is one line, empty if all went well.
+    """
+    done = store.read_json(f"{job.folder}/result.json")
+    if done is None and share.workers:
+        _over_workers(job, arrays, store, share)
+        done = store.read_json(f"{job.folder}/result.json")
+    if done is None:
+        done = _here(job, arrays, store.below(job.folder), share, tell)
+    return done
+
+
+def _here(job: Job, arrays: Arrays, files: Store, share: Share, tell: Callable[[Rows], None] | None) -> dict[str, Any]:
+    """Train in this process; with Ray Train around it, as one of several workers, of which the first keeps the files."""
+    start = time.perf_counter()
+    torch.set_num_threads(max(1, int(share.cpus)))
+    device = torch.device("cuda" if share.gpus and torch.cuda.is_available() else "cpu")
+    outcome: dict[str, Any] = {"metrics": {}, "curve": [], "error": ""}
+    try:
+        result = _train_and_judge(job, unpack(arrays), files, device, tell)
+        if result is None:
+            return outcome
+        outcome |= {"metrics": dict(result.metrics.values), "curve": result.curve}
+        files.write_state("network.pt", result.state["modules"])
+        files.write("predictions.npz", _npz(result.predictions))
+    except (TrialError, InputError) as error:
+        outcome["error"] = str(error)
+    except Exception as error:  # whatever a method raises fails its trial, not the study
+        if workers.count() > 1 or isinstance(error, OSError):
+            raise  # the other workers must be stopped; a full disk may be empty for the next attempt
+        outcome["error"] = f"{type(error).__name__}: {error}".splitlines()[0]
+    outcome["seconds"] = time.perf_counter() - start
+    if workers.rank() == 0:
+        files.write_json("result.json", outcome)
+        files.discard("checkpoint.pt")
+    return outcome
+
+
+def _train_and_judge(job: Job, images: Images, files: Store, device: torch.device, tell) -> trial.Result | None:
+    """The first worker judges; the others only help to train."""
+    config = TrialConfig.of(job.params)
+    resume = files.read_state("checkpoint.pt")
+    if workers.rank():
+        parts = split(images, config.split, config.replicate)
+        train(config, images.at(parts.members), images.at(parts.val), device=device, resume=resume)
+        return None
+    return trial.run(config, images, device=device, on_epoch=_Diary(files, tell), resume=resume)
+
+
+class _Diary:
+    """An `on_epoch` that saves, and tells what is new, at most every `CHECKPOINT_SECONDS`."""
+
+    def __init__(self, files: Store, tell: Callable[[Rows], None] | None):
+        self.files, self.tell = files, tell
+        self.rows: Rows = []
+        self.last = time.monotonic()
+
+    def __call__(self, row: dict[str, float], state: Callable[[], State]) -> None:
+        self.rows.append(row)
+        if time.monotonic() - self.last >= CHECKPOINT_SECONDS:
+            self.files.write_state("checkpoint.pt", state())
+            if self.tell:
+                self.tell(self.rows)
+            self.rows, self.last = [], time.monotonic()
+
+
+def _npz(arrays: dict[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{name.replace("/", "."): array for name, array in arrays.items()})  # pyright: ignore[reportArgumentType]
+    return buffer.getvalue()
+
+
+def _over_workers(job: Job, arrays: Arrays, store: Store, share: Share) -> None:
+    """Ray Train's TorchTrainer around `_here`; the result is in the store afterwards.
+
+    Raises:
+        TrainingFailedError: the workers died more often than is forgiven.
+    """
+    import uuid
+
+    import ray
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    gpu = share.gpus > 0
+    TorchTrainer(
+        _worker_loop,
+        train_loop_config={"job": job, "arrays": ray.put(arrays), "files": store.below(job.folder), "share": share},
+        torch_config=TorchConfig(backend="nccl" if share.gpus >= 1 else "gloo"),  # NCCL wants a whole GPU a rank
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=share.workers, use_gpu=gpu,
+            resources_per_worker={"CPU": share.cpus} | ({"GPU": share.gpus} if gpu else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            # Ray Train's own records, under a name that is never met again: we resume from our own checkpoint.
+            storage_path=f"{store.root}/ray", name=f"{job.folder.replace('/', '-')}-{uuid.uuid4().hex[:8]}",
+            failure_config=ray.train.FailureConfig(max_failures=2),
+            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+        ),
+    ).fit()  # fmt: skip
+
+
+def _worker_loop(config: dict[str, Any]) -> None:
+    import ray
+
+    _here(config["job"], ray.get(config["arrays"]), config["files"], config["share"], None)
+
+
+def tune_trial(suggestion: dict[str, Any], arrays: Arrays, store: Store, share: Share) -> dict[str, Any]:
+    """The Tune trainable: `perform` for one suggestion of the searcher, with its epochs reported as they come."""
+    from ray import tune
+
+    job = Job(f"trials/{suggestion['number']:05d}", suggestion["params"])
+    return perform(job, arrays, store, share, tell=lambda rows: tune.report({"rows": rows}))
