@@ -11,9 +11,9 @@ from torch import Tensor
 
 
 def fold(seed: int, *names: str | int) -> int:
-    """A 63-bit seed that depends on the seed and on every name."""
+    """A seed that depends on the seed and on every name; 31 bits, which every library takes."""
     digest = hashlib.sha256(repr((int(seed), *names)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def generator(seed: int, *names: str | int, device: torch.device | str = "cpu") -> torch.Generator:

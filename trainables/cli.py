@@ -36,8 +36,8 @@ def _main(study: Study, args: argparse.Namespace, command: list[str]) -> int:
         return launch.resume(study, args.resume, site, changed=_changed(study, args), command=command)
     plan = plan_of(study, args)
     if args.dry_run:
-        return launch.dry_run(plan, site)
-    return launch.start(plan, site, command=command)
+        return launch.dry_run(plan, site, objectives=study.objectives)
+    return launch.start(plan, site, command=command, objectives=study.objectives)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -47,7 +47,7 @@ def confirm(
 
 def replicate_job(plan: Plan, point: Trial, replicate: int) -> Job:
     """The configuration of a point with another seed and other members, judged as confirm judges."""
-    fresh = {"replicate": replicate, "seed": fold(plan.seed, "confirm", point.number, replicate) % 2**31}
+    fresh = {"replicate": replicate, "seed": fold(plan.seed, "confirm", point.number, replicate)}
     config = plan.config.of(point.params).set({**plan.confirm, **fresh})
     return Job(f"confirm/{point.number:05d}/{replicate}", config.params())
 

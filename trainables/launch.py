@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from rich.console import Console
 
 from core import data, train
-from core.config import Study, trilemma
+from core.config import Objective, Study
 from core.data import Images
 from core.errors import InputError
 from trainables import preflight
@@ -23,10 +24,11 @@ from trainables.plan import Plan, Site
 from trainables.store import Store
 from trainables.trial import Share, pack
 
+Objectives = Callable[[int], tuple[Objective, ...]]
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def start(plan: Plan, site: Site, *, command: list[str], objectives=trilemma) -> int:
+def start(plan: Plan, site: Site, *, command: list[str], objectives: Objectives) -> int:
     """A new study."""
     images = data.load(plan.config.dataset, site.data_dir, plan.config.pool)
     plan = replace(plan, objectives=objectives(images.classes))
@@ -55,7 +57,7 @@ def resume(study: Study, name: str, site: Site, *, changed: list[str], command: 
     return _run(plan, site, images, command)
 
 
-def dry_run(plan: Plan, site: Site, *, objectives=trilemma) -> int:
+def dry_run(plan: Plan, site: Site, *, objectives: Objectives) -> int:
     """Print what would be done and what it would cost."""
     images = data.load(plan.config.dataset, site.data_dir, plan.config.pool)
     plan = replace(plan, objectives=objectives(images.classes))

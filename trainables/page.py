@@ -50,8 +50,15 @@ def render(outcome: Outcome, charts: str) -> str:
         confirmed=_confirmed_table(outcome),
         trials=_trials_table(outcome),
         failed=_failed_table(outcome),
-        facts="".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in outcome.facts.items()),
+        facts="".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in _facts(outcome).items()),
     )
+
+
+def _facts(outcome: Outcome) -> dict[str, str]:
+    """What the run says of itself, and what was asked of it."""
+    objectives = (f"{o.metric} {o.direction}, ideal {o.ideal:g}, reference {o.reference:g}" for o in outcome.objectives)
+    space = (f"{name} {span}" for name, span in outcome.space.items())
+    return outcome.facts | {"objectives": "; ".join(objectives), "space": "; ".join(space)}
 
 
 def _answer(outcome: Outcome) -> Iterable[str]:
@@ -76,7 +83,7 @@ def _answer(outcome: Outcome) -> Iterable[str]:
     yield from _confirm_changed(outcome)
     if flagged := [t for t in done if t.flags]:
         parts = [f"{escape(named(t))}: {escape(', '.join(t.flags))}" for t in flagged]
-        yield f"{len(flagged)} flagged: {'; '.join(parts)}. Read their numbers with care."
+        yield f"Flagged, to be read with care: {'; '.join(parts)}."
 
 
 def _numbers(trial: Trial, objectives: Sequence[Objective], names: bool = False) -> str:
@@ -93,8 +100,8 @@ def _confirm_changed(outcome: Outcome) -> Iterable[str]:
     gone = [escape(named(trials[c.number])) for c in outcome.confirmed if not c.on_front]
     kept = len(outcome.confirmed) - len(gone)
     yield (
-        f"Confirm re-trained {len(outcome.confirmed)} of them and judged them on <code>test</code>: {kept} stayed on the "
-        f"front, {len(gone)} left it{': ' + ', '.join(gone) if gone else ''}."
+        f"Confirm re-trained {len(outcome.confirmed)} front trials and judged them on <code>test</code>: "
+        f"{kept} stayed on the front, {len(gone)} left it{': ' + ', '.join(gone) if gone else ''}."
     )
     shifts = []
     for o in outcome.objectives:
@@ -131,7 +138,7 @@ def _cell(value: Value | None) -> str:
 
 
 def _objectives(trial: Trial, outcome: Outcome) -> list[Value | None]:
-    return [trial.metrics.get(o.metric) for o in outcome.objectives]
+    return [f"{trial.metrics[o.metric]:.4f}" if o.metric in trial.metrics else None for o in outcome.objectives]
 
 
 def _front_table(outcome: Outcome) -> str:
@@ -153,7 +160,7 @@ def _confirmed_table(outcome: Outcome) -> str:
             trials[c.number].baseline,
             f"{c.replicates} ({c.failed} failed)" if c.failed else c.replicates,
             *(cell for o in outcome.objectives for cell in _confirmed_cells(c, trials[c.number], o)),
-            c.probability,
+            f"{c.probability:.3f}",
             "stays" if c.on_front else "left",
         ]
         for c in outcome.confirmed
@@ -163,8 +170,8 @@ def _confirmed_table(outcome: Outcome) -> str:
 
 def _confirmed_cells(confirmed: Confirmed, trial: Trial, objective: Objective) -> list[Value | None]:
     low, high = confirmed.intervals[objective.metric]
-    interval = f"{low:.3f} to {high:.3f}" if math.isfinite(high - low) else "one replicate: none"
-    return [confirmed.means[objective.metric], interval, trial.metrics.get(objective.metric)]
+    interval = f"{low:.4f} to {high:.4f}".replace(" ", "\N{NO-BREAK SPACE}") if math.isfinite(high - low) else "none"
+    return [f"{confirmed.means[objective.metric]:.4f}", interval, f"{trial.metrics[objective.metric]:.4f}"]
 
 
 def _trials_table(outcome: Outcome) -> str:
@@ -204,17 +211,17 @@ li { margin: .3rem 0 }
 .question { margin: 0; font-size: 1.2rem; line-height: 1.45 }
 .key { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; max-width: none; margin: 0 0 .5rem; padding: 0;
   list-style: none; font-size: .9rem; color: var(--soft) }
-.pairs { display: grid; gap: .5rem 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)) }
-figure { margin: 0; min-width: 0; break-inside: avoid }
-.pair { height: 21rem }
-.space { height: min(36rem, 100vw) }
+.charts { display: grid; gap: 1.25rem 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)) }
+figure { margin: 0; min-width: 0; max-width: 46rem; break-inside: avoid }
+.chart { height: 24rem; overflow: hidden }
 figcaption { font-size: .9rem; color: var(--soft) }
 .scroll { overflow-x: auto; border-block: 1px solid var(--line) }
-table { width: 100%; border-collapse: collapse; font-size: .875rem; line-height: 1.35; font-variant-numeric: tabular-nums }
+table { width: 100%; border-collapse: collapse; font-size: .875rem; line-height: 1.35;
+  font-variant-numeric: tabular-nums }
 caption { padding: .5rem .6rem; text-align: left; color: var(--soft) }
 th { padding: 0; text-align: left; vertical-align: bottom; border-bottom: 1px solid var(--ink) }
-th button { width: 100%; padding: .45rem .6rem; border: 0; background: none; color: inherit; font: inherit; font-weight: 600;
-  text-align: inherit; cursor: pointer; overflow-wrap: normal }
+th button { width: 100%; padding: .45rem .6rem; border: 0; background: none; color: inherit; font: inherit;
+  font-weight: 600; text-align: inherit; cursor: pointer; overflow-wrap: normal }
 th button:hover { background: #eef2f6 }
 th[aria-sort=ascending] button::after { content: "\\00a0\\2191" }
 th[aria-sort=descending] button::after { content: "\\00a0\\2193" }
@@ -224,14 +231,18 @@ tr.mark td { font-weight: 700 }
 :focus-visible { outline: 2px solid var(--blue); outline-offset: -2px }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.25rem; font-size: .9rem }
 dt { color: var(--soft) }
-dd { margin: 0; min-width: 0; overflow-wrap: anywhere; font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace }
+dd { margin: 0; min-width: 0; overflow-wrap: anywhere;
+  font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace }
 @media (max-width: 40rem) { dl { grid-template-columns: 1fr; gap: 0 } dd { margin-bottom: .6rem } }
 @media print { body { padding: 0; font-size: 10pt } .scroll { overflow: visible; border: 0 } .modebar { display: none }
-  table { font-size: 7pt } th button { padding: .2rem } td { padding: .2rem; white-space: normal } tr { break-inside: avoid }
-  h2 { break-after: avoid } }
+  table { font-size: 7pt } th button { padding: .2rem } td { padding: .2rem; white-space: normal }
+  figure:has(#cube) { display: none }  /* WebGL prints blank, and the pairs show the same points */
+  .charts { display: block } .chart { overflow: visible } tr { break-inside: avoid } h2 { break-after: avoid } }
 """
 
 SCRIPT = """
+// A picture is drawn before the page has its width.
+addEventListener("load", () => dispatchEvent(new Event("resize")));
 for (const button of document.querySelectorAll("th button")) button.addEventListener("click", () => {
   const head = button.parentElement, column = head.cellIndex, body = head.closest("table").tBodies[0];
   const sign = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
@@ -252,7 +263,8 @@ PAGE = Template("""<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:">
+ content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:;
+ form-action 'none'; base-uri 'none'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title>
 <style>$style</style>
@@ -272,12 +284,13 @@ PAGE = Template("""<!doctype html>
 <section aria-labelledby="failed"><h2 id="failed">Failed trials</h2>$failed</section>
 <section aria-labelledby="caveats"><h2 id="caveats">Caveats</h2>
 <ul>
-<li>Numbers of the sweep are from <code>val</code>, and the front is picked from many noisy trials: they are biased towards
-the good side. Quote the confirmed ones, which are from <code>test</code>, fresh seeds and fresh members.</li>
-<li>An audit is a lower bound on leakage: another attacker may tell members from non-members better, threshold audits most of
-all. An attack is an upper bound on robust accuracy: a stronger one may fool more images.</li>
-<li>Intervals are Student's, over few replicates. They cover seeds and the draw of members, not another data set or threat
-model. A single replicate has none.</li>
+<li>Numbers of the sweep are from <code>val</code>, and the front is picked from many noisy trials: they are biased
+towards the good side. Quote the confirmed ones, which are from <code>test</code>, fresh seeds and fresh members.</li>
+<li>An audit is a lower bound on leakage: another attacker may tell members from non-members better, and the threshold
+audits of a sweep are the weakest. An attack is an upper bound on robust accuracy: a stronger one may fool more
+images.</li>
+<li>Intervals are Student's, over few replicates. They cover seeds and the draw of members, not another data set or
+threat model. A single replicate has none.</li>
 <li>The probability of being non-dominated compares confirmed points with each other only.</li>
 <li>The knee depends on the extent of the front: it is a place to start, not a recommendation.</li>
 </ul></section>

@@ -20,6 +20,16 @@ BLUE, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#B4BAC1", "#1B1F24"
 """Of the palette by Okabe and Ito: told apart by colour-blind readers, and by lightness in black and white."""
 
 
+CAMERA = {"aspectmode": "cube", "camera": {"eye": {"x": -1.7, "y": -1.7, "z": 1.0}, "center": {"z": -0.12}}}
+"""Far enough away for all titles, and so that accuracy and robust accuracy grow towards the back."""
+
+BUTTONS = {
+    False: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+    True: [["toImage", "orbitRotation", "pan3d", "resetCameraDefault3d"]],
+}
+"""Of the interactive pictures, flat or solid. Named, because plotly's own choice can send the data to its cloud."""
+
+
 def front_rows(outcome: Outcome) -> list[dict[str, Value]]:
     """Rows of front.csv, best first objective first; a parameter that a trial does not have is not in its row."""
     columns = outcome.columns()
@@ -107,8 +117,10 @@ def _front_figure(outcome: Outcome) -> bytes:
         axis.set_axis_off()
     handles, names = figure.axes[0].get_legend_handles_labels()
     if handles:
-        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 7 if columns > 1 else 3),
-                      frameon=False, handletextpad=0.3, columnspacing=1.6)  # fmt: skip
+        wide = 140 if columns > 1 else 70  # characters of legend that fit in a row
+        lines = math.ceil(sum(len(name) + 6 for name in names) / wide)
+        figure.legend(handles, names, loc="outside lower center", ncols=math.ceil(len(names) / lines), frameon=False,
+                      handletextpad=0.2, columnspacing=1.5)  # fmt: skip
     return _png(figure)
 
 
@@ -121,7 +133,7 @@ def _project(axis: Any, outcome: Outcome, x: Objective, y: Objective) -> None:
         return [t.metrics[x.metric] for t in trials], [t.metrics[y.metric] for t in trials]
 
     rest = [t for t in plain if t not in front]
-    axis.plot(*at(rest), "o", ms=4, color=GREY, mec="none", label="trial", zorder=2)
+    axis.plot(*at(rest), "o", ms=4.5, mfc="white", mec=GREY, mew=1, label="trial", zorder=2)
     axis.plot(
         *at([t for t in plain if t in front]), "o", ms=6.5, color=BLUE, mec="white", mew=0.7, label="front", zorder=4
     )
@@ -130,19 +142,27 @@ def _project(axis: Any, outcome: Outcome, x: Objective, y: Objective) -> None:
         axis.plot(*at([trial]), shape, ms=7.5, color=fill, mec=INK, mew=1, label=trial.baseline, ls="none", zorder=5)
     if balanced := page.knee(outcome):
         axis.plot(*at([balanced]), "o", ms=14, mfc="none", mec=INK, mew=0.9, label="knee", zorder=6)
-    for stays, name in ((True, "confirmed"), (False, "confirmed, left the front")):
-        points = [c for c in outcome.confirmed if c.on_front is stays]
-        if points:
-            bars = {f"{side}err": _bars(points, o) for side, o in (("x", x), ("y", y))}
-            axis.errorbar([c.means[x.metric] for c in points], [c.means[y.metric] for c in points], **bars, fmt="D",
-                          ms=5.5, color=ORANGE, mfc=ORANGE if stays else "white", mew=1.1, elinewidth=0.9, label=name,
-                          zorder=3)  # fmt: skip
+    _project_confirmed(axis, outcome, x, y)
     axis.set_xlabel(_axis_title(x))
     axis.set_ylabel(_axis_title(y))
     axis.margins(0.07)
     axis.grid(color="#ECEFF2", linewidth=0.7)
     axis.set_axisbelow(True)
     axis.tick_params(length=0)
+
+
+def _project_confirmed(axis: Any, outcome: Outcome, x: Objective, y: Objective) -> None:
+    """Confirmed points with their intervals, each on a thin line from where the sweep saw it."""
+    trials = {t.number: t for t in outcome.trials}
+    for stays, name in ((True, "confirmed"), (False, "confirmed, left the front")):
+        points = [c for c in outcome.confirmed if c.on_front is stays]
+        for c in points:
+            ends = [(values[x.metric], values[y.metric]) for values in (trials[c.number].metrics, c.means)]
+            axis.plot(*zip(*ends, strict=True), color=ORANGE, linewidth=0.8, linestyle=":", zorder=2.5)
+        if points:
+            at = ([c.means[o.metric] for c in points] for o in (x, y))
+            axis.errorbar(*at, xerr=_bars(points, x), yerr=_bars(points, y), fmt="D", ms=5.5, color=ORANGE, mew=1.1,
+                          mfc=ORANGE if stays else "white", elinewidth=0.9, label=name, zorder=3)  # fmt: skip
 
 
 def _bars(points: Sequence[Confirmed], objective: Objective) -> list[list[float]]:
@@ -167,7 +187,7 @@ def _hypervolume_figure(outcome: Outcome) -> bytes:
     axis.set_ylim(0, max(curve, default=0) * 1.08 or 1)
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_xlabel("finished trials")
-    axis.set_ylabel(f"hypervolume,  better \N{RIGHTWARDS ARROW}")
+    axis.set_ylabel("hypervolume,  better \N{RIGHTWARDS ARROW}")
     axis.grid(axis="y", color="#ECEFF2", linewidth=0.7)
     axis.tick_params(length=0)
     return _png(figure)
@@ -180,13 +200,14 @@ def _charts(outcome: Outcome) -> str:
     ]
     cube = [_chart(outcome, outcome.objectives, "cube", plotly=False)] if len(outcome.objectives) == 3 else []
     key = (
-        f'<ul class="key"><li><span style="color:{GREY}">\u25cf</span> trial</li>'
-        f'<li><span style="color:{BLUE}">\u25cf</span> front</li><li>\u25a1 baseline, by name, filled if on the front</li>'
+        f'<ul class="key"><li><span style="color:{GREY}">\u25cb</span> trial</li>'
+        f'<li><span style="color:{BLUE}">\u25cf</span> front</li>'
+        "<li>\u25a1 baseline, with its name, filled if on the front</li>"
         f'<li><span style="color:{ORANGE}">\u25c6</span> confirmed, with 95% intervals</li>'
         f'<li><span style="color:{ORANGE}">\u25c7</span> confirmed, left the front</li></ul>'
     )
-    script = "<noscript><p>The pictures need JavaScript; the tables hold the same numbers.</p></noscript>"
-    return f'{script}{key}<div class="pairs">{"".join(pairs)}</div>{"".join(cube)}'
+    without = "<noscript><p>The pictures need JavaScript; the tables hold the same numbers.</p></noscript>"
+    return f'{without}{key}<div class="charts">{"".join(pairs + cube)}</div>'
 
 
 def _chart(outcome: Outcome, objectives: Sequence[Objective], name: str, plotly: bool) -> str:
@@ -194,25 +215,28 @@ def _chart(outcome: Outcome, objectives: Sequence[Objective], name: str, plotly:
     from plotly import graph_objects as go
 
     solid = len(objectives) == 3
-    figure = go.Figure([_trace(group, objectives) for group in _groups(outcome)])
-    axes = {
-        axis: {"title": {"text": _axis_title(o), "font": {"size": 12}}, "gridcolor": "#E4E8EC", "zeroline": False}
-        for axis, o in zip(("xaxis", "yaxis", "zaxis"), objectives, strict=False)
-    }
-    margin = dict.fromkeys("lrtb", 0) if solid else {"l": 56, "r": 12, "t": 12, "b": 48}
-    figure.update_layout(**({"scene": axes} if solid else axes), template="none", margin=margin, showlegend=False)
-    figure.update_layout(hoverlabel={"align": "left"}, dragmode="turntable" if solid else False)
-    config = {"responsive": True, "displaylogo": False, "scrollZoom": False}
+    figure = go.Figure([_trace(group, objectives, _middle(outcome, objectives[0])) for group in _groups(outcome)])
+    axes: dict[str, Any] = {}
+    for axis, o in zip(("xaxis", "yaxis", "zaxis"), objectives, strict=False):
+        title = {"text": _axis_title(o), "font": {"size": 10 if solid else 13}} | ({} if solid else {"standoff": 10})
+        axes[axis] = {"title": title, "gridcolor": "#E4E8EC", "zeroline": False}
+    margin = dict.fromkeys("lrtb", 0) if solid else {"l": 64, "r": 12, "t": 34, "b": 48}
+    figure.update_layout(
+        **({"scene": axes | CAMERA} if solid else axes), template="none", margin=margin, showlegend=False
+    )
+    font = {"family": "system-ui, sans-serif", "color": INK}
+    figure.update_layout(hoverlabel={"align": "left"}, font=font, dragmode="turntable" if solid else False)
+    config = {"responsive": True, "displaylogo": False, "scrollZoom": False, "modeBarButtons": BUTTONS[solid]}
     div = figure.to_html(config, full_html=False, include_plotlyjs=plotly, div_id=name, default_height="100%")
     caption = escape(" \N{MULTIPLICATION SIGN} ".join(page.label(o) for o in objectives))
-    return f'<figure><div class="{"space" if solid else "pair"}">{div}</div><figcaption>{caption}</figcaption></figure>'
+    return f'<figure><div class="chart">{div}</div><figcaption>{caption}</figcaption></figure>'
 
 
 def _groups(outcome: Outcome) -> list[dict[str, Any]]:
     """What the interactive pictures show, bottom layer first: points that share a look."""
     front, columns = outcome.front(), outcome.columns()
     trials = {t.number: t for t in outcome.trials}
-    looks = [("circle", GREY, 7), ("circle", BLUE, 10), ("square-open", INK, 10), ("square", BLUE, 10)]
+    looks = [("circle-open", GREY, 7), ("circle", BLUE, 10), ("square-open", INK, 10), ("square", BLUE, 10)]
     groups = [{"look": look, "values": [], "hover": [], "names": []} for look in looks]
     for t in _plotted(outcome):
         group = groups[2 * bool(t.baseline) + (t in front)]
@@ -238,11 +262,12 @@ def _hover(
     return "<br>".join(lines)
 
 
-def _trace(group: Mapping[str, Any], objectives: Sequence[Objective]) -> dict[str, Any]:
-    """One group as a plotly trace."""
+def _trace(group: Mapping[str, Any], objectives: Sequence[Objective], middle: float) -> dict[str, Any]:
+    """One group as a plotly trace; names go towards the middle of a flat picture, so that none is cut off."""
     symbol, color, size = group["look"]
     solid = len(objectives) == 3
     named = any(group.get("names", ()))
+    first = [values[objectives[0].metric] for values in group["values"]]
     trace = {
         "type": "scatter3d" if solid else "scatter",
         "mode": "markers+text" if named else "markers",
@@ -250,7 +275,7 @@ def _trace(group: Mapping[str, Any], objectives: Sequence[Objective]) -> dict[st
         "hovertext": group["hover"],
         "hoverinfo": "text",
         "text": group["names"] if named else None,
-        "textposition": "top center",
+        "textposition": ["top center" if solid else f"top {'left' if value > middle else 'right'}" for value in first],
     }
     for axis, o in zip("xyz", objectives, strict=False):
         trace[axis] = [values[o.metric] for values in group["values"]]
@@ -259,3 +284,8 @@ def _trace(group: Mapping[str, Any], objectives: Sequence[Objective]) -> dict[st
             bars = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "color": color}
             trace[f"error_{axis}"] = bars | {"thickness": 1, "width": 0 if solid else 3}
     return trace
+
+
+def _middle(outcome: Outcome, objective: Objective) -> float:
+    values = [t.metrics[objective.metric] for t in _plotted(outcome)]
+    return (min(values) + max(values)) / 2 if values else 0.0

@@ -65,7 +65,7 @@ class StudySearcher(Searcher):
             asked = _quiet(self.study.ask, self.distributions)
             self.asked[trial_id], changes = asked, asked.params
         # Every trial has weights and an order of its own, so that the front does not hang on one seed's luck.
-        params = self.plan.configured({**changes, "seed": fold(self.plan.seed, "trial", number) % 2**31}).params()
+        params = self.plan.configured({**changes, "seed": fold(self.plan.seed, "trial", number)}).params()
         suggestion = {"number": number, "baseline": baseline, "params": params}
         if not record:
             self.store.write_json(f"{folder}/params.json", {**suggestion, "suggested": dict(changes)})

@@ -93,13 +93,22 @@ def test_scores_are_finite_for_any_logits(name, scale, seed, classes):
 def test_scores_do_not_change_when_a_constant_is_added_to_all_logits(name):
     logits, y = logits_and_labels()
     logits = logits.double()
-    torch.testing.assert_close(scores.SCORES[name](logits + 300, y), scores.SCORES[name](logits, y), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        scores.SCORES[name](logits + 300, y), scores.SCORES[name](logits, y), rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("classes", [2, 10])
 def test_entropy_of_a_uniform_prediction_is_log_classes(classes):
     got = scores.entropy(torch.zeros(1, classes), torch.tensor([0])).item()
     assert -got == pytest.approx(math.log(classes), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", scores.SCORES)
+def test_a_class_with_logit_minus_infinity_is_as_good_as_absent(name):
+    logits, y = logits_and_labels(classes=5)
+    masked = torch.cat([logits, torch.full((len(y), 1), -math.inf)], 1)
+    torch.testing.assert_close(scores.SCORES[name](masked, y), scores.SCORES[name](logits, y), rtol=1e-9, atol=1e-12)
 
 
 def test_entropy_equals_scipys():
@@ -280,7 +289,9 @@ def test_threshold_audits_score_members_higher_and_equal_scikit_learn():
     got = threshold_audits(logits, y, others, other_y)
     assert set(got) == {"confidence", "loss", "entropy", "modified_entropy"}
     truth = np.r_[np.ones(120), np.zeros(80)]
-    nll = [torch.nn.functional.cross_entropy(a.double(), b, reduction="none") for a, b in ((logits, y), (others, other_y))]
+    nll = [
+        torch.nn.functional.cross_entropy(a.double(), b, reduction="none") for a, b in ((logits, y), (others, other_y))
+    ]
     assert got["loss"].auc == pytest.approx(sklearn.metrics.roc_auc_score(truth, -torch.cat(nll).numpy()), abs=1e-12)
     naive = np.r_[naive_modified_entropy(logits, y), naive_modified_entropy(others, other_y)]
     assert got["modified_entropy"].auc == pytest.approx(sklearn.metrics.roc_auc_score(truth, naive), abs=1e-9)

@@ -21,6 +21,7 @@ def test_core_is_the_one_in_this_repository():
 def test_importing_a_trial_loads_no_heavy_library(tmp_path):
     code = f"import sys, core.trial; print(*[name for name in {HEAVY!r} if name in sys.modules])"
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []

@@ -240,10 +240,8 @@ def test_improved_relaxloss_scores_normalised_logits_under_soft_labels_of_raw_on
     scored = by_hand_normalised(logits, 0.2)
     mean = plain_ce(scored, y).mean()
     alpha = where * mean.item()
-    if epoch == 2:
-        oracle = (mean - alpha).abs()
-    else:
-        oracle = mean if mean.item() > alpha else soft_ce(logits, y, 0.8, scored=scored).mean()
+    relaxed = soft_ce(logits, y, 0.8, scored=scored).mean()
+    oracle = (mean - alpha).abs() if epoch == 2 else mean if where == BELOW else relaxed
     expect(improved_relax_loss(logits, y, epoch, alpha=alpha, tau=0.2, upper=0.8), oracle, logits)
 
 

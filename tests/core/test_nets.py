@@ -1,5 +1,7 @@
 """Networks: sizes, the split into features and head, and what the papers' layer tables say."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -41,7 +43,7 @@ def test_parameter_counts_are_the_published_ones(name, classes, count):
 
 def test_vgg11_bn_has_the_weights_of_its_layer_table():
     widths = [3, 64, 128, 256, 256, 512, 512, 512, 512]
-    convolutions = sum(9 * a * b + b + 2 * b for a, b in zip(widths, widths[1:], strict=False))
+    convolutions = sum(9 * a * b + b + 2 * b for a, b in itertools.pairwise(widths))
     assert parameters(make("vgg11_bn")) == convolutions + 2 * (512 * 512 + 512) + 512 * 10 + 10
 
 

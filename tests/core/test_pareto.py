@@ -19,7 +19,9 @@ CELLS = 4
 def lattice(max_rows=10, min_rows=1):
     """Points on a coarse grid in the unit cube, so that ties and duplicates are common; the last grid line is 1."""
     point = st.tuples(*[st.integers(0, CELLS)] * 3)
-    return st.lists(point, min_size=min_rows, max_size=max_rows).map(lambda p: np.array(p, float).reshape(-1, 3) / CELLS)
+    return st.lists(point, min_size=min_rows, max_size=max_rows).map(
+        lambda p: np.array(p, float).reshape(-1, 3) / CELLS
+    )
 
 
 def dominates(a, b):
@@ -33,7 +35,8 @@ def brute_front(values):
 def counted_volume(values):
     """Share of lattice cells whose lower corner some point weakly dominates."""
     cells = itertools.product(range(CELLS), repeat=values.shape[1])
-    return sum(any((v * CELLS <= cell).all() for v in values) for cell in map(np.array, cells)) / CELLS ** values.shape[1]
+    covered = sum(any((v * CELLS <= cell).all() for v in values) for cell in map(np.array, cells))
+    return covered / CELLS ** values.shape[1]
 
 
 def trial(accuracy=0.9, robust=0.5, mia=0.6, **more):
@@ -107,7 +110,7 @@ def test_a_metric_beyond_its_ideal_does_not_push_the_hypervolume_over_one():
         trial(robust=-0.01),
         trial(accuracy=float("nan")),
         {"accuracy": 1.0, "mia_auc": 0.5},
-        *[trial(1.0, 1.0, 0.5, **{flag: 1.0}) for flag in ("flag/at_chance", "flag/zero_gradients", "flag/split_overlap")],
+        *[trial(1.0, 1.0, 0.5, **{f"flag/{name}": 1.0}) for name in ("at_chance", "zero_gradients", "split_overlap")],
     ],
     ids=["below-chance", "auc-over-1", "negative", "nan", "lacks-objective", "at-chance", "zero-gradients", "overlap"],
 )
@@ -173,8 +176,9 @@ def test_of_two_noisy_points_with_equal_means_each_is_dominated_with_probability
 
 
 def test_two_points_that_clearly_trade_off_both_stay():
-    noise = np.array([[-0.01, 0.02], [0.01, -0.02]]) / 10
-    assert pareto.probability_non_dominated([[0.1, 0.9] + noise, [0.9, 0.1] + noise], draws=500).min() > 0.98
+    noise = np.array([[-0.001, 0.002], [0.001, -0.002]])
+    left, right = np.array([0.1, 0.9]), np.array([0.9, 0.1])
+    assert pareto.probability_non_dominated([left + noise, right + noise], draws=500).min() > 0.98
 
 
 def test_the_noise_is_students_with_the_standard_error_of_the_replicates():

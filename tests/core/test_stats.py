@@ -1,4 +1,4 @@
-"""Intervals: Wilson against its quadratic and scipy, Student's against scipy, both against the coverage they promise."""
+"""Intervals: Wilson against its quadratic and scipy, Student's against scipy, both against the promised coverage."""
 
 import math
 

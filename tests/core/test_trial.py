@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from core import data, pareto, trial
+from core.attacks.gradient import fgsm
 from core.config import Judge, TrialConfig, trilemma
 from core.errors import TrialError
 from core.train import predict, train
@@ -43,6 +44,12 @@ def trained():
 @functools.cache
 def result():
     return trial.judge(CONFIG, trained(), pool(), parts())
+
+
+@functools.cache
+def stranger():
+    """Trained on images that are neither members nor judged."""
+    return train(CONFIG, pool().at(parts().shadow), pool().at(parts().val)).net
 
 
 def judged(net, config=CONFIG, images=None, split=None):
@@ -124,6 +131,15 @@ def test_what_stands_under_attack_was_right_without_it():
     p = result().predictions
     right = p["logits"].argmax(1) == p["labels"]
     assert not (p["stands/fgsm"] & ~right).any() and not (p["stands/pgd"] & ~right).any()
+
+
+def test_a_wrong_image_that_an_attack_makes_right_does_not_stand():
+    """The margin of label 1 is (u - 0.5)^2 - 0.001 at the first pixel u: a step down the slope comes out on top."""
+    net = Pixels(lambda x: torch.stack([0 * x[:, 0], (x[:, 0] - 0.5) ** 2 - 0.001], 1))
+    x, y = torch.full((4, 1, 8, 8), 0.51), torch.ones(4, dtype=torch.long)
+    assert (net(fgsm(net, x, y, epsilon=0.1)).argmax(1) == y).all()
+    stands, _ = trial.robustness(net, x, y, Judge(epsilon=0.1, steps=1), 0)
+    assert not stands["fgsm"].any() and not stands["pgd"].any()
 
 
 def test_run_is_train_then_judge():
@@ -211,9 +227,10 @@ def test_always_answering_the_largest_class_is_chance_also_where_classes_are_une
     assert on_front(r) == [False]
 
 
-def test_a_network_whose_input_gradient_is_not_a_number_is_not_on_the_front_unnoticed():
+def test_a_network_whose_input_gradient_is_not_a_number_is_on_no_front():
     """Finite logits, the right ones, but their derivative is 0 * inf: an attack that follows it attacks nothing."""
-    net = Pixels(lambda x: trained().net(x.view(-1, 1, 8, 8)) + 0 * (0 * x).sqrt().sum(1, keepdim=True))
+    base = trained().net
+    net = Pixels(lambda x: base(x.view(-1, 1, 8, 8)) + 0 * (0 * x).sqrt().sum(1, keepdim=True))
     try:
         r = judged(net)
     except TrialError:
@@ -227,16 +244,17 @@ def test_a_network_whose_input_gradient_is_not_a_number_is_not_on_the_front_unno
 )
 def test_one_step_that_beats_many_beyond_chance_is_flagged(monkeypatch, only_fgsm, only_pgd, flag):
     """`only_fgsm`: images that fall to the single step alone."""
-    fgsm, pgd = torch.ones(100, dtype=torch.bool), torch.ones(100, dtype=torch.bool)
-    fgsm[:only_fgsm] = False
-    pgd[only_fgsm : only_fgsm + only_pgd] = False
-    monkeypatch.setattr(trial, "robustness", lambda *args: ({"fgsm": fgsm, "pgd": pgd}, False))
+    one, many = torch.ones(100, dtype=torch.bool), torch.ones(100, dtype=torch.bool)
+    one[:only_fgsm] = False
+    many[only_fgsm : only_fgsm + only_pgd] = False
+    monkeypatch.setattr(trial, "robustness", lambda *args: ({"fgsm": one, "pgd": many}, False))
     assert judged(trained().net).metrics["flag/fgsm_beats_pgd"] == flag
 
 
 def test_a_network_whose_input_gradient_is_zero_everywhere_is_flagged_and_on_no_front():
     """Rounded pixels: accurate, and no attack can move along a gradient that is not there."""
-    r = judged(Pixels(lambda x: trained().net((x.view(-1, 1, 8, 8) * 3).round() / 3)))
+    base = trained().net
+    r = judged(Pixels(lambda x: base((x.view(-1, 1, 8, 8) * 3).round() / 3)))
     assert r.metrics["accuracy"] > 0.5 and r.metrics["flag/at_chance"] == 0
     assert r.metrics["flag/zero_gradients"] == 1
     assert on_front(r) == [False]
@@ -244,7 +262,8 @@ def test_a_network_whose_input_gradient_is_zero_everywhere_is_flagged_and_on_no_
 
 
 def test_a_saturated_network_has_a_gradient_and_is_not_more_robust_than_the_plain_one():
-    r = judged(Pixels(lambda x: trained().net(x.view(-1, 1, 8, 8)) * 1000))
+    base = trained().net
+    r = judged(Pixels(lambda x: base(x.view(-1, 1, 8, 8)) * 1000))
     assert r.metrics["flag/zero_gradients"] == 0
     assert r.metrics["accuracy"] == result().metrics["accuracy"]
     assert r.metrics["robust_accuracy"] < result().metrics["robust_accuracy"] + 0.05
@@ -271,13 +290,19 @@ def test_a_network_that_remembers_its_members_leaks_them_all():
 
 
 def test_a_network_that_saw_neither_side_leaks_nothing():
-    images, p = pool(), parts()
-    stranger = train(CONFIG, images.at(p.shadow), images.at(p.val)).net
-    r = judged(stranger, CONFIG.set({"judge.part": "both"}))
+    r = judged(stranger(), CONFIG.set({"judge.part": "both"}))
     assert r.metrics["accuracy"] > 0.7
     for name in ("confidence", "loss", "entropy", "modified_entropy"):
         assert r.metrics[f"mia_auc_low/{name}"] <= 0.5 <= r.metrics[f"mia_auc_high/{name}"]
-    assert r.metrics["mia_auc"] < 0.55 and r.metrics["flag/auc_below_half"] == 0
+    assert r.metrics["mia_auc"] < 0.55
+
+
+def test_an_auc_below_one_half_by_chance_is_not_flagged():
+    """With the sides swapped every AUC turns into one minus it, so one of the two trials has some below one half."""
+    p = parts()
+    both = [judged(stranger(), split=s) for s in (p, dataclasses.replace(p, members=p.val, val=p.members))]
+    assert min(r.metrics["mia_auc/loss"] for r in both) < 0.5
+    assert [r.metrics["flag/auc_below_half"] for r in both] == [0, 0]
 
 
 def test_members_that_score_below_non_members_are_flagged_and_still_count_as_a_leak():

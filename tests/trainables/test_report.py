@@ -1,0 +1,181 @@
+"""What people are handed says what the study found, and asks nothing of the network."""
+
+import csv
+import io
+import math
+import re
+from html.parser import HTMLParser
+
+import pytest
+from matplotlib.image import imread
+
+from core.config import trilemma
+from core.space import LogUniform
+from core.stats import Interval
+from trainables import report
+from trainables.outcome import Confirmed, Outcome, Trial
+
+EVIL = "<script>alert('x')</script>"
+OBJECTIVES = trilemma(10)
+
+
+def metrics(accuracy: float, robust: float, auc: float, **more: float) -> dict[str, float]:
+    return {"accuracy": accuracy, "robust_accuracy": robust, "mia_auc": auc} | more
+
+
+def outcome(objectives=OBJECTIVES) -> Outcome:
+    trials = [
+        Trial(0, {"loss": "cross_entropy", "lr": 0.1}, metrics(0.9 + 1e-16, 0.1, 0.7), baseline=f"plain {EVIL}"),
+        Trial(1, {"loss": "crl", "loss.lambda": 1 / 3, "lr": 0.1}, metrics(2 / 3, 0.5, 0.55)),
+        Trial(
+            2, {"loss": "crl", "loss.lambda": 1e-17, "lr": 0.1}, metrics(0.5, 0.4, 0.6, **{"flag/few_non_members": 1.0})
+        ),
+        Trial(3, {"loss": "crl", "loss.lambda": 2.0, "lr": 0.1}, error=f"TrialError: {EVIL}"),
+        Trial(4, {"loss": "crl", "loss.lambda": 2.5, "lr": 0.1}, metrics(0.8, 0.3, 0.52)),
+    ]
+    means = {o.metric: trials[1].metrics[o.metric] - 0.01 for o in objectives}
+    confirmed = [
+        Confirmed(
+            1, 3, means, {name: Interval(value - 0.02, value + 0.03) for name, value in means.items()}, 0.75, True
+        ),
+        Confirmed(4, 1, means, {name: Interval(-math.inf, math.inf) for name in means}, 0.25, False, failed=2),
+    ]
+    space = {"loss.lambda": LogUniform(0.1, 3)}
+    return Outcome("run-1", "crl", f"Why? {EVIL}", objectives, space, 6, {"command": EVIL}, trials, confirmed)
+
+
+def empty() -> Outcome:
+    return Outcome("run-1", "crl", "Why?", OBJECTIVES, {}, 6)
+
+
+class Page(HTMLParser):
+    """Collects tags, and the text outside scripts and styles."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("script", "style"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag in ("script", "style"):
+            self.open.pop()
+
+    def handle_data(self, data):
+        self.text += "" if self.open else data
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return report.html(outcome())
+
+
+def test_no_request_leaves_the_page(html):
+    tags = Page(html).tags
+    assert not [tag for tag, _ in tags if tag in ("link", "iframe", "object", "embed", "base", "form")]
+    assert not [tag for tag, attrs in tags if attrs.keys() & {"src", "href", "srcset", "action", "data"}]
+    policy = next(attrs["content"] for tag, attrs in tags if attrs.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in policy and "http" not in policy and "connect-src" not in policy
+
+
+def test_the_pictures_do_not_offer_to_send_data_away(html):
+    offered = re.findall(r'"modeBarButtons":\s*(\[\[.*?\]\])', html)
+    assert len(offered) == 4 and "Cloud" not in "".join(offered)
+
+
+def test_plotly_is_inlined_once(html):
+    assert html.count("* plotly.js v") == 1
+
+
+def test_text_from_outside_is_escaped(html):
+    page = Page(html)
+    assert EVIL not in html
+    assert page.text.count(EVIL) >= 4  # the question, a baseline, an error, a fact
+    assert sum(tag == "script" for tag, _ in page.tags) == html.count("</script>")
+
+
+def test_the_page_states_language_and_fits_a_phone(html):
+    tags = Page(html).tags
+    assert ("html", {"lang": "en"}) in tags
+    assert any(attrs.get("name") == "viewport" for _, attrs in tags)
+    assert all("scope" in attrs and "aria-sort" in attrs for tag, attrs in tags if tag == "th")
+
+
+def test_each_front_trial_is_in_the_page(html):
+    section = html[html.index('<h2 id="front">') : html.index('<h2 id="confirmed">')]
+    front = outcome().front()
+    assert [t.number for t in front] == [0, 4, 1]
+    assert [int(n) for n in re.findall(r'<tr[^>]*><td class="n" data-value="(\d+)"', section)] == [0, 4, 1]
+
+
+def test_the_answer_says_what_happened(html):
+    text = Page(html).text
+    assert "4 of 6 planned trials are done, 1 failed." in text
+    assert "Best accuracy: 0.900, trial 0" in text
+    assert "1 stayed on the front, 1 left it: trial 4" in text
+    assert "trial 2: few_non_members" in text
+
+
+def test_no_number_in_the_page_is_nan_or_infinite(html):
+    data = "".join(re.findall(r"Plotly\.newPlot\(.*?</script>", html, re.DOTALL))
+    assert data and not re.search(r"\b(NaN|Infinity)\b", data)
+    assert not re.search(r"\b(nan|inf)\b", Page(html).text)
+
+
+def test_csv_reads_back_as_the_same_floats():
+    for rows in (report.front_rows(outcome()), report.confirmed_rows(outcome())):
+        back = list(csv.DictReader(io.StringIO(report.csv(rows))))
+        assert len(back) == len(rows)
+        for read, row in zip(back, rows, strict=True):
+            assert {name: type(value)(read[name]) for name, value in row.items() if not isinstance(value, bool)} == {
+                name: value for name, value in row.items() if not isinstance(value, bool)
+            }
+
+
+def test_front_rows_hold_only_what_differs_and_what_a_trial_has():
+    rows = report.front_rows(outcome())
+    assert list(rows[0]) == ["trial", "baseline", "accuracy", "robust_accuracy", "mia_auc", "loss"]
+    assert list(rows[1])[-2:] == ["loss", "loss.lambda"]
+
+
+def test_confirmed_rows_hold_both_looks():
+    row = report.confirmed_rows(outcome())[0]
+    assert row["sweep_accuracy"] == 2 / 3 and row["accuracy"] == 2 / 3 - 0.01
+    assert row["accuracy_low"] < row["accuracy"] < row["accuracy_high"]
+    assert row["probability_non_dominated"] == 0.75 and row["on_front"] is True
+
+
+@pytest.mark.parametrize("case", [outcome, empty, lambda: outcome(OBJECTIVES[:2])], ids=["full", "empty", "two"])
+def test_figures_are_pictures(case):
+    pictures = report.figures(case())
+    assert set(pictures) == {"front.png", "hypervolume.png"}
+    for png in pictures.values():
+        pixels = imread(io.BytesIO(png))
+        assert pixels.shape[0] > 300 and pixels.shape[1] > 500
+        assert pixels[..., :3].std() > 0.01
+
+
+def test_a_study_with_nothing_in_it_has_a_report():
+    text = Page(report.html(empty())).text
+    assert "0 of 6 planned trials are done, 0 failed." in text and "Nothing is confirmed" in text
+    assert report.front_rows(empty()) == report.confirmed_rows(empty()) == []
+    assert report.csv([]) == ""
+
+
+def test_two_objectives_have_one_flat_picture():
+    page = report.html(outcome(OBJECTIVES[:2]))
+    assert page.count("Plotly.newPlot(") >= 1 and 'id="pair-0"' in page
+    assert 'id="pair-1"' not in page and 'id="cube"' not in page
+
+
+def test_a_trial_that_lacks_an_objective_is_listed_but_not_drawn():
+    study = outcome()
+    study.trials.append(Trial(5, {"loss": "crl"}, {"accuracy": 0.4}))
+    report.figures(study)
+    assert '<td class="n" data-value="5">5</td>' in report.html(study)
