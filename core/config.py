@@ -77,6 +77,12 @@ class TrialConfig:
     optimizer: Any = field(default_factory=OPTIMIZERS["sgd"])
     judge: Judge = field(default_factory=Judge)
 
+    def check(self) -> None:
+        """Refuse a slot that is filled with something else."""
+        for name, family in SLOTS.items():
+            if type(getattr(self, name)) not in family.values():
+                raise InputError(f"{name} takes one of {', '.join(c.__name__ for c in family.values())}, got {getattr(self, name)!r}")
+
     def params(self) -> dict[str, Value]:
         """The flat form."""
         flat: dict[str, Value] = {}
@@ -103,7 +109,7 @@ class TrialConfig:
         """
         parts = {knob.attribute: getattr(self, knob.attribute) for knob in space.of(TrialConfig).values()}
         for name in SLOTS.keys() & changes.keys():
-            if changes[name] not in SLOTS[name]:
+            if str(changes[name]) not in SLOTS[name]:
                 raise unknown(name, changes[name], SLOTS[name])
             filling = SLOTS[name][str(changes[name])]
             if type(parts[name]) is not filling:
@@ -119,7 +125,9 @@ class TrialConfig:
                 known = space.of(type(parts[head]))
                 if tail not in known:
                     raise _no_such_knob(head, tail, parts[head])
-                inner.setdefault(head, {})[known[tail].attribute] = known[tail].read(name, value)
+                value = known[tail].read(name, value)
+                known[tail].check(name, value)
+                inner.setdefault(head, {})[known[tail].attribute] = value
             else:
                 raise unknown("setting", name, self.params())
         for head, values in inner.items():
@@ -191,7 +199,8 @@ class Objective:
 
     def loss(self, value: float) -> float:
         """0 at the ideal (and beyond it), 1 at the reference, above 1 for worse."""
-        return max(0.0, (value - self.ideal) / (self.reference - self.ideal))
+        loss = (value - self.ideal) / (self.reference - self.ideal)
+        return 0.0 if loss < 0 else loss  # max() would turn NaN into a perfect 0
 
 
 def trilemma(classes: int) -> tuple[Objective, ...]:
@@ -244,10 +253,10 @@ def checked_space(config: TrialConfig, ranges: Mapping[str, Range]) -> dict[str,
         InputError: no such knob, or an end of the range that the knob refuses.
     """
     for name, span in ranges.items():
-        knob = config.knob(name)
+        config.knob(name)
         for value in space.ends(span):
             try:
-                knob.check(name, knob.read(name, value))
+                config.set({name: value})
             except InputError as error:
                 raise InputError(f"space {name}: {error}") from None
     return dict(ranges)

@@ -76,6 +76,8 @@ def factor(schedule: str, epoch: int, epochs: int) -> float:
     try:
         pairs = [part.split(":") for part in schedule.split(",")]
         steps = {int(start): float(value) for start, value in pairs}
+        if not all(0 <= value < math.inf for value in steps.values()):
+            raise ValueError
     except ValueError:
         raise InputError(f"cannot read the schedule {schedule!r}, expected {SCHEDULE_FORMS}") from None
     passed = [start for start in steps if start <= epoch]

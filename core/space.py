@@ -189,6 +189,8 @@ class Knob:
             right = number_like if self.type is float else type(value) is self.type
             if not right:
                 raise InputError(f"{name} takes {self.type.__name__}, got {value!r}")
+            if number_like and not math.isfinite(value):
+                raise InputError(f"{name}={value} is not a finite number")
             if number_like and not self.bounds.low <= value <= self.bounds.high:
                 raise InputError(f"{name}={value:g} is outside {_interval(self.bounds)}{self.bounds.hint}")
 

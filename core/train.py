@@ -6,6 +6,7 @@ The global batch is shared out over workers by rows; all random numbers are draw
 depend on the number of workers. A run can stop at any epoch's end and go on from its state to the same bits.
 """
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -51,7 +52,10 @@ class Bound:
         return {"net": self.optimizer} | {name: opt for name, opt in own.items() if opt is not None}
 
     def state(self) -> State:
-        """All of it as tensors and plain data, readable with `torch.load(weights_only=True)`."""
+        """All of it as tensors and plain data, readable with `torch.load(weights_only=True)`.
+
+        The tensors are the live ones: write them out, or copy them, before training goes on.
+        """
         return {
             "curve": self.curve,
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
@@ -64,7 +68,7 @@ class Bound:
         for name, module in self.modules.items():
             module.load_state_dict(state["modules"][name])
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
+            optimizer.load_state_dict(copy.deepcopy(state["optimizers"][name]))  # torch would share its tensors
 
 
 def bind(config: TrialConfig, members: Images, device: torch.device) -> Bound:

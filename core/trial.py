@@ -6,6 +6,7 @@
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from core.attacks import gradient
 from core.audits.threshold import leak_metrics, threshold_audits
 from core.config import Judge, Metrics, TrialConfig
 from core.data import Images, Parts
+from core.errors import TrialError
 from core.stats import wilson
 from core.train import Bound, OnEpoch, State, as_float, predict, train
 
@@ -73,6 +75,8 @@ def judge(
     members, others = images.at(parts.members).to(device), images.at(rows).to(device)
     with clock("audit"):
         member_logits, other_logits = predict(bound.net, members.x), predict(bound.net, others.x)
+        if not (member_logits.isfinite().all() and other_logits.isfinite().all()):
+            raise TrialError("the trained network's logits are not finite; lower optimizer.lr")
         audits = threshold_audits(member_logits, members.y, other_logits, others.y)
         leaks = leak_metrics(audits)
     correct = other_logits.argmax(1) == others.y
@@ -80,14 +84,14 @@ def judge(
         attacked = slice(config.judge.images or None)
         stands, zero = robustness(bound.net, as_float(others.x[attacked]), others.y[attacked], config.judge, config.seed)
     worst = torch.stack(list(stands.values())).all(0)
-    hits = int(correct.sum())
+    hits, largest_class = int(correct.sum()), others.y.bincount().max().item() / len(correct)
     values = {
         "accuracy": hits / len(correct),
         "train_accuracy": (member_logits.argmax(1) == members.y).double().mean().item(),
         "robust_accuracy": worst.double().mean().item(),
         **{f"robust_accuracy/{name}": alive.double().mean().item() for name, alive in stands.items()},
         **leaks,
-        "flag/at_chance": float(wilson(hits, len(correct)).low <= 1 / images.classes),
+        "flag/at_chance": float(wilson(hits, len(correct)).low <= largest_class),
         "flag/zero_gradients": float(zero),
         "flag/fgsm_beats_pgd": float(_beats(stands["fgsm"], stands["pgd"])),
         "flag/auc_below_half": float(any(roc.auc_interval().high < 0.5 for roc in audits.values())),
@@ -114,7 +118,8 @@ def robustness(net, x: Tensor, y: Tensor, judge_: Judge, seed: int, batch_size: 
         judge_: threat model and effort. seed: of the random starts.
 
     Returns:
-        `{"fgsm": [N] bool, "pgd": [N] bool}`, and True if over 1 % of the images give an input gradient of exactly zero.
+        `{"fgsm": [N] bool, "pgd": [N] bool}`, and True if over 1 % of the images give an input gradient that is zero or not
+        finite, so that the attacks stood still.
     """
     draw = rng.Draw(rng.generator(seed, "attack", device=x.device), batch_size)
     stands: dict[str, list[Tensor]] = {"fgsm": [], "pgd": []}
@@ -138,14 +143,15 @@ def _zero_gradients(net, x: Tensor, y: Tensor) -> int:
         return 0
     with gradient.frozen(net):
         slope, _ = gradient._climb(net, x, y, False)
-    return int((slope.flatten(1).abs().amax(1) == 0).sum())
+    steepest = slope.flatten(1).abs().amax(1)
+    return int((~((steepest > 0) & steepest.isfinite())).sum())
 
 
 def _beats(one: Tensor, many: Tensor) -> bool:
-    """Whether the single step fools more images than many steps do, beyond chance (McNemar's sign test at 2.5 %)."""
+    """Whether the single step fools more images than many steps do, beyond chance (McNemar's exact test at 2.5 %)."""
     only_one, only_many = int((~one & many).sum()), int((one & ~many).sum())
     n = only_one + only_many
-    return n > 0 and wilson(only_one, n).low > 0.5
+    return sum(math.comb(n, k) for k in range(only_one, n + 1)) <= 0.025 * 2**n
 
 
 class _Clock:

@@ -35,7 +35,7 @@ def confirm(
         One record per point of which at least one replicate succeeded; others are reported through `say`.
     """
     jobs = {(point.number, r): replicate_job(plan, point, r) for point in front for r in range(1, plan.replicates + 1)}
-    results = fan_out(jobs, arrays, store, share, concurrency, say)
+    results = fan_out(jobs, arrays, store, share, concurrency, lambda text: say(f"confirm {text}"))
     kept: list[tuple[Trial, list[dict[str, float]], int]] = []
     for point in front:
         ended = [results[point.number, r] for r in range(1, plan.replicates + 1)]
@@ -78,7 +78,7 @@ def fan_out(
         except ray.exceptions.RayError as error:
             results[name] = {"metrics": {}, "curve": [], "error": str(error).strip().splitlines()[-1]}
         reason = results[name]["error"]
-        say(f"confirm [{len(results)}/{len(jobs)}] trial {name[0]}, replicate {name[1]}" + (f" failed: {reason}" if reason else ""))
+        say(f"[{len(results)}/{len(jobs)}] {name[0]}, replicate {name[1]}" + (f" failed: {reason}" if reason else ""))
     return results
 
 

@@ -104,10 +104,10 @@ def estimate(plan: Plan, images: Images) -> list[str]:
 def _run(plan: Plan, site: Site, images: Images, command: list[str]) -> int:
     signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's polite end is an interruption like Ctrl-C
     from trainables import cluster, confirm, sweep
-    from trainables.progress import Progress, front_table
+    from trainables.progress import Progress, front_table, terminal
     from trainables.tracking import Tracker
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal()
     with cluster.joined(site) as capacity:
         share = Share(site.workers, site.cpus, site.gpus)
         concurrency = cluster.concurrency(site, capacity)

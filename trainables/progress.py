@@ -11,13 +11,19 @@ from core.space import Value
 from trainables.outcome import Outcome, Trial
 
 
+def terminal() -> Console:
+    """Standard output; as wide as need be where it is not a terminal, so that a log holds whole tables."""
+    console = Console(highlight=False, soft_wrap=True)
+    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=200)
+
+
 class Progress:
     """A context manager; the sweep and confirm tell it what happens."""
 
     def __init__(self, outcome: Outcome, console: Console | None = None):
         """Shows `outcome`, which others fill."""
         self.outcome = outcome
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or terminal()
         self.running: set[int] = set()
         self.began = time.monotonic()
         self.before = len(outcome.trials)

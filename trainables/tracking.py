@@ -7,6 +7,7 @@ study's end has waited long enough; whatever is missing then is logged by the ne
 
 import json
 import logging
+import math
 import os
 import queue
 import threading
@@ -224,7 +225,8 @@ class Tracker:
 
         rows = report.confirmed_rows(self.outcome)
         self.client.log_text(self.parent, report.csv(rows), "confirmed.csv")
-        self.client.log_text(self.parent, json.dumps(rows, indent=1), "confirmed.json")
+        finite = [{k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in row.items()} for row in rows]
+        self.client.log_text(self.parent, json.dumps(finite, indent=1), "confirmed.json")
         now = int(time.time() * 1000)
         for point in self.outcome.confirmed:
             values = {f"confirmed/{name}": mean for name, mean in point.means.items()}

@@ -15,11 +15,12 @@ def step(gradient: Tensor, size: float, norm: Norm) -> Tensor:
     """The move of length `size` along which the loss rises fastest; no move where the gradient is zero."""
     if norm == "linf":
         return size * gradient.sign()
+    gradient = gradient / gradient.flatten(1).abs().amax(1).clamp(min=1e-45).view(-1, 1, 1, 1)  # squares underflow early
     return size * gradient / (_length(gradient) + 1e-12)
 
 
 def project(x_adv: Tensor, x: Tensor, epsilon: float, norm: Norm) -> Tensor:
-    """The nearest images that lie in [0, 1] (exactly) and within epsilon of x."""
+    """Images within epsilon of x and in [0, 1]: the ball's nearest point, clipped (which leaves no ball around x)."""
     if norm == "linf":
         return torch.minimum(torch.maximum(x_adv, (x - epsilon).clamp_(min=0)), (x + epsilon).clamp_(max=1))
     offset = x_adv - x

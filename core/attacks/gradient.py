@@ -68,14 +68,17 @@ def pgd(
             start = x
             if restarts and draw is not None:
                 start = project(x + draw_offset(draw, x.shape, epsilon, norm).to(x.dtype), x, epsilon, norm)
-            best, alive = _ascend(net, x, y, start, best, alive, epsilon, steps, sign * size, norm, targeted, stop_when_fooled)
-            if stop_when_fooled and not len(alive):
+            alive = _ascend(net, x, y, start, best, alive, epsilon, steps, sign * size, norm, targeted, stop_when_fooled)
+            if restarts > 1 or stop_when_fooled:
+                with torch.no_grad():
+                    alive = alive[~_is_fooled(net(best[alive]), y[alive], targeted)] if len(alive) else alive
+            if not len(alive):
                 break
     return best
 
 
 def _ascend(net, x, y, start, best, alive, epsilon, steps, size, norm, targeted, stop_when_fooled):
-    """One run from `start` on the images `alive`; returns the images found so far and which are still standing."""
+    """One run from `start` on the images `alive`, written into `best`; returns those that took every step."""
     adv = start[alive]
     for _ in range(steps):
         gradient, fooled = _climb(net, adv, y[alive], targeted)
@@ -83,13 +86,10 @@ def _ascend(net, x, y, start, best, alive, epsilon, steps, size, norm, targeted,
             best[alive[fooled]] = adv[fooled]
             alive, adv, gradient = alive[~fooled], adv[~fooled], gradient[~fooled]
             if not len(alive):
-                return best, alive
+                return alive
         adv = project(adv + step(gradient, size, norm), x[alive], epsilon, norm)
     best[alive] = adv
-    if stop_when_fooled:
-        with torch.no_grad():
-            alive = alive[~_is_fooled(net(adv), y[alive], targeted)]
-    return best, alive
+    return alive
 
 
 def _climb(net: nn.Module, x: Tensor, y: Tensor, targeted: bool) -> tuple[Tensor, Tensor]:

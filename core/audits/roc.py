@@ -53,6 +53,8 @@ class Roc:
     def tpr_at(self, fpr: float) -> float:
         """True-positive rate at the lowest threshold whose false-positive rate is at most `fpr`."""
         allowed = int(np.floor(fpr * len(self.non_members) + 1e-9))
+        if allowed >= len(self.non_members):
+            return 1.0
         above = self.non_members[len(self.non_members) - allowed - 1]  # this one must be rejected
         return float(1 - np.searchsorted(self.members, above, side="right") / len(self.members))
 

@@ -1,27 +1,28 @@
 """Membership scores of one image from its logits; larger means more likely a member. All in float64, [N, C] -> [N].
 
-From log-probabilities throughout: a sure network has p_y = 1 to float32, and forming log(1 - p_y) would lose everything.
+From log-odds throughout: a sure network has p_y = 1 to the last bit, and forming 1 - p_y would lose what tells images apart.
 """
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 
 def confidence(logits: Tensor, y: Tensor) -> Tensor:
     """p_y (Yeom 2018)."""
-    return _log_p(logits).gather(1, y.unsqueeze(1)).squeeze(1).exp()
+    return loss(logits, y).exp()
 
 
 def loss(logits: Tensor, y: Tensor) -> Tensor:
     """log p_y, the negative cross-entropy: the confidence's order, without its ties at 1."""
-    return _log_p(logits).gather(1, y.unsqueeze(1)).squeeze(1)
+    return logsigmoid(_log_odds(logits)).gather(1, y.unsqueeze(1)).squeeze(1)
 
 
 def entropy(logits: Tensor, y: Tensor) -> Tensor:
     """-H(p) = sum_i p_i log p_i; knows nothing of the label."""
     del y
-    log_p = _log_p(logits)
-    return (log_p.exp() * log_p).nan_to_num(0.0).sum(1)
+    log_p = logsigmoid(_log_odds(logits))
+    return torch.where(log_p.isneginf(), 0.0, log_p.exp() * log_p).sum(1)
 
 
 def modified_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -29,23 +30,23 @@ def modified_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
     M is 0 for a sure and right prediction and unbounded for a sure and wrong one.
     """
-    log_p = _log_p(logits)
-    log_rest = _log_one_minus(log_p)
-    is_true = torch.zeros_like(log_p, dtype=torch.bool).scatter_(1, y.unsqueeze(1), True)
-    terms = torch.where(is_true, log_rest.exp() * log_p, log_p.exp() * log_rest)
-    return terms.nan_to_num(0.0).sum(1)  # 0 * -inf is 0 here
+    odds = _log_odds(logits)
+    log_p, log_rest = logsigmoid(odds), logsigmoid(-odds)
+    is_true = torch.zeros_like(odds, dtype=torch.bool).scatter_(1, y.unsqueeze(1), True)
+    return torch.where(is_true, log_rest.exp() * log_p, log_p.exp() * log_rest).sum(1)
 
 
 SCORES = {"confidence": confidence, "loss": loss, "entropy": entropy, "modified_entropy": modified_entropy}
 
 
-def _log_p(logits: Tensor) -> Tensor:
-    return logits.double().log_softmax(1)
+def _log_odds(logits: Tensor) -> Tensor:
+    """log(p_i / (1 - p_i)) = z_i - logsumexp of the others, by sums from both sides, so that nothing is subtracted twice.
 
-
-def _log_one_minus(log_p: Tensor) -> Tensor:
-    """log(1 - p_i) as logsumexp of the other classes: prefix and suffix sums, so no class is ever subtracted."""
-    before = torch.logcumsumexp(log_p, 1)
-    after = torch.logcumsumexp(log_p.flip(1), 1).flip(1)
-    nothing = torch.full_like(log_p[:, :1], float("-inf"))
-    return torch.logaddexp(torch.cat([nothing, before[:, :-1]], 1), torch.cat([after[:, 1:], nothing], 1))
+    log p and log(1 - p) are logsigmoid of it and of its negative, exact however sure the network is.
+    """
+    z = logits.double()
+    before = torch.logcumsumexp(z, 1)
+    after = torch.logcumsumexp(z.flip(1), 1).flip(1)
+    nothing = torch.full_like(z[:, :1], float("-inf"))
+    others = torch.logaddexp(torch.cat([nothing, before[:, :-1]], 1), torch.cat([after[:, 1:], nothing], 1))
+    return z - others
