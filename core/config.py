@@ -247,16 +247,23 @@ class Study:
 
 
 def checked_space(config: TrialConfig, ranges: Mapping[str, Range]) -> dict[str, Range]:
-    """The ranges, after making sure that each names a knob of the configuration and that all of it is legal.
+    """The ranges in their knobs' types, after making sure that each names a knob and that all of it is legal.
 
     Raises:
         InputError: no such knob, or an end of the range that the knob refuses.
     """
+    checked: dict[str, Range] = {}
     for name, span in ranges.items():
-        config.knob(name)
+        knob = config.knob(name)
         for value in space.ends(span):
             try:
                 config.set({name: value})
             except InputError as error:
                 raise InputError(f"space {name}: {error}") from None
-    return dict(ranges)
+        match span:
+            case space.Choice(options):
+                span = space.Choice(tuple(knob.read(name, option) for option in options))
+            case space.IntRange(low, high) if knob.type is float:
+                span = space.Uniform(float(low), float(high))
+        checked[name] = span
+    return checked

@@ -9,6 +9,7 @@ confirm may. The draw of `test` depends on nothing but the data and the pool siz
 """
 
 import io
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from core.errors import InputError, unknown
 from core.rng import fold
 
 MAX_SIDE = 1024  # pixels; an image file may unpack to far more than its size suggests
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # decoders in Pillow itself: nobody's file starts Ghostscript
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ def _digits(data_dir: Path) -> tuple[np.ndarray, np.ndarray]:
     del data_dir
     from sklearn.datasets import load_digits
 
-    raw = load_digits()
-    return np.round(raw.images * (255 / 16)).astype(np.uint8)[:, None], raw.target
+    x, y = load_digits(return_X_y=True)
+    return np.round(np.asarray(x).reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8), np.asarray(y)
 
 
 def _torchvision(name: str, train: dict, test: dict) -> Callable[[Path], tuple[np.ndarray, np.ndarray]]:
@@ -81,6 +83,7 @@ def _torchvision(name: str, train: dict, test: dict) -> Callable[[Path], tuple[n
             try:
                 data = getattr(torchvision.datasets, name)(str(data_dir), download=True, **part)
             except (RuntimeError, OSError) as error:
+                _prune(data_dir)
                 raise InputError(f"cannot read {name} from {data_dir} or download it: {_one_line(error)}") from None
             x.append(np.asarray(data.data))
             y.append(np.asarray(data.labels if name == "SVHN" else data.targets))
@@ -90,6 +93,13 @@ def _torchvision(name: str, train: dict, test: dict) -> Callable[[Path], tuple[n
         return pixels, labels
 
     return read
+
+
+def _prune(folder: Path) -> None:
+    """Remove the empty folders that a failed download leaves."""
+    for path in sorted([folder, *folder.rglob("*")], reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
 
 
 @dataclass(frozen=True)
@@ -211,7 +221,10 @@ def _decode(data: bytes | None, path: Path, row: int) -> np.ndarray:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data or b"")) as image:
+        with (
+            warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
+            Image.open(io.BytesIO(data or b""), formats=FORMATS) as image,
+        ):
             if max(image.size) > MAX_SIDE:
                 raise InputError(f"{path} row {row}: image is {image.size[0]}x{image.size[1]}, at most {MAX_SIDE} a side")
             pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))

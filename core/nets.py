@@ -16,6 +16,9 @@ from core.space import Bounds, knobs
 class Net(nn.Module):
     """A classifier in two halves: images [B, c, h, w] in [0, 1] -> features [B, d] -> logits [B, C]."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, body: nn.Module, head: nn.Module, dim: int, mean: Tensor, std: Tensor):
         """`mean`, `std`: per channel, [c]; (0, 1) leaves images as they are."""
         super().__init__()

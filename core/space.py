@@ -118,7 +118,8 @@ def text(span: Range) -> str:
     """The text that `parse_range` reads as this range."""
     if isinstance(span, Choice):
         return ",".join(map(str, span.options)) + ("," if len(span.options) == 1 else "")
-    return f"{span.low!r}:{span.high!r}" + (":log" if isinstance(span, LogUniform) else "")
+    low, high = (span.low, span.high) if isinstance(span, IntRange) else (float(span.low), float(span.high))
+    return f"{low!r}:{high!r}" + (":log" if isinstance(span, LogUniform) else "")
 
 
 def number(text: str) -> float:

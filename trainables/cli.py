@@ -15,6 +15,8 @@ from core.space import Range, Value
 from trainables.plan import Plan, Site
 
 SAMPLERS = ("tpe", "nsga2", "gp", "random")
+ALIKE = ("dataset", "pool", "split", "replicate", "seed")
+"""What cannot be searched, besides the judge: trials would not be comparable."""
 
 
 def main(study: Study, argv: Sequence[str] | None = None) -> NoReturn:
@@ -23,7 +25,7 @@ def main(study: Study, argv: Sequence[str] | None = None) -> NoReturn:
         args = parser(study).parse_args(argv)
         code = _main(study, args, list(sys.argv if argv is None else ["study", *argv]))
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
         code = 2
     sys.exit(code)
 
@@ -32,7 +34,7 @@ def _main(study: Study, args: argparse.Namespace, command: list[str]) -> int:
     from trainables import launch  # Ray and MLflow are worth loading only once the words are right
 
     site = site_of(args)
-    if args.resume:
+    if args.resume is not None:
         return launch.resume(study, args.resume, site, changed=_changed(study, args), command=command)
     plan = plan_of(study, args)
     if args.dry_run:
@@ -121,8 +123,12 @@ def plan_of(study: Study, args: argparse.Namespace) -> Plan:
         raise unknown("sampler", args.sampler, SAMPLERS)
     preset = study.presets[args.preset]
     config, fixed = configured(preset.config, args.dataset, assignments(args.set, "--set"))
+    if "seed" in fixed:
+        raise InputError("--set seed=... : use --seed, from which every trial gets its own")
     ranges = {name: span for name, span in study.space(config).items() if name not in fixed}
     ranges |= {name: _range(name, text) for name, text in assignments(args.space, "--space").items()}
+    if alike := [name for name in ranges if name in ALIKE or name.startswith("judge.")]:
+        raise InputError(f"--space {alike[0]}: all trials of a study have the same images, parts and judge")
     if both := sorted(ranges.keys() & fixed.keys()):
         raise InputError(f"{both[0]} is in both --set and --space; fix it or search it")
     if not ranges:
@@ -138,7 +144,7 @@ def plan_of(study: Study, args: argparse.Namespace) -> Plan:
 
 def configured(config: TrialConfig, dataset: str | None, fixed: Mapping[str, str]) -> tuple[TrialConfig, Mapping[str, str]]:
     """A configuration on another data set (judged at its usual radius) and with settings fixed."""
-    if dataset:
+    if dataset is not None:
         if dataset.startswith(data.PARQUET):
             from pathlib import Path
 

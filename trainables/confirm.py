@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import ray
+from ray.exceptions import RayError
 
 from core import pareto
 from core.config import Objective
@@ -75,7 +76,7 @@ def fan_out(
         name = running.pop(ready)
         try:
             results[name] = ray.get(ready)
-        except ray.exceptions.RayError as error:
+        except RayError as error:
             results[name] = {"metrics": {}, "curve": [], "error": str(error).strip().splitlines()[-1]}
         reason = results[name]["error"]
         say(f"[{len(results)}/{len(jobs)}] {name[0]}, replicate {name[1]}" + (f" failed: {reason}" if reason else ""))

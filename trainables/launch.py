@@ -30,9 +30,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def start(plan: Plan, site: Site, *, command: list[str], objectives: Objectives) -> int:
     """A new study."""
-    images = data.load(plan.config.dataset, site.data_dir, plan.config.pool)
+    images = preflight.check(plan, site)
     plan = replace(plan, objectives=objectives(images.classes))
-    preflight.check(plan, site, images)
     return _run(plan, site, images, command)
 
 
@@ -44,24 +43,24 @@ def resume(study: Study, name: str, site: Site, *, changed: list[str], command: 
     """
     if changed:
         raise InputError(f"--resume goes on with the study as it was planned; drop {', '.join(changed)}")
-    store = Store.at(site.storage).below(name)
-    plain = store.read_json("plan.json") if "/" not in name and name not in (".", "..") else None
-    if plain is None:
-        known = [n for n in Store.at(site.storage).names("") if Store.at(site.storage).read(f"{n}/plan.json")]
+    store = Store.at(site.storage)
+    known = [folder for folder in store.names("") if store.read(f"{folder}/plan.json") is not None]
+    if name not in known:
         raise InputError(f"no study {name!r} in --storage {site.storage}, there is: {', '.join(known) or 'none'}")
-    plan = Plan.of_json(plain)
+    try:
+        plan = Plan.of_json(store.read_json(f"{name}/plan.json"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{store.root}/{name}/plan.json is not a plan of this version ({type(error).__name__}: {error})") from None
     if plan.study != study.name:
         raise InputError(f"{name} is a study of {plan.study}; resume it with python studies/{plan.study}.py")
-    images = data.load(plan.config.dataset, site.data_dir, plan.config.pool)
-    preflight.check(plan, site, images)
+    images = preflight.check(plan, site)
     return _run(plan, site, images, command)
 
 
 def dry_run(plan: Plan, site: Site, *, objectives: Objectives) -> int:
     """Print what would be done and what it would cost."""
-    images = data.load(plan.config.dataset, site.data_dir, plan.config.pool)
+    images = preflight.check(plan, site)
     plan = replace(plan, objectives=objectives(images.classes))
-    preflight.check(plan, site, images)
     console = Console(highlight=False, soft_wrap=True)
     say = lambda text: console.print(text, markup=False)  # noqa: E731
     say(plan.question)
@@ -134,7 +133,10 @@ def _run(plan: Plan, site: Site, images: Images, command: list[str]) -> int:
             console.print(f"interrupted; continue with\n  {_resume_command(plan, site)}", markup=False)
             return 130
         undelivered = _publish(outcome, store, tracker)
-    console.print(front_table(outcome))
+    if outcome.front():
+        console.print(front_table(outcome))
+    else:
+        console.print("the front is empty: no trial is better than chance; train longer or look at the failures below", markup=False)
     return _farewell(outcome, store, site, console, undelivered)
 
 
@@ -170,7 +172,7 @@ def _farewell(outcome: Outcome, store: Store, site: Site, console: Console, unde
         say(f"{undelivered} writes did not reach MLflow; when it is up again: --resume {outcome.name}")
     for trial in outcome.failed:
         say(f"trial {trial.number} failed: {trial.error}")
-    return 1 if outcome.failed or undelivered else 0
+    return 1 if outcome.failed or undelivered or not outcome.front() else 0
 
 
 def _interrupt(signum, frame) -> None:

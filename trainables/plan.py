@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core import space
-from core.config import Objective, TrialConfig
+from core.config import Objective, TrialConfig, checked_space
 from core.space import Range, Value
 
 
@@ -46,10 +46,11 @@ class Plan:
     @classmethod
     def of_json(cls, plain: Mapping[str, Any]) -> "Plan":
         """The inverse of `to_json`."""
+        config = TrialConfig.of(plain["config"])
         return cls(**{
             **plain,
-            "config": TrialConfig.of(plain["config"]),
-            "space": {name: space.parse_range(text) for name, text in plain["space"].items()},
+            "config": config,
+            "space": checked_space(config, {name: space.parse_range(text) for name, text in plain["space"].items()}),
             "objectives": tuple(Objective(**objective) for objective in plain["objectives"]),
         })  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Everything that can be refused before a study starts is refused here, in seconds, with nothing created."""
 
+import http.client
 import os
 import socket
 import sqlite3
@@ -18,22 +19,29 @@ from trainables.plan import Plan, Site
 from trainables.store import Store
 
 SECONDS = 3.0  # how long a server may take to answer
+DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+"""Of MLflow, with their usual ports."""
 
 
-def check(plan: Plan, site: Site, images: Images) -> None:
+def check(plan: Plan, site: Site) -> Images:
     """Refuse a plan that cannot work here.
+
+    Returns:
+        The images; they come last, so that nothing is downloaded for a plan that is refused.
 
     Raises:
         InputError: with what to change.
     """
     if plan.trials < len(plan.baselines) + 1:
         raise InputError(f"--trials {plan.trials} is too few: {len(plan.baselines)} baselines come first, so at least {len(plan.baselines) + 1}")
-    for changes in ({}, *plan.baselines.values()):
-        check_config(plan.configured(changes), images)
     check_hardware(site)
     check_address(site.address)
     check_tracking(site.tracking_uri)
     Store.at(site.storage).check_writable()
+    images = data.load(plan.config.dataset, site.data_dir, plan.config.pool)
+    for changes in ({}, *plan.baselines.values()):
+        check_config(plan.configured(changes), images)
+    return images
 
 
 def check_config(config: TrialConfig, images: Images) -> None:
@@ -70,12 +78,8 @@ def check_address(address: str) -> None:
     """
     if not address or address == "auto":
         return
-    parts = urlsplit(address if "://" in address else f"ray://{address}")
-    try:
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if not host or not port:
+    scheme, host, port = _parts(address if "://" in address else f"ray://{address}")
+    if scheme != "ray" or not host or not port:
         raise InputError(f"--address {address!r} is not HOST:PORT, ray://HOST:PORT or auto")
     _answers(host, port, f"no Ray cluster answers at --address {address}; is `ray start --head` running there?")
 
@@ -86,21 +90,24 @@ def check_tracking(uri: str) -> None:
     Raises:
         InputError: with what can.
     """
-    parts = urlsplit(uri)
-    if parts.scheme == "sqlite":
+    scheme, host, port = _parts(uri)
+    database = scheme.split("+")[0]
+    if uri.startswith("sqlite:///"):
         _check_sqlite(Path(uri.removeprefix("sqlite:///")), uri)
-    elif parts.scheme in ("http", "https"):
+    elif scheme in ("http", "https") and host:
         try:
             with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SECONDS) as reply:
-                if reply.read().strip() != b"OK":
+                if reply.read(8).strip() != b"OK":
                     raise InputError(f"what answers at --tracking-uri {uri} is not an MLflow server")
         except urllib.error.HTTPError as error:
             raise InputError(f"--tracking-uri {uri} answers {error.code} {error.reason}") from None
-        except (OSError, ValueError) as error:
+        except InputError:
+            raise
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise InputError(f"no MLflow server answers at --tracking-uri {uri} ({getattr(error, 'reason', error)})") from None
-    elif parts.scheme.split("+")[0] in ("postgresql", "mysql", "mssql") and parts.hostname:
-        usual = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}[parts.scheme.split("+")[0]]
-        _answers(parts.hostname, parts.port or usual, f"no database answers at --tracking-uri {parts.scheme}://{parts.hostname}")
+    elif database in DATABASES and host:
+        port = port or DATABASES[database]
+        _answers(host, port, f"no database answers at --tracking-uri {scheme}://{host}:{port}")
     else:
         raise InputError(f"--tracking-uri {uri!r} is none of: sqlite:///FILE, http(s)://HOST:PORT, postgresql://...")
 
@@ -108,7 +115,7 @@ def check_tracking(uri: str) -> None:
 def _check_sqlite(path: Path, uri: str) -> None:
     if path.exists():
         try:
-            with sqlite3.connect(f"file:{path}?mode=rw", uri=True) as database:
+            with sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True) as database:
                 tables = {row[0] for row in database.execute("select name from sqlite_master")}
         except sqlite3.Error as error:
             raise InputError(f"--tracking-uri {uri}: {path} is not a SQLite file that can be written ({error})") from None
@@ -121,5 +128,14 @@ def _check_sqlite(path: Path, uri: str) -> None:
 def _answers(host: str, port: int, complaint: str) -> None:
     try:
         socket.create_connection((host, port), timeout=SECONDS).close()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: not a host's name
         raise InputError(complaint) from None
+
+
+def _parts(uri: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port; empty where it cannot be read."""
+    try:
+        parts = urlsplit(uri)
+        return parts.scheme, parts.hostname, parts.port
+    except ValueError:
+        return "", None, None

@@ -74,7 +74,7 @@ def figures(outcome: Outcome) -> dict[str, bytes]:
     """PNG files by name."""
     import matplotlib
 
-    style = {"font.size": 9, "axes.edgecolor": "#8A929B", "axes.linewidth": 0.8, "axes.labelcolor": INK}
+    style: dict[Any, Any] = {"font.size": 9, "axes.edgecolor": "#8A929B", "axes.linewidth": 0.8, "axes.labelcolor": INK}
     style |= {"axes.spines.top": False, "axes.spines.right": False, "xtick.color": "#555D66", "ytick.color": "#555D66"}
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **style}):
         return {"front.png": _front_figure(outcome), "hypervolume.png": _hypervolume_figure(outcome)}
@@ -185,7 +185,7 @@ def _hypervolume_figure(outcome: Outcome) -> bytes:
                       annotation_clip=False)  # fmt: skip
     axis.set_xlim(0, max(1, len(curve)))
     axis.set_ylim(0, max(curve, default=0) * 1.08 or 1)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.locator_params(axis="x", integer=True)
     axis.set_xlabel("finished trials")
     axis.set_ylabel("hypervolume,  better \N{RIGHTWARDS ARROW}")
     axis.grid(axis="y", color="#ECEFF2", linewidth=0.7)

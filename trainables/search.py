@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 from ray.tune.search import Searcher
 
@@ -40,23 +41,23 @@ class StudySearcher(Searcher):
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.plan, self.store = plan, store
         self.distributions = {name: distribution(span) for name, span in plan.space.items()}
-        self.study = optuna.create_study(directions=["minimize"] * len(plan.objectives))
+        self.study = optuna.create_study(directions=[StudyDirection.MINIMIZE for _ in plan.objectives])
         self.asked: dict[str, optuna.Trial | None] = {}
         """What is under way, by Tune's trial id; None for a baseline."""
         self.left = sorted(set(range(plan.trials)) - {t.number for t in ended})
         for trial in sorted(ended, key=lambda t: t.number):
             self._replay(trial)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The next configuration, recorded in the store before Tune hears of it."""
         if not self.left:
-            return Searcher.FINISHED
+            return Searcher.FINISHED  # pyright: ignore[reportReturnType]
         number = self.left.pop(0)
         folder = f"trials/{number:05d}"
         record = self.store.read_json(f"{folder}/params.json")
         if number < len(self.plan.baselines):
             baseline, changes = list(self.plan.baselines.items())[number]
-            self.asked[trial_id] = None
+            self.asked[trial_id], notes = None, {}
         else:
             baseline = ""
             if record:
@@ -64,11 +65,12 @@ class StudySearcher(Searcher):
             self.study.sampler = _quiet(SAMPLERS[self.plan.sampler], fold(self.plan.seed, "suggestion", number))
             asked = _quiet(self.study.ask, self.distributions)
             self.asked[trial_id], changes = asked, asked.params
+            notes = self.study.get_trials(deepcopy=False)[asked.number].system_attrs  # of the sampler: a generation, say
         # Every trial has weights and an order of its own, so that the front does not hang on one seed's luck.
         params = self.plan.configured({**changes, "seed": fold(self.plan.seed, "trial", number)}).params()
         suggestion = {"number": number, "baseline": baseline, "params": params}
         if not record:
-            self.store.write_json(f"{folder}/params.json", {**suggestion, "suggested": dict(changes)})
+            self.store.write_json(f"{folder}/params.json", {**suggestion, "suggested": dict(changes), "notes": notes})
         return suggestion
 
     def on_trial_result(self, trial_id: str, result: dict) -> None:
@@ -96,11 +98,12 @@ class StudySearcher(Searcher):
     def _replay(self, trial: Trial) -> None:
         if trial.number < len(self.plan.baselines):
             return
+        record = self.store.read_json(f"trials/{trial.number:05d}/params.json")
         values = self._values(trial.metrics)
+        ended = TrialState.COMPLETE if values is not None else TrialState.FAIL if trial.error else TrialState.PRUNED
         self.study.add_trial(create_trial(
-            state=TrialState.FAIL if values is None else TrialState.COMPLETE,
-            params={name: trial.params[name] for name in self.distributions},
-            distributions=self.distributions, values=values,
+            state=ended, values=values, params=record["suggested"], distributions=self.distributions,
+            system_attrs=record["notes"],
         ))  # fmt: skip
 
     def save(self, checkpoint_path: str) -> None:

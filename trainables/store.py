@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from core.errors import InputError
 
@@ -29,8 +31,19 @@ class Store:
 
     @classmethod
     def at(cls, uri: str) -> "Store":
-        """From what the user typed: a URI, or a path that is made absolute."""
-        return cls(uri if "://" in uri else str(Path(uri).absolute()))
+        """From what the user typed: a URI, or a path that is made absolute.
+
+        Raises:
+            InputError: a URI that pyarrow does not know.
+        """
+        if uri.startswith("file://"):
+            uri = url2pathname(urlsplit(uri).path)
+        store = cls(uri if "://" in uri else str(Path(uri).absolute()))
+        try:
+            _ = store._place
+        except (OSError, ValueError, ImportError) as error:
+            raise InputError(f"cannot use --storage {uri}: {error}") from None
+        return store
 
     def below(self, name: str) -> "Store":
         """A folder in this one."""
@@ -91,7 +104,7 @@ class Store:
         try:
             with system.open_input_stream(f"{base}/{name}") as stream:
                 return stream.read()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def _delete(self, name: str) -> None:

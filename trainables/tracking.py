@@ -33,7 +33,7 @@ class Tracker:
     def __init__(self, uri: str, plan: Plan, outcome: Outcome):
         """Opens the parent run, or the one that an earlier driver of the same study opened."""
         self.uri, self.plan, self.outcome = uri, plan, outcome
-        self.orders: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self.orders: queue.Queue[Callable[[], object] | None] = queue.Queue()
         self.children: dict[int, str] = {}
         self.logged: dict[int, set[int]] = {}
         """Epochs of a trial's curve that are in MLflow already."""
@@ -89,7 +89,7 @@ class Tracker:
                 time.sleep(0.5 if self.closing.is_set() else pause)
                 pause = min(2 * pause, 10.0)
 
-    def _tried(self, order: Callable[[], None]) -> bool:
+    def _tried(self, order: Callable[[], object]) -> bool:
         """Carry out an order; False if it is worth trying again."""
         from mlflow.exceptions import MlflowException
 

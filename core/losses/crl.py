@@ -66,6 +66,8 @@ class CRL:
 
 
 class _CRL(nn.Module):
+    threshold: Tensor
+
     def __init__(self, knobs_: CRL, context: Context):
         super().__init__()
         self.knobs = knobs_
