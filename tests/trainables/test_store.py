@@ -5,18 +5,25 @@ import json
 import os
 import pickle
 
+import fsspec
 import pytest
 import torch
+from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 from core.errors import InputError
 from trainables.store import Store
 
 
-@pytest.fixture(params=["path", "file://", "another file system"])
+@pytest.fixture(params=["path", "file://", "objects"])
 def store(request, tmp_path):
-    """On a path, on the same by its URI, and on a file system that only pyarrow knows."""
-    roots = {"path": str(tmp_path / "s"), "file://": (tmp_path / "s").as_uri(), "another file system": "mock:///s"}
-    return Store.at(roots[request.param])
+    """On a path, on the same by its URI, and on objects in memory that are reached as those of S3 are."""
+    if request.param == "path":
+        return Store.at(str(tmp_path / "s"))
+    if request.param == "file://":
+        return Store.at((tmp_path / "s").as_uri())
+    store = Store("memory://s")
+    vars(store)["_place"] = PyFileSystem(FSSpecHandler(fsspec.filesystem("memory", skip_instance_cache=True))), str(tmp_path)
+    return store
 
 
 class Bomb:
@@ -136,6 +143,7 @@ def test_a_state_comes_back_as_it_was(store):
     assert {k: back[k] for k in ("epoch", "rows", "t")} == {k: state[k] for k in ("epoch", "rows", "t")}
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("wrap", [torch.save, pickle.dump])
 def test_a_checkpoint_that_is_a_program_is_not_run(store, tmp_path, wrap):
     buffer = io.BytesIO()
