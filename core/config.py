@@ -81,7 +81,9 @@ class TrialConfig:
         """Refuse a slot that is filled with something else."""
         for name, family in SLOTS.items():
             if type(getattr(self, name)) not in family.values():
-                raise InputError(f"{name} takes one of {', '.join(c.__name__ for c in family.values())}, got {getattr(self, name)!r}")
+                raise InputError(
+                    f"{name} takes one of {', '.join(c.__name__ for c in family.values())}, got {getattr(self, name)!r}"
+                )
 
     def params(self) -> dict[str, Value]:
         """The flat form."""

@@ -45,9 +45,7 @@ def hypervolume(values: np.ndarray) -> float:
     return float(moocore.hypervolume(values, ref=np.ones(values.shape[1])))
 
 
-def probability_non_dominated(
-    replicates: Sequence[np.ndarray], *, seed: int = 0, draws: int = 4000
-) -> np.ndarray:
+def probability_non_dominated(replicates: Sequence[np.ndarray], *, seed: int = 0, draws: int = 4000) -> np.ndarray:
     """How likely each point is to be on the front, given a few noisy repetitions of it.
 
     Each draw moves every point by its standard error times Student's t, and asks who is non-dominated.

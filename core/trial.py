@@ -1,8 +1,8 @@
 """One trial: train, attack, audit. A function of the configuration and the images, with no Ray in sight.
 
-    images = data.load("digits")
-    result = run(TrialConfig(), images)
-    result.metrics["robust_accuracy"]
+images = data.load("digits")
+result = run(TrialConfig(), images)
+result.metrics["robust_accuracy"]
 """
 
 import contextlib

@@ -28,7 +28,7 @@ from trainables.preflight import check_config
 from trainables.store import Store
 from trainables.trial import Job, Share, pack
 
-METRICS = ("accuracy", "robust_accuracy", "mia_auc")
+METRICS = ("accuracy", "robust_accuracy", "mia_auc", "train_accuracy")
 REFERENCE = "cross_entropy"
 ROWS: dict[str, dict[str, Value]] = {
     REFERENCE: {"loss": "cross_entropy"},
@@ -83,22 +83,24 @@ def jobs_of(args: argparse.Namespace) -> dict[tuple[str, int], Job]:
 
 
 def table(recipes: Sequence[str], seeds: int, results: Mapping[tuple[str, int], Mapping]) -> str:
-    """Means with intervals, then paired differences to cross-entropy with theirs, and seconds of training per epoch."""
-    lines = ["| recipe | " + " | ".join(METRICS) + " | train_accuracy | s / epoch vs cross-entropy |", "|---" * (len(METRICS) + 3) + "|"]
-    reference = {s: results[REFERENCE, s] for s in range(1, seeds + 1)} if REFERENCE in recipes else {}
+    """Means with intervals and the pace of training, then paired differences to cross-entropy with their intervals."""
+    lines = ["| recipe | " + " | ".join(METRICS) + " | time per epoch |", "|---" * (len(METRICS) + 2) + "|"]
+    reference = {s: results[REFERENCE, s] for s in range(1, seeds + 1) if (REFERENCE, s) in results}
     for name in recipes:
         runs = {s: results[name, s] for s in range(1, seeds + 1) if not results[name, s]["error"]}
         if not runs:
             lines.append(f"| {name} | failed: {results[name, 1]['error']} |")
             continue
-        cells = [_cell([run["metrics"][m] for run in runs.values()]) for m in (*METRICS, "train_accuracy")]
-        pace = [_pace(run) / _pace(reference[s]) for s, run in runs.items() if s in reference and not reference[s]["error"]]
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {sum(pace) / len(pace):.2f} |" if pace else f"| {name} | " + " | ".join(cells) + " | - |")
+        paces = sorted(_pace(run) / _pace(reference[s]) for s, run in runs.items() if reference and not reference[s]["error"])
+        pace = f"{paces[len(paces) // 2]:.2f}x" if paces else "-"
+        cells = [_cell([run["metrics"][m] for run in runs.values()]) for m in METRICS]
+        lines.append(f"| {name} | {' | '.join(cells)} | {pace} |")
     for name in recipes:
-        pairs = [(results[name, s], reference[s]) for s in reference if not results[name, s]["error"] and not reference[s]["error"]]
+        pairs = [(results[name, s]["metrics"], reference[s]["metrics"]) for s in reference]
+        pairs = [(ours, theirs) for ours, theirs in pairs if ours and theirs]
         if name != REFERENCE and pairs:
-            cells = [_cell([a["metrics"][m] - b["metrics"][m] for a, b in pairs], sign=True) for m in (*METRICS, "train_accuracy")]
-            lines.append(f"| {name} - {REFERENCE} | " + " | ".join(cells) + " | |")
+            cells = [_cell([ours[m] - theirs[m] for ours, theirs in pairs], sign=True) for m in METRICS]
+            lines.append(f"| {name} - {REFERENCE} | {' | '.join(cells)} | |")
     return "\n".join(lines)
 
 

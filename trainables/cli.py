@@ -55,19 +55,29 @@ def parser(study: Study) -> argparse.ArgumentParser:
     what.add_argument("--trials", type=_at_least(1), metavar="N", help="trials, baselines included")
     what.add_argument("--seed", type=_at_least(0), default=0, metavar="S", help="of everything random (default: 0)")
     what.add_argument("--sampler", default="tpe", help=f"one of {', '.join(SAMPLERS)} (default: tpe)")
-    what.add_argument("--set", action="extend", nargs="+", default=[], metavar="NAME=VALUE", help="fix a setting, e.g. net.width=32 epochs=50")
-    what.add_argument("--space", action="extend", nargs="+", default=[], metavar="NAME=LOW:HIGH[:log]", help="search a knob over another range")
+    what.add_argument(
+        "--set", action="extend", nargs="+", default=[], metavar="NAME=VALUE", help="fix a setting, e.g. net.width=32 epochs=50"
+    )
+    what.add_argument(
+        "--space", action="extend", nargs="+", default=[], metavar="NAME=LOW:HIGH[:log]", help="search a knob over another range"
+    )
     what.add_argument("--dataset", metavar="D", help=f"{', '.join(data.DATASETS)} or {data.PARQUET}DIR")
     what.add_argument("--no-confirm", action="store_true", help="do not re-train the front with fresh seeds")
     where = p.add_argument_group("where to run it")
     where.add_argument("--data-dir", default="data", metavar="DIR", help="for downloaded data sets (default: data)")
     where.add_argument("--address", default="", metavar="ADDR", help="of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT")
-    where.add_argument("--workers-per-trial", type=_at_least(0), default=0, metavar="N", help="0 (default) trains in the trial's process")
-    where.add_argument("--gpus-per-worker", type=_share, metavar="F", help="default: 1 if there are GPUs; 0.25 packs four trials on one")
+    where.add_argument(
+        "--workers-per-trial", type=_at_least(0), default=0, metavar="N", help="0 (default) trains in the trial's process"
+    )
+    where.add_argument(
+        "--gpus-per-worker", type=_share, metavar="F", help="default: 1 if there are GPUs; 0.25 packs four trials on one"
+    )
     where.add_argument("--cpus-per-worker", type=_share, default=1.0, metavar="F", help="default: 1, which is fastest on CPUs")
     where.add_argument("--concurrency", type=_at_least(1), metavar="N", help="trials at a time (default: as many as fit)")
     where.add_argument("--storage", default="runs", metavar="URI", help="folder or s3://, gs:// ... for results (default: runs)")
-    where.add_argument("--tracking-uri", default="sqlite:///mlflow.db", metavar="URI", help="of MLflow (default: sqlite:///mlflow.db)")
+    where.add_argument(
+        "--tracking-uri", default="sqlite:///mlflow.db", metavar="URI", help="of MLflow (default: sqlite:///mlflow.db)"
+    )
     p.add_argument("--resume", metavar="NAME", help="go on with a study that was interrupted")
     p.add_argument("--dry-run", action="store_true", help="print what would be done and what it would cost, and stop")
     return p

@@ -7,9 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from trainables import sweep  # noqa: F401  (sets what Ray reads from the environment at its first import)
-
-import ray  # isort: skip
+import ray
 
 from core.errors import InputError
 from trainables.plan import Site
@@ -41,7 +39,9 @@ def _init(address: str) -> None:
     try:
         if address:  # the workers of a cluster need our code; those of this machine have it installed
             del quiet["include_dashboard"]
-            ray.init(address=address, runtime_env={"working_dir": str(ROOT), "excludes": ["/runs", "/data", ".git", ".venv"]}, **quiet)
+            ray.init(
+                address=address, runtime_env={"working_dir": str(ROOT), "excludes": ["/runs", "/data", ".git", ".venv"]}, **quiet
+            )
         else:
             ray.init(address="local", **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:

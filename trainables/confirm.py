@@ -64,9 +64,7 @@ def fan_out(
     """
     shared = ray.put(arrays)
     here = share.workers == 0
-    task = ray.remote(perform).options(
-        num_cpus=share.cpus if here else 0, num_gpus=share.gpus if here else 0, max_retries=2
-    )
+    task = ray.remote(perform).options(num_cpus=share.cpus if here else 0, num_gpus=share.gpus if here else 0, max_retries=2)
     waiting, running, results = list(jobs), {}, {}
     while waiting or running:
         while waiting and len(running) < concurrency:

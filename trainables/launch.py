@@ -91,12 +91,15 @@ def estimate(plan: Plan, images: Images) -> list[str]:
     count = len(data.split(images, plan.config.split).members)
     per_trial = plan.config.epochs * count / rate
     hours = plan.trials * per_trial / 3600
+    epochs = plan.config.epochs
     lines = [
-        f"{plan.trials} trials x {plan.config.epochs} epochs x {count} members = {plan.trials * plan.config.epochs * count:,} images",
+        f"{plan.trials} trials x {epochs} epochs x {count} members = {plan.trials * epochs * count:,} images",
         f"{rate:,.0f} images/s on one {device.type} as measured: {per_trial:.0f} s a trial, {hours:.2f} device hours in all",
     ]
     if plan.replicates:
-        lines.append(f"confirm: {plan.replicates} trainings per front point, {plan.replicates * per_trial / 3600:.3f} device hours each")
+        lines.append(
+            f"confirm: {plan.replicates} trainings per front point, {plan.replicates * per_trial / 3600:.3f} device hours each"
+        )
     return lines
 
 
@@ -125,7 +128,9 @@ def _run(plan: Plan, site: Site, images: Images, command: list[str]) -> int:
                 sweep.sweep(plan, outcome, arrays, store, share, concurrency, [tracker, progress])
                 front = outcome.front()
                 if plan.replicates and front:
-                    progress.say(f"front of {len(front)} trials; confirming each with {plan.replicates} fresh seeds on the test part")
+                    progress.say(
+                        f"front of {len(front)} trials; confirming each with {plan.replicates} fresh seeds on the test part"
+                    )
                     outcome.confirmed = confirm.confirm(plan, front, arrays, store, share, concurrency, progress.say)
                     tracker.confirmed()
         except KeyboardInterrupt:
@@ -136,7 +141,9 @@ def _run(plan: Plan, site: Site, images: Images, command: list[str]) -> int:
     if outcome.front():
         console.print(front_table(outcome))
     else:
-        console.print("the front is empty: no trial is better than chance; train longer or look at the failures below", markup=False)
+        console.print(
+            "the front is empty: no trial is better than chance; train longer or look at the failures below", markup=False
+        )
     return _farewell(outcome, store, site, console, undelivered)
 
 
@@ -192,6 +199,7 @@ def _resume_command(plan: Plan, site: Site) -> str:
 
 def facts(command: list[str]) -> dict[str, str]:
     """What a reader needs to do it again: command, commit, versions, hardware."""
+
     def git(*words: str) -> str:
         try:
             return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=5).stdout.strip()

@@ -119,9 +119,7 @@ def _table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[Value | N
     if not rows:
         return "<p>None.</p>"
     head = "".join(f'<th scope="col" aria-sort="none"><button type="button">{escape(h)}</button></th>' for h in heads)
-    body = "".join(
-        f"<tr{' class=mark' if row[0] == mark else ''}>{''.join(_cell(value) for value in row)}</tr>" for row in rows
-    )
+    body = "".join(f"<tr{' class=mark' if row[0] == mark else ''}>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
     name = escape(caption, quote=True)
     return (
         f'<div class="scroll" role="region" aria-label="{name}" tabindex="0"><table><caption>{name}</caption>'

@@ -33,7 +33,9 @@ def check(plan: Plan, site: Site) -> Images:
         InputError: with what to change.
     """
     if plan.trials < len(plan.baselines) + 1:
-        raise InputError(f"--trials {plan.trials} is too few: {len(plan.baselines)} baselines come first, so at least {len(plan.baselines) + 1}")
+        raise InputError(
+            f"--trials {plan.trials} is too few: {len(plan.baselines)} baselines come first, so at least {len(plan.baselines) + 1}"
+        )
     check_hardware(site)
     check_address(site.address)
     check_tracking(site.tracking_uri)

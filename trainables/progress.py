@@ -97,7 +97,11 @@ def front_table(outcome: Outcome) -> Table:
         table.add_column("confirmed")
     for trial in outcome.front():
         knobs = [_short(trial.params.get(name)) for name in outcome.space]
-        cells = [f"{trial.number} {trial.baseline}".strip(), *(f"{trial.metrics[o.metric]:.3f}" for o in outcome.objectives), *knobs]
+        cells = [
+            f"{trial.number} {trial.baseline}".strip(),
+            *(f"{trial.metrics[o.metric]:.3f}" for o in outcome.objectives),
+            *knobs,
+        ]
         if confirmed:
             point = confirmed.get(trial.number)
             cells.append(_verdict(point, outcome) if point else "failed")

@@ -87,11 +87,7 @@ def _plotted(outcome: Outcome) -> list[Trial]:
 def _axis_title(objective: Objective) -> str:
     """Along the axis; turned by 90 degrees, as on a vertical one, the arrow turns too."""
     name = page.label(objective)
-    return (
-        f"{name},  better \N{RIGHTWARDS ARROW}"
-        if objective.direction == "max"
-        else f"\N{LEFTWARDS ARROW} better,  {name}"
-    )
+    return f"{name},  better \N{RIGHTWARDS ARROW}" if objective.direction == "max" else f"\N{LEFTWARDS ARROW} better,  {name}"
 
 
 def _png(figure: Any) -> bytes:
@@ -134,9 +130,7 @@ def _project(axis: Any, outcome: Outcome, x: Objective, y: Objective) -> None:
 
     rest = [t for t in plain if t not in front]
     axis.plot(*at(rest), "o", ms=4.5, mfc="white", mec=GREY, mew=1, label="trial", zorder=2)
-    axis.plot(
-        *at([t for t in plain if t in front]), "o", ms=6.5, color=BLUE, mec="white", mew=0.7, label="front", zorder=4
-    )
+    axis.plot(*at([t for t in plain if t in front]), "o", ms=6.5, color=BLUE, mec="white", mew=0.7, label="front", zorder=4)
     for shape, trial in zip(cycle("s^vPXp*"), (t for t in _plotted(outcome) if t.baseline), strict=False):
         fill = BLUE if trial in front else "white"
         axis.plot(*at([trial]), shape, ms=7.5, color=fill, mec=INK, mew=1, label=trial.baseline, ls="none", zorder=5)
@@ -195,9 +189,7 @@ def _hypervolume_figure(outcome: Outcome) -> bytes:
 
 def _charts(outcome: Outcome) -> str:
     """The interactive pictures and their key; plotly.js comes with the first picture only."""
-    pairs = [
-        _chart(outcome, pair, f"pair-{i}", plotly=i == 0) for i, pair in enumerate(combinations(outcome.objectives, 2))
-    ]
+    pairs = [_chart(outcome, pair, f"pair-{i}", plotly=i == 0) for i, pair in enumerate(combinations(outcome.objectives, 2))]
     cube = [_chart(outcome, outcome.objectives, "cube", plotly=False)] if len(outcome.objectives) == 3 else []
     key = (
         f'<ul class="key"><li><span style="color:{GREY}">\u25cb</span> trial</li>'
@@ -221,9 +213,7 @@ def _chart(outcome: Outcome, objectives: Sequence[Objective], name: str, plotly:
         title = {"text": _axis_title(o), "font": {"size": 10 if solid else 13}} | ({} if solid else {"standoff": 10})
         axes[axis] = {"title": title, "gridcolor": "#E4E8EC", "zeroline": False}
     margin = dict.fromkeys("lrtb", 0) if solid else {"l": 64, "r": 12, "t": 34, "b": 48}
-    figure.update_layout(
-        **({"scene": axes | CAMERA} if solid else axes), template="none", margin=margin, showlegend=False
-    )
+    figure.update_layout(**({"scene": axes | CAMERA} if solid else axes), template="none", margin=margin, showlegend=False)
     font = {"family": "system-ui, sans-serif", "color": INK}
     figure.update_layout(hoverlabel={"align": "left"}, font=font, dragmode="turntable" if solid else False)
     config = {"responsive": True, "displaylogo": False, "scrollZoom": False, "modeBarButtons": BUTTONS[solid]}
@@ -246,9 +236,7 @@ def _groups(outcome: Outcome) -> list[dict[str, Any]]:
     for stays, symbol in ((True, "diamond"), (False, "diamond-open")):
         points = [c for c in outcome.confirmed if c.on_front is stays]
         hover = [_hover(trials[c.number], c.means, outcome.objectives, columns, "confirmed ") for c in points]
-        groups.append(
-            {"look": (symbol, ORANGE, 9), "values": [c.means for c in points], "hover": hover, "points": points}
-        )
+        groups.append({"look": (symbol, ORANGE, 9), "values": [c.means for c in points], "hover": hover, "points": points})
     return [group for group in groups if group["values"]]
 
 

@@ -47,6 +47,7 @@ class StudySearcher(Searcher):
         self.left = sorted(set(range(plan.trials)) - {t.number for t in ended})
         for trial in sorted(ended, key=lambda t: t.number):
             self._replay(trial)
+        self._recall_parents()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The next configuration, recorded in the store before Tune hears of it."""
@@ -105,6 +106,14 @@ class StudySearcher(Searcher):
             state=ended, values=values, params=record["suggested"], distributions=self.distributions,
             system_attrs=record["notes"],
         ))  # fmt: skip
+
+    def _recall_parents(self) -> None:
+        """Optuna lists a generation's parents in another order when it is first asked for them; so that has been, too."""
+        sampler = _quiet(SAMPLERS[self.plan.sampler], 0)
+        if isinstance(sampler, optuna.samplers.BaseGASampler):
+            trials = self.study.get_trials(deepcopy=False)
+            for generation in sorted({sampler.get_trial_generation(self.study, trial) for trial in trials}):
+                sampler.get_parent_population(self.study, generation)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to keep: see the module's first lines."""

@@ -1,27 +1,17 @@
 """The sweep: a plan's trials through Ray Tune. The only file that knows Tuner."""
 
 import logging
-import os
 from collections.abc import Mapping
 from typing import Any, Protocol
+
+from ray import tune
 
 from core.space import Value
 from trainables.outcome import Outcome, Trial
 from trainables.plan import Plan
+from trainables.search import StudySearcher
 from trainables.store import Store
 from trainables.trial import Arrays, Share, tune_trial
-
-# Read by Ray when it is imported. The first three silence it; the last makes Ctrl-C an exception, as everywhere else.
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-
-from ray import tune  # noqa: E402
-
-from trainables.search import StudySearcher  # noqa: E402
 
 
 class Listener(Protocol):
@@ -58,7 +48,9 @@ def as_trial(suggestion: Mapping[str, Any], result: Mapping[str, Any]) -> Trial:
     )  # fmt: skip
 
 
-def sweep(plan: Plan, outcome: Outcome, arrays: Arrays, store: Store, share: Share, concurrency: int, listeners: list[Listener]) -> None:
+def sweep(
+    plan: Plan, outcome: Outcome, arrays: Arrays, store: Store, share: Share, concurrency: int, listeners: list[Listener]
+) -> None:
     """Run the trials that are still to be run; `outcome.trials` grows as they end.
 
     Args:
@@ -82,7 +74,7 @@ def sweep(plan: Plan, outcome: Outcome, arrays: Arrays, store: Store, share: Sha
             max_concurrent_trials=concurrency, reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
-            name="tune", storage_path=_scratch(store), verbose=0, callbacks=[_Watch(outcome, store, listeners)],
+            name="tune", storage_path=f"{store.root}/ray", verbose=0, callbacks=[_Watch(outcome, store, listeners)],
             failure_config=tune.FailureConfig(max_failures=2),  # only of machines: a trial's own errors are results
         ),
     ).fit()  # fmt: skip
@@ -126,10 +118,3 @@ class _Watch(tune.Callback):
 
     def __reduce__(self):
         return tune.Callback, ()  # Tune pickles its settings for a restore that is not used here
-
-
-def _scratch(store: Store) -> str:
-    """Where Tune keeps its own records; nobody reads them."""
-    return f"{store.root}/ray"
-
-

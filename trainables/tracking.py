@@ -8,7 +8,6 @@ study's end has waited long enough; whatever is missing then is logged by the ne
 import json
 import logging
 import math
-import os
 import queue
 import threading
 import time
@@ -38,6 +37,9 @@ class Tracker:
         self.logged: dict[int, set[int]] = {}
         """Epochs of a trial's curve that are in MLflow already."""
         self.marked: dict[int, bool] = {}
+        """The `pareto` tag of each child, where it is not false."""
+        self.counted: set[int] = set()
+        """Numbers of ended trials at which the parent's metrics were logged."""
         self.parent = ""
         self.published = 0.0
         self.closing = threading.Event()
@@ -79,7 +81,6 @@ class Tracker:
         return self.undelivered + (self.orders.qsize() if self.thread.is_alive() else 0)
 
     def _work(self) -> None:
-        self.client = _client(self.uri)
         while (order := self.orders.get()) is not None:
             pause = 0.5
             while not self._tried(order):
@@ -108,6 +109,7 @@ class Tracker:
         logging.getLogger(__name__).error("could not be logged to MLflow: %s", error, exc_info=error)
 
     def _open(self) -> None:
+        self.client = _client(self.uri)
         found = self.client.get_experiment_by_name(self.plan.study)
         home = _artifact_home(self.uri, self.plan.study)
         experiment = found.experiment_id if found else self.client.create_experiment(self.plan.study, home)
@@ -133,8 +135,10 @@ class Tracker:
         for run in _children(self.client, self.experiment, self.parent):
             number = int(run.data.tags[NUMBER])
             self.children[number] = run.info.run_id
+            self.marked[number] = run.data.tags["pareto"] == "true"
             history = self.client.get_metric_history(run.info.run_id, "epoch/loss")
             self.logged[number] = {metric.step for metric in history}
+        self.counted = {metric.step for metric in self.client.get_metric_history(self.parent, "trials_completed")}
         for trial in self.outcome.trials:
             self._end(trial)
 
@@ -195,6 +199,8 @@ class Tracker:
         self.client.log_text(self.parent, json.dumps(rows, indent=1), "front.json")
         on = {trial.number for trial in front}
         for trial in self.outcome.done:
+            if trial.number not in self.children:
+                continue  # ended a moment ago; its child is the next order
             if self.marked.get(trial.number, False) != (trial.number in on):
                 self.client.set_tag(self.children[trial.number], "pareto", str(trial.number in on).lower())
                 self.marked[trial.number] = trial.number in on
@@ -203,7 +209,9 @@ class Tracker:
             "hypervolume": self.outcome.hypervolume(), "front_size": len(front),
             "trials_completed": len(self.outcome.done), "trials_failed": len(self.outcome.failed),
         }  # fmt: skip
-        self.client.log_batch(self.parent, metrics=[Metric(k, float(v), now, step) for k, v in counts.items()])
+        if step not in self.counted:
+            self.client.log_batch(self.parent, metrics=[Metric(k, float(v), now, step) for k, v in counts.items()])
+            self.counted.add(step)
         self.published = time.monotonic()
 
     def _publish(self) -> None:
@@ -232,7 +240,8 @@ class Tracker:
             values = {f"confirmed/{name}": mean for name, mean in point.means.items()}
             values["confirmed/probability_non_dominated"] = point.probability
             run_id = self.children[point.number]
-            self.client.log_batch(run_id, metrics=[Metric(k, v, now, 0) for k, v in values.items()])
+            if not values.keys() <= self.client.get_run(run_id).data.metrics.keys():
+                self.client.log_batch(run_id, metrics=[Metric(k, v, now, 0) for k, v in values.items()])
             self.client.set_tag(run_id, "confirmed", str(point.on_front).lower())
 
 
@@ -266,11 +275,6 @@ def _children(client, experiment: str, parent: str) -> list:
 
 
 def _client(uri: str):
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # we repeat orders ourselves
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     from mlflow import MlflowClient
 
     for noisy in ("mlflow", "alembic"):

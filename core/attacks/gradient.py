@@ -16,9 +16,7 @@ from core.attacks.ball import Norm, draw_offset, project, step
 from core.rng import Draw
 
 
-def fgsm(
-    net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, norm: Norm = "linf", targeted: bool = False
-) -> Tensor:
+def fgsm(net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, norm: Norm = "linf", targeted: bool = False) -> Tensor:
     """One step of length epsilon: x + epsilon * sign(grad), or epsilon * grad / |grad| in L2, clipped to [0, 1].
 
     Args:

@@ -8,9 +8,7 @@ from core.audits.scores import SCORES
 FPRS = (0.01, 0.001)
 
 
-def threshold_audits(
-    member_logits: Tensor, member_labels: Tensor, other_logits: Tensor, other_labels: Tensor
-) -> dict[str, Roc]:
+def threshold_audits(member_logits: Tensor, member_labels: Tensor, other_logits: Tensor, other_labels: Tensor) -> dict[str, Roc]:
     """The ROC of every score in `core.audits.scores`.
 
     Args:

@@ -78,9 +78,7 @@ class _CRL(nn.Module):
 
     def forward(self, logits: Tensor, features: Tensor, labels: Tensor, epoch: int) -> Tensor:
         k = self.knobs
-        loss = improved_relax_loss(
-            logits, labels, epoch, alpha=k.alpha_rce, tau=k.tau_rce, upper=k.upper, detach=k.detach_soft
-        )
+        loss = improved_relax_loss(logits, labels, epoch, alpha=k.alpha_rce, tau=k.tau_rce, upper=k.upper, detach=k.detach_soft)
         if k.lambda_ == 0:
             return loss
         return loss + k.lambda_ * relaxed_centre_loss(
@@ -114,9 +112,7 @@ def improved_relax_loss(
         return (cross_entropy - alpha).abs()
     if cross_entropy.item() > alpha:
         return cross_entropy
-    return workers.batch_mean(
-        soft_label_cross_entropy(logits, labels, upper=upper, detach=detach, scored=scored)
-    )
+    return workers.batch_mean(soft_label_cross_entropy(logits, labels, upper=upper, detach=detach, scored=scored))
 
 
 def relaxed_centre_loss(

@@ -58,9 +58,7 @@ class _RelaxLoss(nn.Module):
         return workers.batch_mean(wrong * soft - cross_entropy)
 
 
-def soft_label_cross_entropy(
-    logits: Tensor, labels: Tensor, *, upper: float, detach: bool, scored: Tensor | None = None
-) -> Tensor:
+def soft_label_cross_entropy(logits: Tensor, labels: Tensor, *, upper: float, detach: bool, scored: Tensor | None = None) -> Tensor:
     """-sum_i t_i log p_i with t_y = min(p_y, upper) and the rest of the mass spread evenly (RelaxLoss Eq. 5, CRL Eq. 8).
 
     Args:
@@ -80,5 +78,3 @@ def soft_label_cross_entropy(
     rest = (1 - p_true) / (logits.shape[1] - 1)
     target = rest.expand_as(logits).scatter(1, true, p_true)
     return -(target * F.log_softmax(logits if scored is None else scored, 1)).sum(1)
-
-
