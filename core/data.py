@@ -46,8 +46,8 @@ class Images:
         return Images(self.x[rows], self.y[rows], self.classes)
 
     def to(self, device: torch.device) -> "Images":
-        """The pool on a device."""
-        return Images(self.x.to(device), self.y.to(device), self.classes)
+        """The pool on a device, channels last in memory."""
+        return Images(self.x.to(device, memory_format=torch.channels_last), self.y.to(device), self.classes)
 
 
 @dataclass(frozen=True)

@@ -52,10 +52,10 @@ class ConvNet:
         del size
         w = self.width
         body = nn.Sequential(
-            nn.Conv2d(channels, w, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(w, 2 * w, 3, stride=2, padding=1), nn.ReLU(),
-            nn.Conv2d(2 * w, 2 * w, 3, padding=1), nn.ReLU(),
-            nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(32 * w, self.hidden), nn.ReLU(),
+            nn.Conv2d(channels, w, 3, padding=1), nn.ReLU(inplace=True),
+            nn.Conv2d(w, 2 * w, 3, stride=2, padding=1), nn.ReLU(inplace=True),
+            nn.Conv2d(2 * w, 2 * w, 3, padding=1), nn.ReLU(inplace=True),
+            nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(32 * w, self.hidden), nn.ReLU(inplace=True),
         )  # fmt: skip
         return body, nn.Linear(self.hidden, classes), self.hidden
 
@@ -78,7 +78,7 @@ class AllConv:
         plan = [(channels, w, 3, 1), (w, w, 3, 2), (w, 2 * w, 3, 1), (2 * w, 2 * w, 3, 2), (2 * w, 2 * w, 3, 1)]
         layers: list[nn.Module] = []
         for into, out, kernel, stride in [*plan, (2 * w, 2 * w, 1, 1)]:
-            layers += [nn.Conv2d(into, out, kernel, stride, padding=kernel // 2), nn.ReLU()]
+            layers += [nn.Conv2d(into, out, kernel, stride, padding=kernel // 2), nn.ReLU(inplace=True)]
         body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         head = nn.Linear(2 * w, classes)
         for layer in [*body, head]:
@@ -118,12 +118,12 @@ class VGG11BN:
         layers: list[nn.Module] = []
         into = channels
         for out, pooled in [(64, 1), (128, 1), (256, 0), (256, 1), (512, 0), (512, 1), (512, 0), (512, 1)]:
-            layers += [nn.Conv2d(into, out, 3, padding=1), nn.BatchNorm2d(out), nn.ReLU()]
+            layers += [nn.Conv2d(into, out, 3, padding=1), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
             layers += [nn.MaxPool2d(2)] * pooled
             into = out
         body = nn.Sequential(
             *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-            nn.Dropout(self.dropout), nn.Linear(512, 512), nn.ReLU(), nn.Dropout(self.dropout), nn.Linear(512, 512),
+            nn.Dropout(self.dropout), nn.Linear(512, 512), nn.ReLU(inplace=True), nn.Dropout(self.dropout), nn.Linear(512, 512),
         )  # fmt: skip
         return body, nn.Sequential(nn.ReLU(), nn.Linear(512, classes)), 512
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core import nets, rng, workers
+from core import memory, nets, rng, workers
 from core.attacks.gradient import frozen
 from core.config import TrialConfig
 from core.data import Images
@@ -122,6 +122,8 @@ def train(
         InputError: as `bind`.
     """
     device = torch.device(device)
+    if device.type == "cpu":
+        memory.keep_freed()
     members, val = members.to(device), val.at(torch.arange(min(1000, len(val.y)))).to(device)
     bound = bind(config, members, device)
     if resume is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from core import data, train
+from core import data, space, train
 from core.config import Objective, Study
 from core.data import Images
 from core.errors import InputError
@@ -69,7 +69,7 @@ def dry_run(plan: Plan, site: Site, *, objectives: Objectives) -> int:
         say(f"  {name} = {value}{'   (searched)' if name in plan.space else ''}")
     say("space")
     for name, span in plan.space.items():
-        say(f"  {name}: {span}")
+        say(f"  {name} = {space.text(span)}")
     say("baselines")
     for name, changes in plan.baselines.items():
         say(f"  {name}: {', '.join(f'{k}={v}' for k, v in changes.items())}")

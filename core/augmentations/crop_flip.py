@@ -42,18 +42,17 @@ class _CropFlip(nn.Module):
         self.padding, self.flip = padding, flip
 
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
-        """x: [B, C, H, W] of any type; the result has its type and memory layout."""
+        """x: [B, C, H, W] of any type; the result has its type, channels last in memory."""
         if not self.padding and not self.flip:
             return x
-        batch, _, height, width = x.shape
-        span = 2 * self.padding + 1
+        batch, channels, height, width = x.shape
+        p, span = self.padding, 2 * self.padding + 1
         top, left = draw.integers(span), draw.integers(span)
-        columns = torch.arange(width, device=x.device).expand(batch, width)
+        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, p, p, p, p))  # [B, H, W, C], so that lines of a crop are contiguous
+        image, line, pixel = (height + 2 * p) * (width + 2 * p) * channels, (width + 2 * p) * channels, channels
+        windows = padded.contiguous().as_strided((batch, span, span, height, width * channels), (image, line, pixel, line, 1))
+        out = windows[torch.arange(batch, device=x.device), top, left].view(batch, height, width, channels)
         if self.flip:
-            mirrored = draw.integers(2).bool().unsqueeze(1)
-            columns = torch.where(mirrored, columns.flip(1), columns)
-        columns = columns + left.unsqueeze(1)
-        lines = torch.arange(height, device=x.device) + top.unsqueeze(1)
-        padded = F.pad(x, (self.padding,) * 4).permute(0, 2, 3, 1)
-        images = torch.arange(batch, device=x.device).view(-1, 1, 1)
-        return padded[images, lines.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)
+            mirrored = draw.integers(2).bool()
+            out[mirrored] = out[mirrored].flip(2)
+        return out.permute(0, 3, 1, 2)

@@ -20,7 +20,7 @@ RESULTS, 2 CPU cores (AMD EPYC, AVX-512) shared with other jobs (load 4-7), torc
 2,560 CIFAR-10 images, 5 rounds, median [min-max]; the two batch-norm rows are from a second run of the same command.
 
     us/image of the data path: usual 160 [157-183], ours 16.6 [15.8-18.1], with normalisation 21.7 [21.2-23.2]
-    usual / ours, data path: 9.9 [9.5-10.1], with normalisation 7.5 [7.2-7.9]                      (demand of 20 NOT met)
+    usual / ours, data path: 9.9 [9.5-10.1], with normalisation 7.5 [7.2-7.9]        (demand of 20 NOT met)
 
     usual / this, epoch      ours                ours, kept
     allconv16                1.22 [1.16-1.47]    1.64 [1.51-1.71]

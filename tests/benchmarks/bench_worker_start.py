@@ -18,13 +18,13 @@ RESULTS, 2 CPU cores shared with other jobs (load 7), Python 3.11.7, torch 2.15.
     trainables.trial / torch      1.01 [0.98-1.10]                                                       (demand met)
     ray.tune + trainables.trial / torch             1.81 [1.71-1.88]
     ray.tune + trainables.trial / ray.tune + torch  1.03 [0.97-1.07]
-    pause between trials          0.017 [0.015-0.187] s, 14 of 15 below 0.1 s              (median meets it, the max does not)
+    pause between trials          0.017 [0.015-0.187] s, 14 of 15 below 0.1 s     (median meets it, the max does not)
       end -> driver hears         0.005 [0.004-0.130]
       ended -> next started       0.010 [0.008-0.035]
       started -> begin            0.002 [0.001-0.022]
 
-Two earlier runs of (b), one beside bench_training.py: 0.018 [0.015-0.167] with 2 of 15 above 0.1 s, and 0.046 [0.015-0.322]
-with 4 of 15 above.
+Two earlier runs of (b): 0.018 [0.015-0.167] with 2 of 15 above 0.1 s, and, beside bench_training.py, 0.046
+[0.015-0.322] with 4 of 15 above.
 """
 
 import argparse

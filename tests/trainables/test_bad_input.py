@@ -193,7 +193,10 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "switch without its value": (["--dataset"], ["--dataset", "expected one argument"]),
     "unknown preset": (["--preset", "papr"], ["unknown preset 'papr'", "did you mean 'paper'", "dev, paper"]),
     "unknown sampler": (["--sampler", "nsga3"], ["unknown sampler 'nsga3'", "did you mean 'nsga2'", "tpe"]),
-    "unknown data set": (["--dataset", "cifar11"], ["unknown dataset 'cifar11'", "did you mean 'cifar10", "digits, mnist"]),
+    "unknown data set": (
+        ["--dataset", "cifar11"],
+        ["unknown dataset 'cifar11'", "did you mean 'cifar10", "digits, mnist"],
+    ),
     "empty data set": (["--dataset", ""], ["unknown dataset ''", "digits, mnist"]),
     # --set
     "set without equals": (["--set", "epochs"], ["--set takes NAME=VALUE", "'epochs'"]),
@@ -205,7 +208,10 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "unknown setting": (["--set", "epoch=3"], ["unknown setting 'epoch'", "did you mean 'epochs'"]),
     "unknown setting of no slot": (["--set", "epsilon=8"], ["unknown setting 'epsilon'", "judge.epsilon"]),
     "unknown knob": (["--set", "loss.lamda=1"], ["unknown knob of loss=crl: 'lamda'", "did you mean 'lambda'"]),
-    "knob of another filling": (["--set", "loss.alpha=1"], ["unknown knob of loss=crl: 'alpha'", "loss=relaxloss has it"]),
+    "knob of another filling": (
+        ["--set", "loss.alpha=1"],
+        ["unknown knob of loss=crl: 'alpha'", "loss=relaxloss has it"],
+    ),
     "knob of a filling without any": (["--set", "regularizer.lambda=1"], ["knob of regularizer=none", "it has none"]),
     "unknown filling": (["--set", "net=resnet19"], ["unknown net 'resnet19'", "did you mean 'resnet18'", "convnet"]),
     "text for a number": (["--set", "loss.lambda=much"], ["loss.lambda takes float, got 'much'"]),
@@ -232,7 +238,10 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "space to infinity": (["--space", "loss.lambda=0:inf"], ["'inf' is not a finite number"]),
     "log space from zero": (["--space", "loss.lambda=0:1:log"], ["a log range needs a positive lower end"]),
     "space that ends in a typo": (["--space", "loss.lambda=1:2:lin"], ["cannot read the range '1:2:lin'"]),
-    "space outside the bounds": (["--space", "perturbation.alpha=0.5:1.5"], ["space perturbation.alpha", "outside [0, 1]"]),
+    "space outside the bounds": (
+        ["--space", "perturbation.alpha=0.5:1.5"],
+        ["space perturbation.alpha", "outside [0, 1]"],
+    ),
     "space of reals for a whole number": (["--space", "net.width=8:16:log"], ["net.width takes int, got 8.0"]),
     "space with an illegal option": (["--space", "loss.upper=0.5,2"], ["space loss.upper", "outside [0, 1]"]),
     "space with an option twice": (["--space", "loss.lambda=1,1.0"], ["different options"]),
@@ -240,9 +249,19 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "space of a slot": (["--space", "loss=crl,relaxloss"], ["unknown knob 'loss'"]),
     "space of data sets": (["--space", "dataset=digits,mnist"], ["--space dataset", "same images"]),
     "space of judges": (["--space", "judge.steps=5:10"], ["--space judge.steps", "judge"]),
-    "set and searched": (["--set", "net.width=8", "--space", "net.width=8:16"], ["net.width is in both --set and --space"]),
+    "set and searched": (
+        ["--set", "net.width=8", "--space", "net.width=8:16"],
+        ["net.width is in both --set and --space"],
+    ),
     "nothing left to search": (
-        ["--set", "loss.alpha_rce=1", "loss.lambda=1", "loss.alpha_rcl=0.5", "loss.tau_rcl=1", "perturbation.epsilon=0"],
+        [
+            "--set",
+            "loss.alpha_rce=1",
+            "loss.lambda=1",
+            "loss.alpha_rcl=0.5",
+            "loss.tau_rcl=1",
+            "perturbation.epsilon=0",
+        ],
         ["nothing is left to search"],
     ),
     # how much, on what
@@ -254,34 +273,61 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "no concurrency": (["--concurrency", "0"], ["--concurrency", "0 is less than 1"]),
     "one and a half GPUs": (["--gpus-per-worker", "1.5"], ["--gpus-per-worker", "1.5 is neither a fraction"]),
     "NaN GPUs": (["--gpus-per-worker", "nan"], ["--gpus-per-worker", "'nan' is not a finite number"]),
-    "more GPUs than exist": (["--gpus-per-worker", "99"], ["--gpus-per-worker 99 is more than the", "GPUs of this machine"]),
+    "more GPUs than exist": (
+        ["--gpus-per-worker", "99"],
+        ["--gpus-per-worker 99 is more than the", "GPUs of this machine"],
+    ),
     "no cores": (["--cpus-per-worker", "0"], ["--cpus-per-worker", "more than 0"]),
     "negative cores": (["--cpus-per-worker", "-1"], ["--cpus-per-worker", "-1 is neither"]),
-    "more cores than exist": (["--cpus-per-worker", TOO_MANY], [f"--cpus-per-worker {TOO_MANY} is more than the", "CPU cores"]),
-    "more workers than cores": (["--workers-per-trial", TOO_MANY], [f"{TOO_MANY} x --cpus-per-worker 1 is more than the"]),
+    "more cores than exist": (
+        ["--cpus-per-worker", TOO_MANY],
+        [f"--cpus-per-worker {TOO_MANY} is more than the", "CPU cores"],
+    ),
+    "more workers than cores": (
+        ["--workers-per-trial", TOO_MANY],
+        [f"{TOO_MANY} x --cpus-per-worker 1 is more than the"],
+    ),
     # combinations that cannot be
-    "net too deep for digits": (["--set", "net=vgg11_bn"], ["net=vgg11_bn needs images of at least 32x32, these are 8x8"]),
-    "residual net too deep": (["--set", "net=resnet18"], ["net=resnet18 needs images of at least 16x16", "net=convnet"]),
-    "preset for larger images": (["--preset", "paper", "--dataset", "digits"], ["net=resnet18 needs images of at least"]),
+    "net too deep for digits": (
+        ["--set", "net=vgg11_bn"],
+        ["net=vgg11_bn needs images of at least 32x32, these are 8x8"],
+    ),
+    "residual net too deep": (
+        ["--set", "net=resnet18"],
+        ["net=resnet18 needs images of at least 16x16", "net=convnet"],
+    ),
+    "preset for larger images": (
+        ["--preset", "paper", "--dataset", "digits"],
+        ["net=resnet18 needs images of at least"],
+    ),
     "never relaxes": (["--set", "loss.tau_rce=5"], ["loss.tau_rce=5", "alpha_rce=0.5 never relaxes", "lower tau_rce"]),
     "pool too large": (["--set", "pool=5000"], ["pool=5000 is more than the 1797 images of digits"]),
     "pool too small": (["--set", "pool=20"], ["pool=20 is too small", "at least 8 images for each of 10 classes"]),
     # parquet
-    "parquet folder missing": (["--dataset", "parquet:nowhere"], ["no file", "nowhere/train.parquet", "DIR/test.parquet"]),
+    "parquet folder missing": (
+        ["--dataset", "parquet:nowhere"],
+        ["no file", "nowhere/train.parquet", "DIR/test.parquet"],
+    ),
     "parquet test part missing": (["--dataset", "{parquet}/no_test"], ["no file", "no_test/test.parquet"]),
     "parquet corrupt": (["--dataset", "{parquet}/corrupt"], ["cannot read", "corrupt/train.parquet"]),
     "parquet truncated": (["--dataset", "{parquet}/truncated"], ["cannot read", "truncated/train.parquet"]),
     "parquet without images": (["--dataset", "{parquet}/no_image"], ["columns picture, label", "expected img"]),
     "parquet without labels": (["--dataset", "{parquet}/no_label"], ["columns img", "label"]),
     "parquet of paths": (["--dataset", "{parquet}/not_struct"], ["column img is string", "struct", "img.bytes"]),
-    "parquet struct of paths": (["--dataset", "{parquet}/no_bytes"], ["column img is struct<path: string>", "img.bytes"]),
+    "parquet struct of paths": (
+        ["--dataset", "{parquet}/no_bytes"],
+        ["column img is struct<path: string>", "img.bytes"],
+    ),
     "parquet text for bytes": (["--dataset", "{parquet}/text_bytes"], ["column img is struct<bytes: string>"]),
     "parquet labels in words": (["--dataset", "{parquet}/text_label"], ["column label is string", "whole numbers"]),
     "parquet label missing": (["--dataset", "{parquet}/null_label"], ["1 labels are missing"]),
     "parquet label gap": (["--dataset", "{parquet}/label_gap"], ["without gaps"]),
     "parquet label negative": (["--dataset", "{parquet}/label_negative"], ["without gaps"]),
     "parquet label huge": (["--dataset", "{parquet}/label_huge"], ["without gaps"]),
-    "parquet one class": (["--dataset", "{parquet}/one_class"], ["40 images have the same label", "at least 2 classes"]),
+    "parquet one class": (
+        ["--dataset", "{parquet}/one_class"],
+        ["40 images have the same label", "at least 2 classes"],
+    ),
     "parquet few of a class": (["--dataset", "{parquet}/few"], ["class 1 has 4 images", "at least 8"]),
     "parquet without rows": (["--dataset", "{parquet}/empty"], ["{parquet}/empty", "labels"]),
     "parquet different sizes": (["--dataset", "{parquet}/sizes"], ["sizes/test.parquet row 5", "9x8", "8x8"]),
@@ -291,54 +337,93 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "parquet no image": (["--dataset", "{parquet}/null_image"], ["row 3: not an image that can be read"]),
     "parquet program for an image": (["--dataset", "{parquet}/postscript"], ["row 2: not an image that can be read"]),
     "parquet image too large": (["--dataset", "{parquet}/large"], ["row 4: image is 1025x8, at most 1024 a side"]),
-    "parquet image bomb": (["--dataset", "{parquet}/bomb"], ["row 6: not an image that can be read", "decompression bomb"]),
+    "parquet image bomb": (
+        ["--dataset", "{parquet}/bomb"],
+        ["row 6: not an image that can be read", "decompression bomb"],
+    ),
     # downloads
-    "data set neither there nor to be had": (["--dataset", "mnist", "--data-dir", "sets"], ["cannot read MNIST from sets"]),
+    "data set neither there nor to be had": (
+        ["--dataset", "mnist", "--data-dir", "sets"],
+        ["cannot read MNIST from sets"],
+    ),
     "archive neither there nor to be had": (["--dataset", "cifar10"], ["cannot read CIFAR10 from data or download it"]),
     "file where data sets should be": (["--dataset", "svhn", "--data-dir", "{file}"], ["cannot read SVHN from {file}"]),
     # storage
     "storage is a file": (["--storage", "{file}"], ["cannot write to --storage {file}"]),
     "storage below a file": (["--storage", "{file}/runs"], ["cannot write to --storage {file}/runs"]),
     "storage nobody can write": (["--storage", "/proc/trilemma"], ["cannot write to --storage /proc/trilemma"]),
-    "storage URI nobody can write": (["--storage", "file:///proc/trilemma"], ["cannot write to --storage /proc/trilemma"]),
+    "storage URI nobody can write": (
+        ["--storage", "file:///proc/trilemma"],
+        ["cannot write to --storage /proc/trilemma"],
+    ),
     "storage of unknown scheme": (["--storage", "gopher://x/y"], ["cannot use --storage gopher://x/y"]),
     # tracking
     "tracking in a folder": (["--tracking-uri", "mlruns"], ["--tracking-uri 'mlruns' is none of: sqlite:///FILE"]),
-    "tracking of unknown scheme": (["--tracking-uri", "ftp://host/x"], ["'ftp://host/x' is none of", "http(s)://HOST:PORT"]),
+    "tracking of unknown scheme": (
+        ["--tracking-uri", "ftp://host/x"],
+        ["'ftp://host/x' is none of", "http(s)://HOST:PORT"],
+    ),
     "tracking in memory": (["--tracking-uri", "sqlite://"], ["'sqlite://' is none of: sqlite:///FILE"]),
     "tracking at a broken address": (["--tracking-uri", "http://[::1"], ["'http://[::1' is none of"]),
     "tracking at a broken port": (["--tracking-uri", "postgresql://u:p@host:a/x"], ["is none of"]),
-    "tracking with a blank": (["--tracking-uri", "http://a b"], ["no MLflow server answers at --tracking-uri http://a b"]),
+    "tracking with a blank": (
+        ["--tracking-uri", "http://a b"],
+        ["no MLflow server answers at --tracking-uri http://a b"],
+    ),
     "tracking at a closed port": (["--tracking-uri", "http://{closed}"], ["no MLflow server answers", "refused"]),
     "tracking at a silent port": (["--tracking-uri", "http://{silent}"], ["no MLflow server answers", "timed out"]),
     "tracking at an SSH port": (["--tracking-uri", "http://{garbled}"], ["no MLflow server answers"]),
-    "tracking at another server": (["--tracking-uri", "{web}"], ["what answers at --tracking-uri {web} is not an MLflow"]),
+    "tracking at another server": (
+        ["--tracking-uri", "{web}"],
+        ["what answers at --tracking-uri {web} is not an MLflow"],
+    ),
     "tracking at a server without it": (["--tracking-uri", "{gone}"], ["--tracking-uri {gone} answers 404"]),
     "tracking in a text file": (["--tracking-uri", "sqlite:///{text_db}"], ["{text_db} is not a SQLite file"]),
     "tracking in a folder's place": (["--tracking-uri", "sqlite:///{places}"], ["{places} is not a SQLite file"]),
-    "tracking in another database": (["--tracking-uri", "sqlite:///{songs_db}"], ["a database of something else than MLflow"]),
+    "tracking in another database": (
+        ["--tracking-uri", "sqlite:///{songs_db}"],
+        ["a database of something else than MLflow"],
+    ),
     "tracking in no folder": (["--tracking-uri", "sqlite:///no/where.db"], ["cannot make a file in", "no"]),
     "tracking below a file": (["--tracking-uri", "sqlite:///{file}/x.db"], ["cannot make a file in {file}"]),
-    "tracking in no database": (["--tracking-uri", "postgresql://me:secret@{closed}/x"], ["no database answers at", "{closed}"]),
+    "tracking in no database": (
+        ["--tracking-uri", "postgresql://me:secret@{closed}/x"],
+        ["no database answers at", "{closed}"],
+    ),
     # cluster
     "address of nothing": (["--address", "somewhere"], ["--address 'somewhere' is not HOST:PORT"]),
     "address with a broken port": (["--address", "localhost:port"], ["--address 'localhost:port' is not HOST:PORT"]),
-    "address with a port too high": (["--address", "localhost:99999"], ["--address 'localhost:99999' is not HOST:PORT"]),
+    "address with a port too high": (
+        ["--address", "localhost:99999"],
+        ["--address 'localhost:99999' is not HOST:PORT"],
+    ),
     "address half in brackets": (["--address", "[::1"], ["--address '[::1' is not HOST:PORT"]),
     "address of the web": (["--address", "http://{closed}"], ["is not HOST:PORT, ray://HOST:PORT or auto"]),
     "address of no host": (["--address", "a..b:6379"], ["no Ray cluster answers at --address a..b:6379"]),
-    "address at a closed port": (["--address", "{closed}"], ["no Ray cluster answers at --address {closed}", "ray start"]),
+    "address at a closed port": (
+        ["--address", "{closed}"],
+        ["no Ray cluster answers at --address {closed}", "ray start"],
+    ),
     "client address at a closed port": (["--address", "ray://{closed}"], ["no Ray cluster answers"]),
     # resume
     "resume of nothing": (["--resume", "crl"], ["no study 'crl' in --storage runs, there is: none"]),
     "resume of no name": (["--resume", ""], ["no study ''"]),
-    "resume of an unknown study": (["--resume", "mime", "--storage", "{runs}"], ["no study 'mime'", "mine, older, other"]),
+    "resume of an unknown study": (
+        ["--resume", "mime", "--storage", "{runs}"],
+        ["no study 'mime'", "mine, older, other"],
+    ),
     "resume from outside": (["--resume", "../runs/mine", "--storage", "{runs}"], ["no study '../runs/mine'"]),
     "resume of the whole storage": (["--resume", ".", "--storage", "{runs}/mine"], ["no study '.'"]),
     "resume of a folder without plan": (["--resume", "empty", "--storage", "{runs}"], ["no study 'empty'"]),
     "resume in a file": (["--resume", "mine", "--storage", "{file}"], ["no study 'mine' in --storage {file}"]),
-    "resume in an unknown scheme": (["--resume", "mine", "--storage", "gopher://x"], ["cannot use --storage gopher://x"]),
-    "resume of another study": (["--resume", "other", "--storage", "{runs}"], ["a study of other", "python studies/other.py"]),
+    "resume in an unknown scheme": (
+        ["--resume", "mine", "--storage", "gopher://x"],
+        ["cannot use --storage gopher://x"],
+    ),
+    "resume of another study": (
+        ["--resume", "other", "--storage", "{runs}"],
+        ["a study of other", "python studies/other.py"],
+    ),
     "resume with other trials": (["--resume", "mine", "--storage", "{runs}", "--trials", "9"], ["drop --trials"]),
     "resume with other settings": (
         ["--resume", "mine", "--storage", "{runs}", "--set", "epochs=2", "--seed", "4"],
@@ -354,7 +439,10 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
         ["no MLflow server answers"],
     ),
     # several at once: what is cheap to see is said first, and nothing is downloaded for it
-    "too few trials of what would be downloaded": (["--dataset", "cifar10", "--trials", "2"], ["--trials 2 is too few"]),
+    "too few trials of what would be downloaded": (
+        ["--dataset", "cifar10", "--trials", "2"],
+        ["--trials 2 is too few"],
+    ),
     "dry runs are checked too": (["--dry-run", "--storage", "{file}"], ["cannot write to --storage {file}"]),
 }
 

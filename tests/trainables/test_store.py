@@ -22,7 +22,10 @@ def store(request, tmp_path):
     if request.param == "file://":
         return Store.at((tmp_path / "s").as_uri())
     store = Store("memory://s")
-    vars(store)["_place"] = PyFileSystem(FSSpecHandler(fsspec.filesystem("memory", skip_instance_cache=True))), str(tmp_path)
+    vars(store)["_place"] = (
+        PyFileSystem(FSSpecHandler(fsspec.filesystem("memory", skip_instance_cache=True))),
+        str(tmp_path),
+    )
     return store
 
 
@@ -136,7 +139,13 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
 
 
 def test_a_state_comes_back_as_it_was(store):
-    state = {"modules": {"w": torch.randn(3, 2)}, "epoch": 7, "rng": torch.get_rng_state(), "rows": [{"loss": 0.5}], "t": (1, None)}
+    state = {
+        "modules": {"w": torch.randn(3, 2)},
+        "epoch": 7,
+        "rng": torch.get_rng_state(),
+        "rows": [{"loss": 0.5}],
+        "t": (1, None),
+    }
     store.write_state("a.pt", state)
     back = store.read_state("a.pt")
     assert torch.equal(back["modules"]["w"], state["modules"]["w"]) and torch.equal(back["rng"], state["rng"])
@@ -152,7 +161,9 @@ def test_a_checkpoint_that_is_a_program_is_not_run(store, tmp_path, wrap):
     with pytest.raises(pickle.UnpicklingError):
         store.read_state("a.pt")
     assert not (tmp_path / "boom").exists()
-    torch.load(io.BytesIO(buffer.getvalue()), weights_only=False) if wrap is torch.save else pickle.loads(buffer.getvalue())
+    torch.load(io.BytesIO(buffer.getvalue()), weights_only=False) if wrap is torch.save else pickle.loads(
+        buffer.getvalue()
+    )
     assert (tmp_path / "boom").exists()  # it was one
 
 

@@ -1,0 +1,55 @@
+"""The README says what is true: its methods table, its commands, its links."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from core import space
+from core.config import SLOTS
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def methods() -> str:
+    """The rows of the methods table."""
+    rows = []
+    for slot, family in SLOTS.items():
+        for name, filling in family.items():
+            knobs = ", ".join(f"`{slot}.{knob}`" for knob in space.ranges(filling)) or "-"
+            rows.append(f"| `{slot}` | `{name}` | {knobs} |")
+    return "\n".join(rows)
+
+
+def test_the_methods_table_lists_every_filling_with_its_searched_knobs():
+    assert methods() in README, f"README.md needs this table:\n{methods()}"
+
+
+def test_every_link_and_picture_exists():
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert links and not [link for link in links if "://" not in link and not (ROOT / link).exists()]
+
+
+def test_the_two_commands_set_everything_up_and_ci_takes_the_second_word_for_word():
+    first, second = re.findall(r"^python3 -m venv \.venv && \.venv/bin/pip install .*$", README, re.M)
+    assert first.endswith(".venv/bin/python studies/crl_tradeoff.py")
+    script = (ROOT / ".ci/run").read_text()
+    (pick,) = re.findall(r"command=\$\((sed .*) README\.md\)", script)
+    picked = subprocess.run(["bash", "-c", f"{pick} README.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert picked.strip() == second
+
+
+def test_the_example_without_ray_runs(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_switch_in_the_readme_exists():
+    from studies.crl_tradeoff import STUDY
+    from trainables.cli import parser
+
+    known = {option for action in parser(STUDY)._actions for option in action.option_strings}
+    study_lines = [line for line in README.splitlines() if "studies/crl_tradeoff.py" in line]
+    assert {s for line in study_lines for s in re.findall(r"(?<= )--[a-z-]+", line)} <= known

@@ -1,0 +1,221 @@
+"""What the switches mean, and that looking costs nothing."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from core import data
+from core.config import Study
+from core.errors import InputError
+from core.space import Choice, IntRange, LogUniform, Uniform
+from studies import crl_tradeoff
+from studies.crl_tradeoff import STUDY
+from trainables import cli, launch
+from trainables.plan import Plan, Site
+
+STUDIES = Path(crl_tradeoff.__file__).parent
+SWITCHES = {
+    "--preset", "--trials", "--seed", "--sampler", "--set", "--space", "--dataset", "--data-dir", "--address",
+    "--workers-per-trial", "--gpus-per-worker", "--cpus-per-worker", "--concurrency", "--storage", "--tracking-uri",
+    "--resume", "--no-confirm", "--dry-run",
+}  # fmt: skip
+
+
+def plan(*argv: str) -> Plan:
+    return cli.plan_of(STUDY, cli.parser(STUDY).parse_args(argv))
+
+
+def site(*argv: str) -> Site:
+    return cli.site_of(cli.parser(STUDY).parse_args(argv))
+
+
+def test_the_switches_are_those_of_the_design():
+    assert {s for action in cli.parser(STUDY)._actions for s in action.option_strings} == SWITCHES | {"-h", "--help"}
+
+
+def test_help_names_every_switch(capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(STUDY, ["--help"])
+    out = capsys.readouterr().out
+    assert left.value.code == 0 and STUDY.question in " ".join(out.split())
+    assert all(switch in out for switch in SWITCHES)
+
+
+def test_no_switch_is_the_dev_preset():
+    made, preset = plan(), STUDY.presets["dev"]
+    assert (made.config, made.trials, made.confirm, made.replicates) == (
+        preset.config,
+        preset.trials,
+        preset.confirm,
+        preset.replicates,
+    )
+    assert (made.sampler, made.seed, made.study) == ("tpe", 0, "crl_tradeoff")
+    assert made.space == STUDY.space(preset.config)
+
+
+def test_switches_say_how_much():
+    made = plan("--preset", "paper", "--trials", "11", "--seed", "5", "--sampler", "nsga2", "--no-confirm")
+    assert (made.trials, made.seed, made.sampler, made.replicates) == (11, 5, "nsga2", 0)
+    assert made.config == STUDY.presets["paper"].config
+
+
+def test_every_study_has_a_name_of_its_own():
+    names = {plan().name for _ in range(20)}
+    assert len(names) == 20 and all(re.fullmatch(r"crl_tradeoff-\d{8}-\d{6}-[0-9a-f]{4}", name) for name in names)
+
+
+# ---------------------------------------------------------------- --set and --space
+
+
+def test_set_reads_fractions_powers_truth_and_words():
+    config = plan(
+        "--set", "judge.epsilon=8/255", "optimizer.lr=1e-3", "normalize=FALSE", "--set", "net=allconv", "net.width=9"
+    ).config
+    assert config.judge.epsilon == 8 / 255 and config.optimizer.lr == 1e-3 and config.normalize is False
+    assert config.params()["net"] == "allconv" and config.net.width == 9
+
+
+def test_a_value_may_hold_an_equals_sign():
+    assert cli.assignments(["a=b=c"], "--set") == {"a": "b=c"}
+
+
+def test_what_is_set_is_not_searched():
+    made = plan("--set", "loss.lambda=0.25")
+    assert "loss.lambda" not in made.space and made.config.loss.lambda_ == 0.25
+    assert set(made.space) == set(plan().space) - {"loss.lambda"}
+
+
+def test_space_replaces_a_range_and_adds_others():
+    made = plan(
+        "--space", "loss.lambda=1/4:2:log", "net.width=4:8", "--space", "perturbation.steps=1,3", "loss.tau_rcl=1:2"
+    )
+    assert made.space == STUDY.space(made.config) | {
+        "loss.lambda": LogUniform(0.25, 2.0), "net.width": IntRange(4, 8), "perturbation.steps": Choice((1, 3)),
+        "loss.tau_rcl": Uniform(1.0, 2.0),
+    }  # fmt: skip
+    assert isinstance(made.space["loss.tau_rcl"], Uniform)
+
+
+@pytest.mark.parametrize("name", [
+    "dataset=digits,mnist", "pool=100:200", "split=paper,stratified", "replicate=0:3", "seed=0:9", "judge.epsilon=0.1:0.2",
+    "judge.part=val,test",
+])  # fmt: skip
+def test_what_makes_trials_comparable_cannot_be_searched(name):
+    with pytest.raises(InputError, match=f"--space {name.partition('=')[0]}: all trials"):
+        plan("--space", name)
+
+
+# ---------------------------------------------------------------- --dataset
+
+
+@pytest.mark.parametrize("dataset", [*data.DATASETS, "parquet:/somewhere"])
+def test_a_data_set_is_judged_at_its_usual_radius(dataset):
+    made = plan("--dataset", dataset)
+    usual = data.DATASETS[dataset].epsilon if dataset in data.DATASETS else 8 / 255
+    assert made.config.dataset == dataset and made.config.judge.epsilon == usual
+    assert made.space["perturbation.epsilon"] == Uniform(0.0, usual)
+    assert made.baselines["adversarial training alone"]["perturbation.epsilon"] == usual
+
+
+def test_a_radius_that_is_set_wins():
+    made = plan("--dataset", "mnist", "--set", "judge.epsilon=0.2")
+    assert made.config.judge.epsilon == 0.2 and made.space["perturbation.epsilon"] == Uniform(0.0, 0.2)
+    assert made.baselines["adversarial training alone"]["perturbation.epsilon"] == 0.2
+
+
+def test_a_folder_of_images_is_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert plan("--dataset", "parquet:sets/mine").config.dataset == f"parquet:{tmp_path}/sets/mine"
+
+
+# ---------------------------------------------------------------- where
+
+
+def test_where_switches_make_a_site():
+    made = site("--address", "auto", "--workers-per-trial", "2", "--gpus-per-worker", "1/4", "--cpus-per-worker", "2",
+                "--concurrency", "3", "--storage", "s3://b/x", "--tracking-uri", "http://h:5000", "--data-dir", "d")  # fmt: skip
+    assert made == Site("auto", 2, 2.0, 0.25, 3, "s3://b/x", "http://h:5000", "d")
+
+
+def test_a_cluster_is_not_asked_for_gpus_because_this_machine_has_one(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert site().gpus == 1.0 and site("--address", "auto").gpus == 0.0 and site("--gpus-per-worker", "0").gpus == 0.0
+
+
+def test_the_command_to_go_on_reads_back_as_the_same_site():
+    made = site("--address", "h:1", "--workers-per-trial", "2", "--storage", "a b", "--tracking-uri", "sqlite:///x y.db",
+                "--data-dir", "d", "--gpus-per-worker", "0")  # fmt: skip
+    import shlex
+
+    words = shlex.split(launch._resume_command(plan(), made))
+    assert words[:2] == ["python", "studies/crl_tradeoff.py"] and words[2] == "--resume"
+    args = cli.parser(STUDY).parse_args(words[2:])
+    assert cli.site_of(args) == made and not cli._changed(STUDY, args)
+
+
+def test_what_switches_do_not_go_with_resume():
+    args = cli.parser(STUDY).parse_args(
+        ["--resume", "x", "--trials", "5", "--set", "epochs=3", "--no-confirm", "--concurrency", "2"]
+    )
+    assert cli._changed(STUDY, args) == ["--trials", "--set", "--no-confirm"]
+
+
+# ---------------------------------------------------------------- --dry-run
+
+
+def test_a_dry_run_shows_configuration_space_and_cost_and_creates_nothing(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        cli.main(STUDY, ["--dry-run", "--trials", "10", "--set", "net.width=4", "epochs=50", "loss.lambda=1/8"])
+    out, err = capfd.readouterr()
+    assert left.value.code == 0 and not err and not list(tmp_path.iterdir())
+    lines = [line.strip() for line in out.splitlines()]
+    assert lines[0] == STUDY.question
+    assert "net.width = 4" in lines and "loss.lambda = 0.125" in lines and "dataset = digits" in lines
+    assert "loss.alpha_rce = 0.5   (searched)" in lines
+    assert "loss.alpha_rce = 0.1:1.8:log" in lines and "perturbation.epsilon = 0.0:0.1" in lines  # as --space reads
+    assert "undefended: loss=cross_entropy, perturbation=none" in lines
+    assert any(re.fullmatch(r"10 trials x 50 epochs x 449 members = 224,500 images", line) for line in lines), out
+    assert any(
+        re.search(r"images/s on one \w+ as measured: \d+ s a trial, [\d.]+ device hours", line) for line in lines
+    )
+    assert any(line.startswith("confirm: 3 trainings per front point") for line in lines)
+
+
+def test_words_that_are_wrong_are_refused_without_loading_ray(tmp_path):
+    import subprocess
+    import sys
+
+    code = "import sys; from studies.crl_tradeoff import STUDY; from trainables.cli import main\n"
+    code += "try: main(STUDY, ['--trials', 'x'])\n"
+    code += "except SystemExit: print(sorted({'ray', 'mlflow', 'optuna'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+# ---------------------------------------------------------------- the studies
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.py")), ids=lambda path: path.stem)
+def test_a_study_says_how_it_is_run(path):
+    tree = ast.parse(path.read_text())
+    if path.stem == "__init__":
+        return
+    doc = ast.get_docstring(tree) or ""
+    assert f"python studies/{path.name}" in doc and doc.splitlines()[0].endswith(("?", "."))
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in sorted(STUDIES.glob("*.py")) if "STUDY = " in p.read_text()], ids=lambda path: path.stem
+)
+def test_a_study_is_named_as_its_file_and_can_be_planned(path):
+    import importlib
+
+    study = importlib.import_module(f"studies.{path.stem}").STUDY
+    assert isinstance(study, Study) and study.name == path.stem and study.question.endswith("?")
+    assert path.read_text().rstrip().endswith('if __name__ == "__main__":\n    main(STUDY)')
+    for preset in study.presets:
+        made = cli.plan_of(study, cli.parser(study).parse_args(["--preset", preset]))
+        assert made.trials > len(made.baselines) and made.space

@@ -1,0 +1,139 @@
+"""What the terminal shows: one line per ended trial where it is a file, one live table where it is a terminal."""
+
+import io
+import re
+import time
+
+import pytest
+from rich.console import Console
+
+from core.config import trilemma
+from core.space import LogUniform
+from core.stats import Interval
+from trainables.outcome import Confirmed, Outcome, Trial
+from trainables.progress import Progress, front_table, terminal
+
+
+def metrics(accuracy: float, robust: float, auc: float) -> dict[str, float]:
+    return {"accuracy": accuracy, "robust_accuracy": robust, "mia_auc": auc}
+
+
+TRIALS = [
+    Trial(0, {"loss": "cross_entropy"}, metrics(0.9, 0.1, 0.7), baseline="undefended"),
+    Trial(2, {"loss": "crl", "loss.lambda": 1 / 3}, error="TrialError: not finite: [train_loss]"),
+    Trial(1, {"loss": "crl", "loss.lambda": 2.0}, metrics(2 / 3, 0.5, 0.55)),
+]
+
+
+@pytest.fixture
+def outcome():
+    return Outcome("crl-1", "crl", "Why?", trilemma(10), {"loss.lambda": LogUniform(0.1, 3)}, 6)
+
+
+def shown(outcome: Outcome, trials: list[Trial], tty: bool = False) -> str:
+    console = Console(
+        file=io.StringIO(), force_terminal=tty, highlight=False, soft_wrap=True, width=300 if tty else 200
+    )
+    with Progress(outcome, console) as progress:
+        for trial in trials:
+            progress.started(trial.number, trial.params, trial.baseline)
+            progress.rows(trial.number, [{"epoch": 1.0}])
+            outcome.trials.append(trial)
+            progress.ended(trial)
+    return console.file.getvalue()
+
+
+def table(outcome: Outcome) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(front_table(outcome))
+    return console.file.getvalue()
+
+
+def test_a_file_gets_one_line_per_trial_and_no_escapes(outcome):
+    text = shown(outcome, TRIALS)
+    lines = text.splitlines()
+    assert len(lines) == 3 and "\x1b" not in text and "\r" not in text
+    assert lines[0].startswith(
+        "[1/6] trial 0 (undefended)  accuracy 0.900  robust_accuracy 0.100  mia_auc 0.700  hyper"
+    )
+    # Boxes of 8/9 x 0.1 x 0.6 and 17/27 x 0.5 x 0.9 share one of 17/27 x 0.1 x 0.6.
+    assert lines[2].startswith("[3/6] trial 1  accuracy 0.667  robust_accuracy 0.500  mia_auc 0.550  hypervolume 0.299")
+
+
+def test_a_failed_trial_says_why_with_its_brackets(outcome):
+    assert shown(outcome, TRIALS[1:2]) == "[1/6] trial 2 failed: TrialError: not finite: [train_loss]\n"
+
+
+def test_a_line_stays_one_line_however_long(outcome):
+    failed = Trial(3, {}, error="TrialError: " + "very " * 200 + "long")
+    assert shown(outcome, [failed]).count("\n") == 1
+
+
+def test_nothing_ended_is_nothing_said(outcome):
+    assert shown(outcome, []) == ""
+
+
+def test_a_terminal_gets_a_table_and_only_failures_stay(outcome):
+    text = shown(outcome, TRIALS, tty=True)
+    assert "\x1b" in text
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    assert "trial 2 failed: TrialError: not finite" in plain and "trial 0 (undefended)" not in plain
+    assert "best mia_auc" in plain
+
+
+def test_the_table_counts_and_takes_the_best_of_each_objective(outcome):
+    progress = Progress(outcome, Console(file=io.StringIO()))
+    progress.started(4, {}, "")
+    outcome.trials += TRIALS
+    cells = [list(column.cells) for column in progress.table().columns]
+    assert cells[:6] == [["2/6"], ["1"], ["1"], ["0.900"], ["0.500"], ["0.550"]]
+
+
+def test_the_table_of_an_empty_study_can_be_shown(outcome):
+    cells = [next(iter(column.cells)) for column in Progress(outcome, Console(file=io.StringIO())).table().columns]
+    assert cells == ["0/6", "0", "0", "-", "-", "-", "0.000", "-"]
+
+
+def test_eta_goes_by_the_pace_so_far(outcome):
+    progress = Progress(outcome, Console(file=io.StringIO()))
+    assert progress.eta() == "-"
+    outcome.trials += TRIALS  # three in 90 s, three to go
+    progress.began = time.monotonic() - 90.5
+    assert progress.eta() == "1:30"
+
+
+def test_eta_leaves_out_what_an_earlier_driver_did(outcome):
+    outcome.trials += TRIALS[:2]
+    progress = Progress(outcome, Console(file=io.StringIO()))
+    assert progress.eta() == "-"
+    outcome.trials += TRIALS[2:]  # one in 100 s, three to go
+    progress.began = time.monotonic() - 100.2
+    assert progress.eta() == "5:00"
+
+
+def test_the_front_of_an_empty_study_is_an_empty_table(outcome):
+    text = table(outcome)
+    assert "Front of crl-1" in text and "loss.lambda" in text and front_table(outcome).row_count == 0
+    outcome.trials += TRIALS[1:2]
+    assert front_table(outcome).row_count == 0
+
+
+def test_the_front_shows_what_was_searched(outcome):
+    outcome.trials += TRIALS
+    text = table(outcome)
+    rows = [line for line in text.splitlines() if re.search(r"│ +\d", line)]
+    assert len(rows) == 2 and "0 undefended" in rows[0] and "- │" in rows[0]  # a baseline without the knob
+    assert re.search(r"1 │ +0\.667 │ +0\.500 │ +0\.550 │ +2 │", rows[1])
+    assert "confirmed" not in text
+
+
+def test_the_front_shows_what_confirm_found(outcome):
+    outcome.trials += TRIALS
+    interval = {name: Interval(0.1, 0.2) for name in ("accuracy", "robust_accuracy", "mia_auc")}
+    outcome.confirmed = [Confirmed(1, 3, metrics(0.65, 0.45, 0.56), interval, 0.5, False)]
+    text = table(outcome)
+    assert "0.650 / 0.450 / 0.560  LEFT  p=0.50" in text and "failed" in text  # trial 0 could not be confirmed
+
+
+def test_a_log_is_wide_enough_for_whole_tables(capsys):
+    assert terminal().width == 200 and not terminal().is_terminal
