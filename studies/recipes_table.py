@@ -13,8 +13,6 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 
-import torch
-
 from core import data
 from core.config import TrialConfig
 from core.errors import InputError, unknown
@@ -26,7 +24,7 @@ from trainables.confirm import fan_out
 from trainables.plan import Site
 from trainables.preflight import check_config
 from trainables.store import Store
-from trainables.trial import Job, Share, pack
+from trainables.trial import Job, pack
 
 METRICS = ("accuracy", "robust_accuracy", "mia_auc", "train_accuracy")
 REFERENCE = "cross_entropy"
@@ -58,10 +56,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_config(TrialConfig.of(next(iter(jobs.values())).params), images)
     except InputError as error:
         sys.exit(f"error: {error}")
-    site = Site(address=args.address, gpus=float(torch.cuda.is_available()))
+    site = Site(address=args.address)
     with cluster.joined(site) as capacity:
-        share = Share(0, site.cpus, site.gpus)
-        results = fan_out(jobs, pack(images), Store.at(args.storage), share, cluster.concurrency(site, capacity), print)
+        share = cluster.share_of(site, capacity)
+        results = fan_out(jobs, pack(images), Store.at(args.storage), share, cluster.concurrency(share, capacity), print)
     print("\n" + table(args.recipes, args.seeds, results))
 
 

@@ -108,15 +108,10 @@ def _share(text: str) -> float:
 
 def site_of(args: argparse.Namespace) -> Site:
     """Where the switches say."""
-    gpus = args.gpus_per_worker
-    if gpus is None:
-        import torch
-
-        gpus = 1.0 if not args.address and torch.cuda.is_available() else 0.0
     if args.cpus_per_worker == 0:
         raise InputError("argument --cpus-per-worker: 0 would start every trial at once; expected more than 0")
     return Site(
-        address=args.address, workers=args.workers_per_trial, cpus=args.cpus_per_worker, gpus=gpus,
+        address=args.address, workers=args.workers_per_trial, cpus=args.cpus_per_worker, gpus=args.gpus_per_worker,
         concurrency=args.concurrency or 0, storage=args.storage, tracking_uri=args.tracking_uri, data_dir=args.data_dir,
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ import ray
 
 from core.errors import InputError
 from trainables.plan import Site
+from trainables.trial import Share
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,7 +28,7 @@ def joined(site: Site) -> Iterator[Mapping[str, float]]:
         _init(site.address)
     try:
         capacity = ray.cluster_resources()
-        _check_fits(site, capacity)
+        share_of(site, capacity)
         yield capacity
     finally:
         if ours:
@@ -53,18 +54,26 @@ def _init(address: str) -> None:
             token.chmod(0o600)  # Ray writes it for everybody to read
 
 
-def _check_fits(site: Site, capacity: Mapping[str, float]) -> None:
+def share_of(site: Site, capacity: Mapping[str, float]) -> Share:
+    """What one trial gets of a cluster.
+
+    Raises:
+        InputError: it would never fit.
+    """
     workers = max(1, site.workers)
-    for name, amount, switch in (("CPU", site.cpus, "--cpus-per-worker"), ("GPU", site.gpus, "--gpus-per-worker")):
+    gpus = min(1.0, capacity.get("GPU", 0.0) / workers) if site.gpus is None else site.gpus
+    for name, amount, switch in (("CPU", site.cpus, "--cpus-per-worker"), ("GPU", gpus, "--gpus-per-worker")):
         have = capacity.get(name, 0.0)
         if amount * workers > have:
             raise InputError(f"{workers} x {switch} {amount:g} is more than the {have:g} {name}s of the cluster")
+    return Share(site.workers, site.cpus, gpus)
 
 
-def concurrency(site: Site, capacity: Mapping[str, float]) -> int:
-    """How many trials to run at a time: as many as fit, or fewer if the user says so."""
-    workers = max(1, site.workers)
-    fits = [capacity.get("CPU", 0.0) / (site.cpus * workers)]
-    if site.gpus:
-        fits.append(capacity.get("GPU", 0.0) / (site.gpus * workers))
-    return max(1, min(math.floor(min(fits) + 1e-9), site.concurrency or 1_000_000))
+def concurrency(share: Share, capacity: Mapping[str, float], most: int = 0) -> int:
+    """How many trials to run at a time: as many as fit, or fewer if the user says so (`most` above 0)."""
+    workers = max(1, share.workers)
+    fits = [capacity.get("CPU", 0.0) / (share.cpus * workers)]
+    if share.gpus:
+        fits.append(capacity.get("GPU", 0.0) / (share.gpus * workers))
+    fitting = max(1, math.floor(min(fits) + 1e-9))
+    return min(fitting, most) if most else fitting

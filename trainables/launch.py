@@ -22,7 +22,7 @@ from trainables import preflight
 from trainables.outcome import Outcome
 from trainables.plan import Plan, Site
 from trainables.store import Store
-from trainables.trial import Share, pack
+from trainables.trial import pack
 
 Objectives = Callable[[int], tuple[Objective, ...]]
 ROOT = Path(__file__).resolve().parent.parent
@@ -111,8 +111,8 @@ def _run(plan: Plan, site: Site, images: Images, command: list[str]) -> int:
 
     console = terminal()
     with cluster.joined(site) as capacity:
-        share = Share(site.workers, site.cpus, site.gpus)
-        concurrency = cluster.concurrency(site, capacity)
+        share = cluster.share_of(site, capacity)
+        concurrency = cluster.concurrency(share, capacity, site.concurrency)
         store = Store.at(site.storage).below(plan.name)
         if store.read("plan.json") is None:
             store.write_json("plan.json", plan.to_json())
@@ -187,13 +187,12 @@ def _interrupt(signum, frame) -> None:
 
 
 def _resume_command(plan: Plan, site: Site) -> str:
-    usual = Site()
     switches = {
-        "--address": (site.address, usual.address), "--storage": (site.storage, usual.storage),
-        "--tracking-uri": (site.tracking_uri, usual.tracking_uri), "--data-dir": (site.data_dir, usual.data_dir),
-        "--workers-per-trial": (site.workers, usual.workers),
+        "address": "--address", "workers": "--workers-per-trial", "cpus": "--cpus-per-worker", "gpus": "--gpus-per-worker",
+        "concurrency": "--concurrency", "storage": "--storage", "tracking_uri": "--tracking-uri", "data_dir": "--data-dir",
     }  # fmt: skip
-    words = [word for name, (value, default) in switches.items() if value != default for word in (name, str(value))]
+    changed = {switch: getattr(site, name) for name, switch in switches.items() if getattr(site, name) != getattr(Site(), name)}
+    words = [word for switch, value in changed.items() for word in (switch, str(value))]
     return shlex.join(["python", f"studies/{plan.study}.py", "--resume", plan.name, *words])
 
 

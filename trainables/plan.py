@@ -65,8 +65,8 @@ class Site:
     """Per trial; 0 trains in the trial's own process."""
     cpus: float = 1.0
     """Per worker."""
-    gpus: float = 0.0
-    """Per worker."""
+    gpus: float | None = None
+    """Per worker; None is one, or what there is for each, where there are any."""
     concurrency: int = 0
     """Trials at a time; 0 is as many as fit."""
     storage: str = "runs"

@@ -1,7 +1,11 @@
 """What the switches mean, and that looking costs nothing."""
 
 import ast
+import importlib
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,9 @@ from core.space import Choice, IntRange, LogUniform, Uniform
 from studies import crl_tradeoff
 from studies.crl_tradeoff import STUDY
 from trainables import cli, launch
+from trainables.cluster import concurrency, share_of
 from trainables.plan import Plan, Site
+from trainables.trial import Share
 
 STUDIES = Path(crl_tradeoff.__file__).parent
 SWITCHES = {
@@ -99,8 +105,8 @@ def test_space_replaces_a_range_and_adds_others():
 
 
 @pytest.mark.parametrize("name", [
-    "dataset=digits,mnist", "pool=100:200", "split=paper,stratified", "replicate=0:3", "seed=0:9", "judge.epsilon=0.1:0.2",
-    "judge.part=val,test",
+    "dataset=digits,mnist", "pool=100:200", "split=paper,stratified", "replicate=0:3", "seed=0:9",
+    "judge.epsilon=0.1:0.2", "judge.part=val,test",
 ])  # fmt: skip
 def test_what_makes_trials_comparable_cannot_be_searched(name):
     with pytest.raises(InputError, match=f"--space {name.partition('=')[0]}: all trials"):
@@ -135,20 +141,28 @@ def test_a_folder_of_images_is_found_from_anywhere(tmp_path, monkeypatch):
 
 def test_where_switches_make_a_site():
     made = site("--address", "auto", "--workers-per-trial", "2", "--gpus-per-worker", "1/4", "--cpus-per-worker", "2",
-                "--concurrency", "3", "--storage", "s3://b/x", "--tracking-uri", "http://h:5000", "--data-dir", "d")  # fmt: skip
+                "--concurrency", "3", "--storage", "s3://b/x", "--tracking-uri", "http://h:5000",
+                "--data-dir", "d")  # fmt: skip
     assert made == Site("auto", 2, 2.0, 0.25, 3, "s3://b/x", "http://h:5000", "d")
 
 
-def test_a_cluster_is_not_asked_for_gpus_because_this_machine_has_one(monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert site().gpus == 1.0 and site("--address", "auto").gpus == 0.0 and site("--gpus-per-worker", "0").gpus == 0.0
+def test_a_trial_gets_a_gpu_where_there_are_any_unless_told_otherwise():
+    assert share_of(site(), {"CPU": 2.0}).gpus == 0
+    assert share_of(site("--address", "auto"), {"CPU": 8.0, "GPU": 4.0}).gpus == 1
+    assert share_of(site("--workers-per-trial", "2"), {"CPU": 8.0, "GPU": 1.0}).gpus == 0.5
+    assert share_of(site("--gpus-per-worker", "0"), {"CPU": 8.0, "GPU": 4.0}).gpus == 0
+    with pytest.raises(InputError, match="more than the 0 GPUs of the cluster"):
+        share_of(site("--address", "auto", "--gpus-per-worker", "1"), {"CPU": 8.0})
+
+
+@pytest.mark.parametrize("cpus, gpus, most, trials", [(1, 0, 0, 8), (2, 0, 0, 4), (1, 0.25, 0, 4), (1, 0.25, 3, 3), (8, 0, 0, 1)])
+def test_as_many_trials_at_a_time_as_fit(cpus, gpus, most, trials):
+    assert concurrency(Share(0, cpus, gpus), {"CPU": 8.0, "GPU": 1.0}, most) == trials
 
 
 def test_the_command_to_go_on_reads_back_as_the_same_site():
-    made = site("--address", "h:1", "--workers-per-trial", "2", "--storage", "a b", "--tracking-uri", "sqlite:///x y.db",
-                "--data-dir", "d", "--gpus-per-worker", "0")  # fmt: skip
-    import shlex
-
+    made = site("--address", "h:1", "--workers-per-trial", "2", "--storage", "a b", "--tracking-uri", "sqlite:///my.db",
+                "--data-dir", "d", "--gpus-per-worker", "0", "--concurrency", "3")  # fmt: skip
     words = shlex.split(launch._resume_command(plan(), made))
     assert words[:2] == ["python", "studies/crl_tradeoff.py"] and words[2] == "--resume"
     args = cli.parser(STUDY).parse_args(words[2:])
@@ -185,9 +199,6 @@ def test_a_dry_run_shows_configuration_space_and_cost_and_creates_nothing(tmp_pa
 
 
 def test_words_that_are_wrong_are_refused_without_loading_ray(tmp_path):
-    import subprocess
-    import sys
-
     code = "import sys; from studies.crl_tradeoff import STUDY; from trainables.cli import main\n"
     code += "try: main(STUDY, ['--trials', 'x'])\n"
     code += "except SystemExit: print(sorted({'ray', 'mlflow', 'optuna'} & set(sys.modules)))"
@@ -211,8 +222,6 @@ def test_a_study_says_how_it_is_run(path):
     "path", [p for p in sorted(STUDIES.glob("*.py")) if "STUDY = " in p.read_text()], ids=lambda path: path.stem
 )
 def test_a_study_is_named_as_its_file_and_can_be_planned(path):
-    import importlib
-
     study = importlib.import_module(f"studies.{path.stem}").STUDY
     assert isinstance(study, Study) and study.name == path.stem and study.question.endswith("?")
     assert path.read_text().rstrip().endswith('if __name__ == "__main__":\n    main(STUDY)')

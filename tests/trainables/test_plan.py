@@ -95,5 +95,5 @@ def test_a_trial_is_the_configuration_with_its_changes():
 
 
 def test_the_usual_site_is_what_no_switch_says():
-    args = cli.parser(STUDY).parse_args(["--gpus-per-worker", "0"])
+    args = cli.parser(STUDY).parse_args([])
     assert cli.site_of(args) == Site()

@@ -25,7 +25,9 @@ def plan() -> Plan:
 
 def outcome(*trials: Trial) -> Outcome:
     p = plan()
-    return Outcome(name=p.name, study=p.study, question=p.question, objectives=p.objectives, space=p.space, planned=2, trials=list(trials))
+    return Outcome(
+        name=p.name, study=p.study, question=p.question, objectives=p.objectives, space=p.space, planned=2, trials=list(trials)
+    )  # fmt: skip
 
 
 def trial(number: int, **changes: float) -> Trial:
