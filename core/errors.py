@@ -1,6 +1,7 @@
 """The two ways in which things go wrong."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -10,6 +11,11 @@ class InputError(ValueError):
 
 class TrialError(RuntimeError):
     """One trial cannot go on (a loss that is not finite, say); the study can."""
+
+
+def redacted(text: str) -> str:
+    """The text with the user names and passwords of its URLs left out: it may end up in a log."""
+    return re.sub(r"://[^/\s@]+@", "://***@", text)
 
 
 def unknown(what: str, got: object, known: Iterable[str]) -> InputError:

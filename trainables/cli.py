@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from core import data, space
 from core.config import Study, TrialConfig, checked_space
-from core.errors import InputError, unknown
+from core.errors import InputError, redacted, unknown
 from core.space import Range, Value
 from trainables.plan import Plan, Site
 
@@ -25,8 +25,11 @@ def main(study: Study, argv: Sequence[str] | None = None) -> NoReturn:
         args = parser(study).parse_args(argv)
         code = _main(study, args, list(sys.argv if argv is None else ["study", *argv]))
     except InputError as error:
-        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+        print("error:", redacted(" ".join(str(error).splitlines())), file=sys.stderr)
         code = 2
+    except KeyboardInterrupt:
+        print("interrupted before anything was started", file=sys.stderr)
+        code = 130
     sys.exit(code)
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from core import data, space, train
 from core.config import Objective, Study
 from core.data import Images
-from core.errors import InputError
+from core.errors import InputError, redacted
 from trainables import preflight
 from trainables.outcome import Outcome
 from trainables.plan import Plan, Site
@@ -104,15 +104,13 @@ def estimate(plan: Plan, images: Images) -> list[str]:
 
 
 def _run(plan: Plan, site: Site, images: Images, command: list[str]) -> int:
-    signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's polite end is an interruption like Ctrl-C
-    from trainables import cluster, confirm, sweep
-    from trainables.progress import Progress, front_table, terminal
+    from trainables import cluster, sweep
+    from trainables.progress import front_table, terminal
     from trainables.tracking import Tracker
 
     console = terminal()
     with cluster.joined(site) as capacity:
-        share = cluster.share_of(site, capacity)
-        concurrency = cluster.concurrency(share, capacity, site.concurrency)
+        signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's polite end is Ctrl-C to us; Ray had set a handler, too
         store = Store.at(site.storage).below(plan.name)
         if store.read("plan.json") is None:
             store.write_json("plan.json", plan.to_json())
@@ -121,30 +119,36 @@ def _run(plan: Plan, site: Site, images: Images, command: list[str]) -> int:
             planned=plan.trials, facts=facts(command), trials=sweep.ended_trials(store),
         )  # fmt: skip
         tracker = Tracker(site.tracking_uri, plan, outcome)
-        arrays = pack(images)
         try:
-            with Progress(outcome, console) as progress:
-                progress.say(f"{plan.name}: {plan.trials} trials, {concurrency} at a time, results in {store.root}")
-                sweep.sweep(plan, outcome, arrays, store, share, concurrency, [tracker, progress])
-                front = outcome.front()
-                if plan.replicates and front:
-                    progress.say(
-                        f"front of {len(front)} trials; confirming each with {plan.replicates} fresh seeds on the test part"
-                    )
-                    outcome.confirmed = confirm.confirm(plan, front, arrays, store, share, concurrency, progress.say)
-                    tracker.confirmed()
-        except KeyboardInterrupt:
-            tracker.close("KILLED")
+            _sweep_and_confirm(plan, site, capacity, images, store, outcome, tracker, console)
+            undelivered = _publish(outcome, store, tracker)
+        except BaseException as error:
+            tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            if not isinstance(error, KeyboardInterrupt):
+                raise
             console.print(f"interrupted; continue with\n  {_resume_command(plan, site)}", markup=False)
             return 130
-        undelivered = _publish(outcome, store, tracker)
     if outcome.front():
         console.print(front_table(outcome))
-    else:
-        console.print(
-            "the front is empty: no trial is better than chance; train longer or look at the failures below", markup=False
-        )
     return _farewell(outcome, store, site, console, undelivered)
+
+
+def _sweep_and_confirm(plan: Plan, site: Site, capacity, images: Images, store: Store, outcome: Outcome, tracker, console) -> None:
+    """What is still to be trained."""
+    from trainables import cluster, confirm, sweep
+    from trainables.progress import Progress
+
+    share = cluster.share_of(site, capacity)
+    concurrency = cluster.concurrency(share, capacity, site.concurrency)
+    arrays = pack(images)
+    with Progress(outcome, console) as progress:
+        progress.say(f"{plan.name}: {plan.trials} trials, {concurrency} at a time, results in {store.root}")
+        sweep.sweep(plan, outcome, arrays, store, share, concurrency, [tracker, progress])
+        front = outcome.front()
+        if plan.replicates and front:
+            progress.say(f"front of {len(front)} trials; confirming each with {plan.replicates} fresh seeds on the test part")
+            outcome.confirmed = confirm.confirm(plan, front, arrays, store, share, concurrency, progress.say)
+            tracker.confirmed()
 
 
 def _publish(outcome: Outcome, store: Store, tracker) -> int:
@@ -172,14 +176,18 @@ def _farewell(outcome: Outcome, store: Store, site: Site, console: Console, unde
         say(f"flag {flag}: trials {', '.join(str(n) for n, flags in flagged.items() if flag in flags)}")
     say(f"report: {store.root}/report.html")
     if site.tracking_uri.startswith("http"):
-        say(f"MLflow: {site.tracking_uri}")
+        say(f"MLflow: {redacted(site.tracking_uri)}")
     else:
-        say(f"MLflow: mlflow ui --backend-store-uri {site.tracking_uri}")
+        say(f"MLflow: mlflow ui --backend-store-uri {redacted(site.tracking_uri)}")
     if undelivered:
         say(f"{undelivered} writes did not reach MLflow; when it is up again: --resume {outcome.name}")
     for trial in outcome.failed:
         say(f"trial {trial.number} failed: {trial.error}")
-    return 1 if outcome.failed or undelivered or not outcome.front() else 0
+    if missing := outcome.planned - len(outcome.trials):
+        say(f"{missing} trials were not run; go on with --resume {outcome.name}")
+    if not outcome.front():
+        say("the front is empty: no trial is better than chance; train longer")
+    return 1 if outcome.failed or undelivered or missing or not outcome.front() else 0
 
 
 def _interrupt(signum, frame) -> None:
@@ -193,7 +201,7 @@ def _resume_command(plan: Plan, site: Site) -> str:
     }  # fmt: skip
     changed = {switch: getattr(site, name) for name, switch in switches.items() if getattr(site, name) != getattr(Site(), name)}
     words = [word for switch, value in changed.items() for word in (switch, str(value))]
-    return shlex.join(["python", f"studies/{plan.study}.py", "--resume", plan.name, *words])
+    return redacted(shlex.join(["python", f"studies/{plan.study}.py", "--resume", plan.name, *words]))
 
 
 def facts(command: list[str]) -> dict[str, str]:
@@ -209,7 +217,7 @@ def facts(command: list[str]) -> dict[str, str]:
     dirty = " with local changes" if git("status", "--porcelain", "--untracked-files=no") else ""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
-        "command": shlex.join(["python", *command]),
+        "command": redacted(shlex.join(["python", *command])),
         "commit": commit + dirty,
         "versions": ", ".join(f"{p} {version(p)}" for p in ("torch", "torchvision", "ray", "optuna", "mlflow")),
         "hardware": f"{os.cpu_count()} CPU cores ({platform.machine()})" + (f", {', '.join(gpus)}" if gpus else ""),

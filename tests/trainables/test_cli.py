@@ -228,3 +228,13 @@ def test_a_study_is_named_as_its_file_and_can_be_planned(path):
     for preset in study.presets:
         made = cli.plan_of(study, cli.parser(study).parse_args(["--preset", preset]))
         assert made.trials > len(made.baselines) and made.space
+
+
+def test_no_password_of_a_url_is_printed_or_logged(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    uri = "postgresql://me:secret@127.0.0.1:9/db"
+    with pytest.raises(SystemExit):
+        cli.main(STUDY, ["--tracking-uri", uri])
+    assert "secret" not in capsys.readouterr().err
+    assert "secret" not in launch.facts(["x.py", "--tracking-uri", uri])["command"]
+    assert "secret" not in launch._resume_command(plan(), site("--tracking-uri", uri))

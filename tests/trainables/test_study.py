@@ -158,7 +158,8 @@ def test_after_sigkill_resume_loses_repeats_and_logs_twice_no_finished_trial(tmp
     assert rebuilt == front_csv((folder / "front.csv").read_text())
 
 
-def test_interrupted_says_how_to_go_on_and_leaves_with_130(tmp_path):
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_says_how_to_go_on_and_leaves_with_130(tmp_path, sign):
     argv = ["--set", "epochs=200", "--trials", "9"]
     driver = subprocess.Popen(
         [sys.executable, str(ROOT / "studies/crl_tradeoff.py"), *argv], cwd=tmp_path, text=True,
@@ -168,7 +169,7 @@ def test_interrupted_says_how_to_go_on_and_leaves_with_130(tmp_path):
     while not list((tmp_path / "runs").glob("*/trials/*/params.json")) and time.monotonic() < until:
         time.sleep(0.2)
     time.sleep(3)
-    driver.send_signal(signal.SIGINT)
+    driver.send_signal(sign)
     out, _ = driver.communicate(timeout=200)
     assert driver.returncode == 130, out
     (folder,) = (tmp_path / "runs").iterdir()
