@@ -174,3 +174,15 @@ def test_interrupted_says_how_to_go_on_and_leaves_with_130(tmp_path, sign):
     assert driver.returncode == 130, out
     (folder,) = (tmp_path / "runs").iterdir()
     assert f"python studies/crl_tradeoff.py --resume {folder.name}" in out
+
+
+def test_a_ray_train_worker_in_every_trial_changes_no_number(finished, tmp_path):
+    _, in_process, _ = finished
+    done = study(tmp_path, *QUICK[:-1], "4", "--workers-per-trial", "1", "--no-confirm")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    for number in range(4):
+        name = f"trials/{number:05d}/result.json"
+        here, there = (json.loads((place / name).read_text())["metrics"] for place in (in_process, folder))
+        for metric in ("accuracy", "train_accuracy", "robust_accuracy", "mia_auc"):
+            assert there[metric] == pytest.approx(here[metric], abs=1e-9), (number, metric)
