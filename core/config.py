@@ -265,6 +265,12 @@ def checked_space(config: TrialConfig, ranges: Mapping[str, Range]) -> dict[str,
         match span:
             case space.Choice(options):
                 span = space.Choice(tuple(knob.read(name, option) for option in options))
+            case space.Uniform() | space.LogUniform() if knob.type is int:
+                raise InputError(
+                    f"space {name}: {space.text(span)} holds fractions, {name} takes whole numbers; write LOW:HIGH or A,B,C"
+                )
+            case space.Uniform(low, high) | space.LogUniform(low, high):
+                span = type(span)(float(low), float(high))
             case space.IntRange(low, high) if knob.type is float:
                 span = space.Uniform(float(low), float(high))
         checked[name] = span

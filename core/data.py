@@ -21,6 +21,8 @@ from torch import Tensor
 from core.errors import InputError, unknown
 from core.rng import fold
 
+MAX_BYTES = 16 << 30  # of a whole pool, unpacked
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK")  # what fits into 8 bits a channel; 16-bit grey would be cut off
 MAX_SIDE = 1024  # pixels; an image file may unpack to far more than its size suggests
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # decoders in Pillow itself: nobody's file starts Ghostscript
 
@@ -79,11 +81,12 @@ def _torchvision(name: str, train: dict, test: dict) -> Callable[[Path], tuple[n
         import torchvision.datasets
 
         x, y = [], []
+        before = {data_dir, *data_dir.rglob("*")} if data_dir.exists() else set()
         for part in (train, test):
             try:
                 data = getattr(torchvision.datasets, name)(str(data_dir), download=True, **part)
             except (RuntimeError, OSError) as error:
-                _prune(data_dir)
+                _prune(data_dir, keep=before)
                 raise InputError(f"cannot read {name} from {data_dir} or download it: {_one_line(error)}") from None
             x.append(np.asarray(data.data))
             y.append(np.asarray(data.labels if name == "SVHN" else data.targets))
@@ -95,9 +98,9 @@ def _torchvision(name: str, train: dict, test: dict) -> Callable[[Path], tuple[n
     return read
 
 
-def _prune(folder: Path) -> None:
-    """Remove the empty folders that a failed download leaves."""
-    for path in sorted([folder, *folder.rglob("*")], reverse=True):
+def _prune(folder: Path, keep: set[Path]) -> None:
+    """Remove the empty folders that a failed download has made."""
+    for path in sorted({folder, *folder.rglob("*")} - keep, reverse=True):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
 
@@ -186,6 +189,11 @@ def _parquet(folder: Path, pool: int) -> Images:
     y = _checked_labels(np.concatenate([labels for _, labels in columns]), f"{PARQUET}{folder}")
     rows = _pool_rows(y, pool, f"{PARQUET}{folder}")
     first = _decode(payload[rows[0]], *origin[rows[0]])
+    if len(rows) * first.nbytes > MAX_BYTES:
+        fits = MAX_BYTES // first.nbytes
+        raise InputError(
+            f"{len(rows)} images of {_size(first)} do not fit into {MAX_BYTES >> 30} GiB; use --set pool={fits} or smaller ones"
+        )
     x = np.empty((len(rows), *first.shape), np.uint8)
     for i, row in enumerate(rows):
         image = _decode(payload[row], *origin[row])
@@ -227,6 +235,8 @@ def _decode(data: bytes | None, path: Path, row: int) -> np.ndarray:
         ):
             if max(image.size) > MAX_SIDE:
                 raise InputError(f"{path} row {row}: image is {image.size[0]}x{image.size[1]}, at most {MAX_SIDE} a side")
+            if image.mode not in MODES:
+                raise InputError(f"{path} row {row}: image has mode {image.mode}, expected 8 bits a channel: {', '.join(MODES)}")
             pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
     except InputError:
         raise

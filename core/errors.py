@@ -15,7 +15,8 @@ class TrialError(RuntimeError):
 
 def redacted(text: str) -> str:
     """The text with the user names and passwords of its URLs left out: it may end up in a log."""
-    return re.sub(r"://[^/\s@]+@", "://***@", text)
+    text = re.sub(r"://[^/\s]+@", "://***@", text)
+    return re.sub(r"(?i)((?:password|secret\w*|token|access_key)=)[^&\s]+", r"\1***", text)
 
 
 def unknown(what: str, got: object, known: Iterable[str]) -> InputError:

@@ -122,6 +122,17 @@ def text(span: Range) -> str:
     return f"{low!r}:{high!r}" + (":log" if isinstance(span, LogUniform) else "")
 
 
+def plain(span: Range) -> list:
+    """Plain data from which `of_plain` makes the range again, types and all."""
+    return [type(span).__name__, *dataclasses.astuple(span)]
+
+
+def of_plain(data: list) -> Range:
+    """The inverse of `plain`, also after JSON has made lists of tuples."""
+    kinds = {kind.__name__: kind for kind in get_args(Range)}
+    return kinds[data[0]](*(tuple(part) if isinstance(part, list) else part for part in data[1:]))
+
+
 def number(text: str) -> float:
     """A finite number; 8/255 is a number too."""
     try:

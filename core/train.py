@@ -23,6 +23,10 @@ from core.errors import InputError, TrialError
 from core.optimizers import factor
 from core.slots import Context
 
+NO_SYNC = (
+    "batch norm over several CPU workers would use each worker's own statistics; "
+    "use --workers-per-trial 0 or 1, or a net without batch norm (convnet, allconv)"
+)
 State = dict[str, Any]
 OnEpoch = Callable[[dict[str, float], Callable[[], State]], None]
 
@@ -86,10 +90,7 @@ def bind(config: TrialConfig, members: Images, device: torch.device) -> Bound:
         net = nets.build(config.net, members.shape, members.classes, mean.cpu(), std.cpu())
     if nets.has_batch_norm(net) and workers.count() > 1:
         if device.type != "cuda":
-            raise InputError(
-                "batch norm over several CPU workers would use each worker's own statistics; "
-                "use --workers-per-trial 0 or 1, or a net without batch norm (convnet, allconv)"
-            )
+            raise InputError(NO_SYNC)
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
     net = net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     context = Context(members.classes, net.dim, members.shape, torch.device("cpu"))
@@ -166,7 +167,10 @@ def _epoch(config: TrialConfig, bound: Bound, members: Images, epoch: int) -> di
 
 
 def _step(bound: Bound, x: Tensor, y: Tensor, draw: rng.Draw, epoch: int) -> tuple[Tensor, Tensor]:
-    """One update; the global batch's loss, and how many of this worker's images were right before it."""
+    """One update; the global batch's loss, and how many of this worker's images were right before it.
+
+    Right on the clean images where the loss sees them, else on the perturbed ones.
+    """
     perturbed = bound.perturbation(bound.net, x, y, draw)
     alpha = float(bound.perturbation.alpha) if perturbed is not None else 1.0  # pyright: ignore[reportArgumentType]
     total = bound.regularizer(bound.net, x, y, epoch)
@@ -174,8 +178,9 @@ def _step(bound: Bound, x: Tensor, y: Tensor, draw: rng.Draw, epoch: int) -> tup
     for weight, images in ((alpha, x), (1 - alpha, perturbed)):
         if weight and images is not None:
             features = bound.net.features(images)
-            logits = bound.net.head(features)
-            total = total + weight * bound.loss(logits, features, y, epoch)
+            out = bound.net.head(features)
+            total = total + weight * bound.loss(out, features, y, epoch)
+            logits = out if logits is None else logits
     for optimizer in bound.optimizers.values():
         optimizer.zero_grad(set_to_none=True)
     total.backward()

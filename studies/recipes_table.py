@@ -50,13 +50,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     p.add_argument("--storage", default="runs/recipes_table")
     p.add_argument("--address", default="")
     args = p.parse_args(argv)
+    site = Site(address=args.address)
     try:
         jobs = jobs_of(args)
         images = data.load(args.dataset or BASE.dataset, args.data_dir, int(next(iter(jobs.values())).params["pool"]))
-        check_config(TrialConfig.of(next(iter(jobs.values())).params), images)
+        check_config(TrialConfig.of(next(iter(jobs.values())).params), images, site)
     except InputError as error:
         sys.exit(f"error: {error}")
-    site = Site(address=args.address)
     with cluster.joined(site) as capacity:
         share = cluster.share_of(site, capacity)
         results = fan_out(jobs, pack(images), Store.at(args.storage), share, cluster.concurrency(share, capacity), print)

@@ -1,6 +1,7 @@
 """The command line that every study shares: `main(STUDY)` is the last line of a study's file.
 
-Exit codes: 0 all good; 1 some trials failed but there is a front; 2 bad input, nothing started; 130 interrupted.
+Exit codes: 0 all good; 1 some trials failed; 2 bad input, nothing started; 3 the driver could not go on (a full disk, a
+lost cluster) and can be resumed; 130 interrupted, likewise.
 """
 
 import argparse
@@ -28,7 +29,7 @@ def main(study: Study, argv: Sequence[str] | None = None) -> NoReturn:
         print("error:", redacted(" ".join(str(error).splitlines())), file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
-        print("interrupted before anything was started", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         code = 130
     sys.exit(code)
 
@@ -68,7 +69,7 @@ def parser(study: Study) -> argparse.ArgumentParser:
     what.add_argument("--no-confirm", action="store_true", help="do not re-train the front with fresh seeds")
     where = p.add_argument_group("where to run it")
     where.add_argument("--data-dir", default="data", metavar="DIR", help="for downloaded data sets (default: data)")
-    where.add_argument("--address", default="", metavar="ADDR", help="of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT")
+    where.add_argument("--address", default="", metavar="ADDR", help="of a Ray cluster: auto or HOST:PORT, from its head node")
     where.add_argument(
         "--workers-per-trial", type=_at_least(0), default=0, metavar="N", help="0 (default) trains in the trial's process"
     )
@@ -142,6 +143,8 @@ def plan_of(study: Study, args: argparse.Namespace) -> Plan:
     if not ranges:
         raise InputError("nothing is left to search; drop a --set")
     ranges = checked_space(config, ranges)
+    if config.judge.part != "val" and not args.no_confirm:
+        raise InputError(f"judge.part={config.judge.part} would spend on the sweep what confirm needs unseen; add --no-confirm")
     return Plan(
         name=_name(study), study=study.name, question=study.question, config=config, space=ranges,
         objectives=(), baselines=_baselines(study, config), trials=args.trials or preset.trials,

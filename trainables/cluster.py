@@ -28,7 +28,7 @@ def joined(site: Site) -> Iterator[Mapping[str, float]]:
         _init(site.address)
     try:
         capacity = ray.cluster_resources()
-        share_of(site, capacity)
+        _check_nodes(share_of(site, capacity))
         yield capacity
     finally:
         if ours:
@@ -52,6 +52,13 @@ def _init(address: str) -> None:
     if token.is_file():
         with contextlib.suppress(OSError):
             token.chmod(0o600)  # Ray writes it for everybody to read
+
+
+def _check_nodes(share: Share) -> None:
+    """A worker must fit on one machine; Ray would wait for a larger one for ever."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(node.get("CPU", 0.0) >= share.cpus and node.get("GPU", 0.0) >= share.gpus for node in nodes):
+        raise InputError(f"no machine of the cluster has {share.cpus:g} CPUs and {share.gpus:g} GPUs for a worker")
 
 
 def share_of(site: Site, capacity: Mapping[str, float]) -> Share:

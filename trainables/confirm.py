@@ -84,16 +84,20 @@ def fan_out(
 def _verdicts(kept: list[tuple[Trial, list[dict[str, float]], int]], objectives: tuple[Objective, ...]) -> list[Confirmed]:
     if not kept:
         return []
-    losses = [pareto.losses(metrics, objectives) for _, metrics, _ in kept]
     means = [{o.metric: float(np.mean([m[o.metric] for m in metrics])) for o in objectives} for _, metrics, _ in kept]
-    flagged = [{flag: max(m.get(flag, 0.0) for m in metrics) for flag in pareto.EXCLUDING_FLAGS} for _, metrics, _ in kept]
-    stays = pareto.front([m | f for m, f in zip(means, flagged, strict=True)], objectives)
-    chances = pareto.probability_non_dominated(losses)
+    flags = [{flag: max(m.get(flag, 0.0) for m in metrics) for flag in pareto.EXCLUDING_FLAGS} for _, metrics, _ in kept]
+    rows = [m | f for m, f in zip(means, flags, strict=True)]
+    may, stays = pareto.eligible(rows, objectives), pareto.front(rows, objectives)
+    chances = np.zeros(len(kept))
+    if may.any():  # a point that may be on no front must not push an honest one off it either
+        losses = [pareto.losses(metrics, objectives) for (_, metrics, _), on in zip(kept, may, strict=True) if on]
+        chances[may] = pareto.probability_non_dominated(losses)
     return [
         Confirmed(
             number=point.number, replicates=len(metrics), failed=failed, means=means[i],
             intervals={o.metric: mean_interval([m[o.metric] for m in metrics])[1] for o in objectives},
             probability=float(chances[i]), on_front=bool(stays[i]),
+            flags=tuple(flag.removeprefix("flag/") for flag, raised in flags[i].items() if raised),
         )
         for i, (point, metrics, failed) in enumerate(kept)
     ]  # fmt: skip

@@ -5,6 +5,7 @@ import platform
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +16,7 @@ import torch
 from rich.console import Console
 
 from core import data, space, train
-from core.config import Objective, Study
+from core.config import Objective, Study, TrialConfig
 from core.data import Images
 from core.errors import InputError, redacted
 from trainables import preflight
@@ -104,6 +105,9 @@ def estimate(plan: Plan, images: Images) -> list[str]:
 
 
 def _run(plan: Plan, site: Site, images: Images, command: list[str]) -> int:
+    from ray.exceptions import RayError
+    from ray.tune import TuneError
+
     from trainables import cluster, sweep
     from trainables.progress import front_table, terminal
     from trainables.tracking import Tracker
@@ -116,21 +120,20 @@ def _run(plan: Plan, site: Site, images: Images, command: list[str]) -> int:
             store.write_json("plan.json", plan.to_json())
         outcome = Outcome(
             name=plan.name, study=plan.study, question=plan.question, objectives=plan.objectives, space=plan.space,
-            planned=plan.trials, facts=facts(command), trials=sweep.ended_trials(store),
+            planned=plan.trials, facts=_facts(plan, store, command), trials=sweep.ended_trials(store),
         )  # fmt: skip
-        tracker = Tracker(site.tracking_uri, plan, outcome)
+        tracker = Tracker(site.tracking_uri, plan, outcome, home=store.root)
         try:
             _sweep_and_confirm(plan, site, capacity, images, store, outcome, tracker, console)
             undelivered = _publish(outcome, store, tracker)
-        except BaseException as error:
-            tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-            if not isinstance(error, KeyboardInterrupt):
-                raise
-            console.print(f"interrupted; continue with\n  {_resume_command(plan, site)}", markup=False)
-            return 130
+        except (KeyboardInterrupt, OSError, RayError, TuneError) as error:
+            why = "interrupted" if isinstance(error, KeyboardInterrupt) else redacted(f"error: {error}".splitlines()[0])
+            console.print(f"{why}; continue with\n  {_resume_command(plan, site)}", markup=False)
+            tracker.close("KILLED")
+            return 130 if isinstance(error, KeyboardInterrupt) else 3
     if outcome.front():
         console.print(front_table(outcome))
-    return _farewell(outcome, store, site, console, undelivered)
+    return _farewell(outcome, store, site, console, undelivered, tracker.last_error)
 
 
 def _sweep_and_confirm(plan: Plan, site: Site, capacity, images: Images, store: Store, outcome: Outcome, tracker, console) -> None:
@@ -142,7 +145,7 @@ def _sweep_and_confirm(plan: Plan, site: Site, capacity, images: Images, store: 
     concurrency = cluster.concurrency(share, capacity, site.concurrency)
     arrays = pack(images)
     with Progress(outcome, console) as progress:
-        progress.say(f"{plan.name}: {plan.trials} trials, {concurrency} at a time, results in {store.root}")
+        progress.say(f"{plan.name}: {plan.trials} trials, {concurrency} at a time, results in {redacted(store.root)}")
         sweep.sweep(plan, outcome, arrays, store, share, concurrency, [tracker, progress])
         front = outcome.front()
         if plan.replicates and front:
@@ -164,30 +167,39 @@ def _publish(outcome: Outcome, store: Store, tracker) -> int:
     return tracker.close()
 
 
-def _farewell(outcome: Outcome, store: Store, site: Site, console: Console, undelivered: int) -> int:
+def _farewell(outcome: Outcome, store: Store, site: Site, console: Console, undelivered: int, trouble: str) -> int:
     """The last lines, and the exit code."""
     say = lambda text: console.print(text, markup=False)  # noqa: E731
     left = [str(point.number) for point in outcome.confirmed if not point.on_front]
     if outcome.confirmed:
         say(f"confirm: {len(outcome.confirmed) - len(left)} of {len(outcome.confirmed)} points stay on the front"
             + (f"; left it: {', '.join(left)}" if left else ""))  # fmt: skip
+    lost = (
+        {trial.number for trial in outcome.front()} - {point.number for point in outcome.confirmed} if outcome.confirmed else set()
+    )
+    for point in outcome.confirmed:
+        if point.failed:
+            say(f"confirm: {point.failed} replicates of trial {point.number} failed")
+    if lost:
+        say(f"confirm: every replicate failed of trials {', '.join(map(str, sorted(lost)))}")
     flagged = {trial.number: trial.flags for trial in outcome.front() if trial.flags}
     for flag in sorted({flag for flags in flagged.values() for flag in flags}):
         say(f"flag {flag}: trials {', '.join(str(n) for n, flags in flagged.items() if flag in flags)}")
-    say(f"report: {store.root}/report.html")
+    say(f"report: {redacted(store.below('report.html').root)}")
     if site.tracking_uri.startswith("http"):
         say(f"MLflow: {redacted(site.tracking_uri)}")
     else:
-        say(f"MLflow: mlflow ui --backend-store-uri {redacted(site.tracking_uri)}")
+        say(f"MLflow: {shlex.quote(sys.executable)} -m mlflow ui --backend-store-uri {redacted(site.tracking_uri)}")
     if undelivered:
-        say(f"{undelivered} writes did not reach MLflow; when it is up again: --resume {outcome.name}")
+        say(f"{undelivered} writes did not reach MLflow ({trouble}); when it is up again: --resume {outcome.name}")
     for trial in outcome.failed:
         say(f"trial {trial.number} failed: {trial.error}")
     if missing := outcome.planned - len(outcome.trials):
         say(f"{missing} trials were not run; go on with --resume {outcome.name}")
     if not outcome.front():
         say("the front is empty: no trial is better than chance; train longer")
-    return 1 if outcome.failed or undelivered or missing or not outcome.front() else 0
+    wrong = outcome.failed or undelivered or missing or lost or not outcome.front()
+    return 1 if wrong or any(point.failed for point in outcome.confirmed) else 0
 
 
 def _interrupt(signum, frame) -> None:
@@ -201,7 +213,26 @@ def _resume_command(plan: Plan, site: Site) -> str:
     }  # fmt: skip
     changed = {switch: getattr(site, name) for name, switch in switches.items() if getattr(site, name) != getattr(Site(), name)}
     words = [word for switch, value in changed.items() for word in (switch, str(value))]
-    return redacted(shlex.join(["python", f"studies/{plan.study}.py", "--resume", plan.name, *words]))
+    script = sys.argv[0] if sys.argv[0].endswith(".py") else f"studies/{plan.study}.py"
+    return redacted(shlex.join([sys.executable, script, "--resume", plan.name, *words]))
+
+
+def _facts(plan: Plan, store: Store, command: list[str]) -> dict[str, str]:
+    """The facts of the study's first driver, and how many have followed."""
+    known = store.read_json("facts.json")
+    now = facts(command)
+    if known is None:
+        usual = TrialConfig().params()
+        settings = {name: value for name, value in plan.config.params().items() if usual.get(name) != value}
+        known = now | {
+            "settings": ", ".join(f"{name}={value}" for name, value in settings.items()),
+            "search": f"{plan.trials} trials, sampler {plan.sampler}, seed {plan.seed}",
+        }
+    else:
+        known["resumed"] = f"{known['resumed']}; " if "resumed" in known else ""
+        known["resumed"] += f"{now['started']} at commit {now['commit']}"
+    store.write_json("facts.json", known)
+    return known
 
 
 def facts(command: list[str]) -> dict[str, str]:

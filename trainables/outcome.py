@@ -48,6 +48,8 @@ class Confirmed:
     """Whether its means are still on the front of the confirmed points."""
     failed: int = 0
     """Replicates that failed."""
+    flags: tuple[str, ...] = ()
+    """Flags under which it may be on no front, raised by any replicate."""
 
 
 @dataclass
@@ -65,7 +67,7 @@ class Outcome:
     facts: dict[str, str] = field(default_factory=dict)
     """Command, versions, commit, hardware: for people, in this order."""
     trials: list[Trial] = field(default_factory=list)
-    """Ended trials by number."""
+    """Ended trials, in the order in which they ended."""
     confirmed: list[Confirmed] = field(default_factory=list)
 
     @property

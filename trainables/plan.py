@@ -40,7 +40,7 @@ class Plan:
         plain = dataclasses.asdict(dataclasses.replace(self, config=TrialConfig()))
         return plain | {
             "config": self.config.params(),
-            "space": {name: space.text(span) for name, span in self.space.items()},
+            "space": {name: space.plain(span) for name, span in self.space.items()},
         }
 
     @classmethod
@@ -50,7 +50,7 @@ class Plan:
         return cls(**{
             **plain,
             "config": config,
-            "space": checked_space(config, {name: space.parse_range(text) for name, text in plain["space"].items()}),
+            "space": checked_space(config, {name: space.of_plain(span) for name, span in plain["space"].items()}),
             "objectives": tuple(Objective(**objective) for objective in plain["objectives"]),
         })  # fmt: skip
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import torch
 
-from core import data, train
+from core import data, nets, train
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError
@@ -38,22 +38,25 @@ def check(plan: Plan, site: Site) -> Images:
         )
     check_hardware(site)
     check_address(site.address)
-    check_tracking(site.tracking_uri)
+    check_tracking(site.tracking_uri, plan.study)
     Store.at(site.storage).check_writable()
     images = data.load(plan.config.dataset, site.data_dir, plan.config.pool)
     for changes in ({}, *plan.baselines.values()):
-        check_config(plan.configured(changes), images)
+        check_config(plan.configured(changes), images, site)
     return images
 
 
-def check_config(config: TrialConfig, images: Images) -> None:
+def check_config(config: TrialConfig, images: Images, site: Site) -> None:
     """Bind every slot to the real images once.
 
     Raises:
         InputError: a slot does not fit.
     """
     members = data.split(images, config.split, config.replicate).members
-    train.bind(config, images.at(members[:64]), torch.device("cpu"))
+    bound = train.bind(config, images.at(members[:64]), torch.device("cpu"))
+    on_cpus = site.gpus == 0 or (not site.address and not torch.cuda.is_available())
+    if site.workers > 1 and on_cpus and nets.has_batch_norm(bound.net):
+        raise InputError(train.NO_SYNC)
 
 
 def check_hardware(site: Site) -> None:
@@ -80,14 +83,16 @@ def check_address(address: str) -> None:
     """
     if not address or address == "auto":
         return
-    scheme, host, port = _parts(address if "://" in address else f"ray://{address}")
-    if scheme != "ray" or not host or not port:
-        raise InputError(f"--address {address!r} is not HOST:PORT, ray://HOST:PORT or auto")
+    if address.startswith("ray://"):
+        raise InputError(f"--address {address}: a study cannot be driven from afar; run it on the head node with --address auto")
+    _, host, port = _parts(f"ray://{address}")
+    if "://" in address or not host or not port:
+        raise InputError(f"--address {address!r} is not HOST:PORT or auto")
     _answers(host, port, f"no Ray cluster answers at --address {address}; is `ray start --head` running there?")
 
 
-def check_tracking(uri: str) -> None:
-    """Refuse a tracking server or database that cannot be used.
+def check_tracking(uri: str, study: str) -> None:
+    """Refuse a tracking server or database that cannot be used for a study of this name.
 
     Raises:
         InputError: with what can.
@@ -95,7 +100,10 @@ def check_tracking(uri: str) -> None:
     scheme, host, port = _parts(uri)
     database = scheme.split("+")[0]
     if uri.startswith("sqlite:///"):
-        _check_sqlite(Path(uri.removeprefix("sqlite:///")), uri)
+        path = Path(uri.removeprefix("sqlite:///"))
+        _check_sqlite(path, uri)
+        if not path.exists() or not path.stat().st_size:
+            return
     elif scheme in ("http", "https") and host:
         try:
             with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SECONDS) as reply:
@@ -112,6 +120,15 @@ def check_tracking(uri: str) -> None:
         _answers(host, port, f"no database answers at --tracking-uri {scheme}://{host}:{port}")
     else:
         raise InputError(f"--tracking-uri {uri!r} is none of: sqlite:///FILE, http(s)://HOST:PORT, postgresql://...")
+    from trainables.tracking import connect
+
+    try:
+        experiment = connect(uri).get_experiment_by_name(study)
+    except Exception as error:  # a missing database driver, an old schema, a login that is refused ...
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"--tracking-uri {uri} cannot be read: {reason}") from None
+    if experiment and experiment.lifecycle_stage != "active":
+        raise InputError(f"--tracking-uri {uri}: the experiment {study} was deleted; restore it with `mlflow experiments restore`")
 
 
 def _check_sqlite(path: Path, uri: str) -> None:

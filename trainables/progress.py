@@ -88,7 +88,7 @@ class Progress:
 
 
 def front_table(outcome: Outcome) -> Table:
-    """The front with the knobs that were swept; means and intervals where confirm has been."""
+    """The front with the knobs that were swept; the confirmed means where there are some."""
     confirmed = {point.number: point for point in outcome.confirmed}
     table = Table(title=f"Front of {outcome.name}", title_justify="left")
     for heading in ("trial", *(o.metric for o in outcome.objectives), *outcome.space):
@@ -111,7 +111,8 @@ def front_table(outcome: Outcome) -> Table:
 
 def _verdict(point, outcome: Outcome) -> str:
     numbers = " / ".join(f"{point.means[o.metric]:.3f}" for o in outcome.objectives)
-    return f"{numbers}  {'stays' if point.on_front else 'LEFT'}  p={point.probability:.2f}"
+    verdict = "stays" if point.on_front else f"LEFT ({', '.join(point.flags)})" if point.flags else "LEFT"
+    return f"{numbers}  {verdict}  p={point.probability:.2f}"
 
 
 def _short(value: Value | None) -> str:

@@ -51,6 +51,7 @@ def confirmed_rows(outcome: Outcome) -> list[dict[str, Value]]:
             low, high = c.intervals[name]
             row |= {name: c.means[name], f"{name}_low": low, f"{name}_high": high}
             row[f"sweep_{name}"] = trials[c.number].metrics[name]
+        row |= {"failed": c.failed, "flags": " ".join(c.flags)}
         rows.append(row | {"probability_non_dominated": c.probability, "on_front": c.on_front})
     return rows
 

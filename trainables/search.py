@@ -15,6 +15,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 from ray.tune.search import Searcher
 
+from core import pareto
 from core.errors import unknown
 from core.rng import fold
 from trainables.outcome import Trial
@@ -94,6 +95,8 @@ class StudySearcher(Searcher):
         """Normalised losses, all finite, or None."""
         if not all(math.isfinite(metrics.get(o.metric, math.nan)) for o in self.plan.objectives):
             return None
+        if not pareto.eligible([metrics], self.plan.objectives)[0]:
+            return [1.0] * len(self.plan.objectives)  # it may be on no front, whatever it seems to reach
         return [o.loss(metrics[o.metric]) for o in self.plan.objectives]
 
     def _replay(self, trial: Trial) -> None:

@@ -10,9 +10,11 @@ A file appears whole or not at all, so whatever can be read can be trusted after
 record of what has been done; a study is resumed from them and from nothing else.
 """
 
+import contextlib
 import io
 import json
 import os
+import uuid
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,8 +48,9 @@ class Store:
         return store
 
     def below(self, name: str) -> "Store":
-        """A folder in this one."""
-        return Store(f"{self.root}/{name}")
+        """A folder in this one; what stands behind a ? in a URI stays there."""
+        place, question, options = self.root.partition("?")
+        return Store(f"{place}/{name}{question}{options}" if "://" in place else f"{self.root}/{name}")
 
     @cached_property
     def _place(self):
@@ -76,13 +79,14 @@ class Store:
                 while not folder.exists():
                     made.append(folder)
                     folder = folder.parent
-            self.write(".probe", b"")
-            self._delete(".probe")
+            probe = f".probe-{uuid.uuid4().hex}"
+            self.write(probe, b"")
+            self._delete(probe)
         except (OSError, ValueError, ImportError) as error:
             raise InputError(f"cannot write to --storage {self.root}: {str(error).splitlines()[0]}") from None
         finally:
             for folder in made:
-                if folder.is_dir():
+                with contextlib.suppress(OSError):  # another study may have moved in
                     folder.rmdir()
 
     def write(self, name: str, data: bytes) -> None:

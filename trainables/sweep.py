@@ -74,7 +74,7 @@ def sweep(
             max_concurrent_trials=concurrency, reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
-            name="tune", storage_path=f"{store.root}/ray", verbose=0, callbacks=[_Watch(outcome, store, listeners)],
+            name="tune", storage_path=store.below("ray").root, verbose=0, callbacks=[_Watch(outcome, store, listeners)],
             failure_config=tune.FailureConfig(max_failures=2),  # only of machines: a trial's own errors are results
         ),
     ).fit()  # fmt: skip

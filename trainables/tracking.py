@@ -16,12 +16,15 @@ from pathlib import Path
 
 from core import pareto, space
 from core.config import Objective
+from core.errors import redacted
 from core.space import Value
 from trainables import report
 from trainables.outcome import Outcome, Trial
 from trainables.plan import Plan
 
+ENDED = ("FINISHED", "FAILED")
 NAME, KIND, NUMBER = "trilemma.name", "trilemma.kind", "trilemma.trial"
+HOPELESS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_DOES_NOT_EXIST")
 PUBLISH_SECONDS = 10.0  # the front on the parent run is refreshed at most this often while the study runs
 PATIENCE_SECONDS = 60.0  # how long the end of a study waits for a tracking server that is down
 
@@ -29,9 +32,12 @@ PATIENCE_SECONDS = 60.0  # how long the end of a study waits for a tracking serv
 class Tracker:
     """Writes a study to MLflow. Its methods return at once and never raise."""
 
-    def __init__(self, uri: str, plan: Plan, outcome: Outcome):
-        """Opens the parent run, or the one that an earlier driver of the same study opened."""
-        self.uri, self.plan, self.outcome = uri, plan, outcome
+    def __init__(self, uri: str, plan: Plan, outcome: Outcome, home: str = "runs"):
+        """Opens the parent run, or the one that an earlier driver of the same study opened.
+
+        `home` is where artifacts go if the tracking store is a database that has no place for them.
+        """
+        self.uri, self.plan, self.outcome, self.home = uri, plan, outcome, home
         self.orders: queue.Queue[Callable[[], object] | None] = queue.Queue()
         self.children: dict[int, str] = {}
         self.logged: dict[int, set[int]] = {}
@@ -40,10 +46,13 @@ class Tracker:
         """The `pareto` tag of each child, where it is not false."""
         self.counted: set[int] = set()
         """Numbers of ended trials at which the parent's metrics were logged."""
+        self.over: set[int] = set()
+        """Trials whose child is complete."""
         self.parent = ""
         self.published = 0.0
         self.closing = threading.Event()
         self.deadline = float("inf")
+        self.last_error = ""
         self.undelivered = 0
         self.orders.put(self._open)
         self.thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
@@ -67,28 +76,36 @@ class Tracker:
         self.orders.put(self._confirmed)
 
     def close(self, status: str = "FINISHED") -> int:
-        """Publish everything, end the parent run, and wait for it.
+        """Publish everything, or after an interruption only what is waiting; end the parent run, and wait for it.
 
         Returns:
             How many orders could not be delivered in time; 0 is all good.
         """
-        self.orders.put(self._publish)
+        self.orders.put(self._publish if status == "FINISHED" else self._progress)
         self.orders.put(lambda: self.client.set_terminated(self.parent, status))
         self.orders.put(None)
         self.deadline = time.monotonic() + PATIENCE_SECONDS
         self.closing.set()
-        self.thread.join(PATIENCE_SECONDS + 30)
-        return self.undelivered + (self.orders.qsize() if self.thread.is_alive() else 0)
+        self.thread.join()
+        return self.undelivered
 
     def _work(self) -> None:
         while (order := self.orders.get()) is not None:
             pause = 0.5
             while not self._tried(order):
-                if time.monotonic() > self.deadline:
-                    self.undelivered += 1
-                    break
+                if time.monotonic() > self.deadline:  # nothing has gone through for so long that nothing more will
+                    self.undelivered += 1 + sum(left is not None for left in self._rest())
+                    return
                 time.sleep(0.5 if self.closing.is_set() else pause)
                 pause = min(2 * pause, 10.0)
+            if self.closing.is_set():
+                self.deadline = time.monotonic() + PATIENCE_SECONDS
+
+    def _rest(self) -> list[Callable[[], object] | None]:
+        rest = []
+        while not self.orders.empty():
+            rest.append(self.orders.get())
+        return rest
 
     def _tried(self, order: Callable[[], object]) -> bool:
         """Carry out an order; False if it is worth trying again."""
@@ -97,7 +114,8 @@ class Tracker:
         try:
             order()
         except (MlflowException, OSError) as error:
-            if getattr(error, "error_code", "") not in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
+            self.last_error = redacted(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
+            if getattr(error, "error_code", "") not in HOPELESS:
                 return False
             self._lost(error)
         except Exception as error:  # a fault of ours: repeating would not help, and the study matters more
@@ -106,22 +124,19 @@ class Tracker:
 
     def _lost(self, error: Exception) -> None:
         self.undelivered += 1
+        self.last_error = redacted(str(error))
         logging.getLogger(__name__).error("could not be logged to MLflow: %s", error, exc_info=error)
 
     def _open(self) -> None:
-        self.client = _client(self.uri)
+        self.client = connect(self.uri)
         found = self.client.get_experiment_by_name(self.plan.study)
-        home = _artifact_home(self.uri, self.plan.study)
+        home = _artifact_home(self.uri, self.plan.study, self.home)
         experiment = found.experiment_id if found else self.client.create_experiment(self.plan.study, home)
         self.experiment = experiment
         runs = self.client.search_runs([experiment], f"tags.`{NAME}` = '{self.plan.name}' and tags.`{KIND}` = 'study'")
-        if runs:
-            self.parent = runs[0].info.run_id
-            self.client.update_run(self.parent, status="RUNNING")
-            self._reconcile()
-            return
         tags = {NAME: self.plan.name, KIND: "study", "mlflow.note.content": self.plan.question}
-        self.parent = self.client.create_run(experiment, run_name=self.plan.name, tags=tags).info.run_id
+        run = runs[0] if runs else self.client.create_run(experiment, run_name=self.plan.name, tags=tags)
+        self.parent = run.info.run_id
         self._params(self.parent, {
             **{f"space/{name}": space.text(span) for name, span in self.plan.space.items()},
             **{f"config/{name}": value for name, value in self.plan.config.params().items()},
@@ -129,6 +144,9 @@ class Tracker:
             "objectives": json.dumps([vars(objective) for objective in self.plan.objectives]),
             "trials": self.plan.trials, "sampler": self.plan.sampler, "seed": self.plan.seed,
         })  # fmt: skip
+        if runs:
+            self.client.update_run(self.parent, status="RUNNING")
+            self._reconcile()
 
     def _reconcile(self) -> None:
         """Learn what an earlier driver logged, so that nothing is logged twice."""
@@ -136,6 +154,9 @@ class Tracker:
             number = int(run.data.tags[NUMBER])
             self.children[number] = run.info.run_id
             self.marked[number] = run.data.tags["pareto"] == "true"
+            if run.info.status in ENDED:
+                self.over.add(number)
+                continue
             history = self.client.get_metric_history(run.info.run_id, "epoch/loss")
             self.logged[number] = {metric.step for metric in history}
         self.counted = {metric.step for metric in self.client.get_metric_history(self.parent, "trials_completed")}
@@ -144,15 +165,21 @@ class Tracker:
 
     def _start(self, number: int, params: Mapping[str, Value], baseline: str) -> str:
         if number not in self.children:
+            found = self._find_child(number)
             tags = {
                 "mlflow.parentRunId": self.parent, NAME: self.plan.name, KIND: "trial", NUMBER: str(number),
                 "pareto": "false", "baseline": baseline,
             }  # fmt: skip
             label = f"{number:05d}" + (f" {baseline}" if baseline else "")
-            run = self.client.create_run(self.experiment, run_name=label, tags=tags)
-            self._params(run.info.run_id, params)
+            run = found or self.client.create_run(self.experiment, run_name=label, tags=tags)
+            self._params(run.info.run_id, params)  # the same values again do no harm, so this may have happened before
             self.children[number] = run.info.run_id
         return self.children[number]
+
+    def _find_child(self, number: int):
+        """The child that an attempt cut off half-way has left, if there is one."""
+        what = f"tags.`mlflow.parentRunId` = '{self.parent}' and tags.`{NUMBER}` = '{number}'"
+        return next(iter(self.client.search_runs([self.experiment], what)), None)
 
     def _rows(self, number: int, rows: list[dict[str, float]]) -> None:
         from mlflow.entities import Metric
@@ -168,10 +195,10 @@ class Tracker:
     def _end(self, trial: Trial) -> None:
         from mlflow.entities import Metric
 
+        if trial.number in self.over:
+            return
         run_id = self._start(trial.number, trial.params, trial.baseline)
         run = self.client.get_run(run_id)
-        if run.info.status in ("FINISHED", "FAILED"):
-            return
         self._rows(trial.number, trial.curve)
         if not set(trial.metrics) <= set(run.data.metrics):
             step, now = int(trial.params["epochs"]), int(time.time() * 1000)
@@ -179,6 +206,7 @@ class Tracker:
         if trial.error:
             self.client.set_tag(run_id, "error", trial.error)
         self.client.set_terminated(run_id, "FAILED" if trial.error else "FINISHED")
+        self.over.add(trial.number)
 
     def _params(self, run_id: str, params: Mapping[str, Value]) -> None:
         from mlflow.entities import Param
@@ -251,7 +279,7 @@ def front_from_runs(uri: str, name: str) -> list[dict[str, float | int]]:
     Args:
         uri: the tracking server or database. name: of the execution, as `--resume` takes it.
     """
-    client = _client(uri)
+    client = connect(uri)
     experiments = [e.experiment_id for e in client.search_experiments()]
     (parent,) = client.search_runs(experiments, f"tags.`{NAME}` = '{name}' and tags.`{KIND}` = 'study'")
     objectives = [Objective(**o) for o in json.loads(parent.data.params["objectives"])]
@@ -274,7 +302,8 @@ def _children(client, experiment: str, parent: str) -> list:
     return found
 
 
-def _client(uri: str):
+def connect(uri: str):
+    """A quiet client of a tracking server or database."""
     from mlflow import MlflowClient
 
     for noisy in ("mlflow", "alembic"):
@@ -282,8 +311,13 @@ def _client(uri: str):
     return MlflowClient(tracking_uri=uri)
 
 
-def _artifact_home(uri: str, study: str) -> str | None:
-    """Beside a SQLite file; MLflow would put artifacts into the current directory. A server has its own place."""
-    if not uri.startswith("sqlite:///"):
+def _artifact_home(uri: str, study: str, storage: str) -> str | None:
+    """Beside a SQLite file, in --storage for another database: MLflow's own choice is the current directory.
+
+    A server has its own place.
+    """
+    if uri.startswith("http"):
         return None
+    if not uri.startswith("sqlite:///"):
+        return f"{storage}/mlartifacts/{study}"
     return (Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts" / study).as_uri()

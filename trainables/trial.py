@@ -18,7 +18,7 @@ import torch
 from core import trial, workers
 from core.config import TrialConfig
 from core.data import Images, split
-from core.errors import InputError, TrialError
+from core.errors import InputError, TrialError, redacted
 from core.space import Value
 from core.train import State, train
 from trainables.store import Store
@@ -75,6 +75,8 @@ def perform(job: Job, arrays: Arrays, store: Store, share: Share, tell: Callable
     if done is None and share.workers:
         _over_workers(job, arrays, store, share)
         done = store.read_json(f"{job.folder}/result.json")
+        if done is None:
+            raise OSError(f"the workers' result is not in {redacted(store.root)}; --storage must be shared by all machines")
     if done is None:
         done = _here(job, arrays, store.below(job.folder), share, tell)
     return done
@@ -163,8 +165,8 @@ def _over_workers(job: Job, arrays: Arrays, store: Store, share: Share) -> None:
         ),
         run_config=ray.train.RunConfig(
             # Ray Train's own records, under a name that is never met again: we resume from our own checkpoint.
-            storage_path=f"{store.root}/ray", name=f"{job.folder.replace('/', '-')}-{uuid.uuid4().hex[:8]}",
-            failure_config=ray.train.FailureConfig(max_failures=2),
+            storage_path=store.below("ray").root, name=f"{job.folder.replace('/', '-')}-{uuid.uuid4().hex[:8]}",
+            failure_config=ray.train.FailureConfig(max_failures=0),  # Tune tries again
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
     ).fit()  # fmt: skip

@@ -392,3 +392,8 @@ def test_a_study_that_cannot_run_is_refused_when_it_is_written(wrong):
     Study(**right)
     with pytest.raises(InputError):
         Study(**(right | wrong))
+
+
+def test_real_ranges_are_refused_for_whole_numbers():
+    with pytest.raises(InputError, match="batch_size takes whole numbers"):
+        checked_space(TrialConfig(), {"batch_size": LogUniform(8, 64)})

@@ -424,3 +424,23 @@ def test_real_data_sets_load_from_parquet(name, shape):
     images = load(f"parquet:{where}", pool=200)
     assert images.shape == shape and images.classes == 10 and len(images.y) == 200
     assert images.x.float().std() > 20 and np.bincount(images.y).min() >= 10
+
+
+def test_16_bit_grey_images_are_refused_rather_than_cut_off(folder):
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(buffer, "PNG")
+    with pytest.raises(InputError, match="f row 3: image has mode I;16, expected 8 bits"):
+        data._decode(buffer.getvalue(), Path("f"), 3)
+
+
+def test_a_failed_download_leaves_the_users_own_empty_folders(tmp_path, monkeypatch):
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing can be downloaded, on any machine
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(InputError, match="cannot read CIFAR10"):
+        data.load("cifar10", tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine"]

@@ -340,3 +340,9 @@ def test_the_verdict_is_a_function_of_the_seed_and_moves_nothing_in_the_network(
     for name in first.predictions:
         assert (first.predictions[name] == again.predictions[name]).all()
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+@pytest.mark.parametrize("only_one, only_many, beaten", [(1600, 1400, True), (1500, 1500, False), (5, 0, False), (6, 0, True)])
+def test_one_step_beats_many_by_the_exact_sign_test_however_many_images(only_one, only_many, beaten):
+    one = torch.cat([torch.zeros(only_one), torch.ones(only_many)]).bool()
+    assert trial._beats(one, ~one) is beaten

@@ -398,13 +398,13 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
         ["--address 'localhost:99999' is not HOST:PORT"],
     ),
     "address half in brackets": (["--address", "[::1"], ["--address '[::1' is not HOST:PORT"]),
-    "address of the web": (["--address", "http://{closed}"], ["is not HOST:PORT, ray://HOST:PORT or auto"]),
+    "address of the web": (["--address", "http://{closed}"], ["is not HOST:PORT or auto"]),
     "address of no host": (["--address", "a..b:6379"], ["no Ray cluster answers at --address a..b:6379"]),
     "address at a closed port": (
         ["--address", "{closed}"],
         ["no Ray cluster answers at --address {closed}", "ray start"],
     ),
-    "client address at a closed port": (["--address", "ray://{closed}"], ["no Ray cluster answers"]),
+    "client address at a closed port": (["--address", "ray://{closed}"], ["run it on the head node with --address auto"]),
     # resume
     "resume of nothing": (["--resume", "crl"], ["no study 'crl' in --storage runs, there is: none"]),
     "resume of no name": (["--resume", ""], ["no study ''"]),
@@ -491,15 +491,23 @@ def test_what_is_good_about_the_rows_is_good(places, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(launch, "_run", lambda *args: 0)
     monkeypatch.setattr(urllib.request, "_opener", None)
-    web, server = serve(b"OK")
     for argv in ([], ["--dataset", f"{places['parquet']}/good"], ["--resume", "mine", "--storage", str(places["runs"])],
-                 ["--tracking-uri", web], ["--storage", f"file://{tmp_path}/a%20b"]):  # fmt: skip
+                 ["--storage", f"file://{tmp_path}/a%20b"]):  # fmt: skip
         with pytest.raises(SystemExit) as left:
             cli.main(STUDY, argv)
         assert left.value.code == 0, argv
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_server_that_is_healthy_but_not_mlflow_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(urllib.request, "_opener", None)
+    web, server = serve(b"OK")
+    with pytest.raises(SystemExit) as left:
+        cli.main(STUDY, ["--tracking-uri", web])
     server.shutdown()
     server.server_close()
-    assert not list(tmp_path.iterdir())
+    assert left.value.code == 2 and f"--tracking-uri {web} cannot be read" in capsys.readouterr().err
 
 
 def test_the_script_itself_leaves_with_2(tmp_path):

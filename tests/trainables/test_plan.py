@@ -84,7 +84,7 @@ def test_options_are_read_as_their_knob_reads_them():
 def test_a_plan_that_would_not_be_made_is_not_read():
     plain = plan().to_json()
     with pytest.raises(InputError, match="alpha_rcl"):
-        Plan.of_json({**plain, "space": {"loss.alpha_rcl": "-1:1"}})
+        Plan.of_json({**plain, "space": {"loss.alpha_rcl": ["Uniform", -1, 1]}})
     with pytest.raises(InputError, match="unknown loss"):
         Plan.of_json({**plain, "config": {**plain["config"], "loss": "nothing"}})
 

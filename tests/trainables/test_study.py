@@ -50,7 +50,7 @@ def test_a_line_per_trial_then_the_front_confirm_the_report_and_the_mlflow_comma
     assert "\x1b" not in out
     assert sum(f"/7] trial {n}" in line for line in out.splitlines() for n in range(7)) == 7
     assert "Front of" in out and "confirm:" in out
-    assert f"report: {folder}/report.html" in out and "mlflow ui --backend-store-uri sqlite:///mlflow.db" in out
+    assert f"report: {folder}/report.html" in out and "-m mlflow ui --backend-store-uri sqlite:///mlflow.db" in out
     assert (folder / "report.html").stat().st_size > 100_000
 
 
@@ -173,7 +173,7 @@ def test_interrupted_says_how_to_go_on_and_leaves_with_130(tmp_path, sign):
     out, _ = driver.communicate(timeout=200)
     assert driver.returncode == 130, out
     (folder,) = (tmp_path / "runs").iterdir()
-    assert f"python studies/crl_tradeoff.py --resume {folder.name}" in out
+    assert f"{sys.executable} {ROOT}/studies/crl_tradeoff.py --resume {folder.name}" in out
 
 
 def test_a_ray_train_worker_in_every_trial_changes_no_number(finished, tmp_path):
