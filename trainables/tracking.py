@@ -152,7 +152,8 @@ class Tracker:
         """Learn what an earlier driver logged, so that nothing is logged twice."""
         for run in _children(self.client, self.experiment, self.parent):
             number = int(run.data.tags[NUMBER])
-            self.children[number] = run.info.run_id
+            if run.data.params:  # else the driver died between making and filling it; `_start` will find it
+                self.children[number] = run.info.run_id
             self.marked[number] = run.data.tags["pareto"] == "true"
             if run.info.status in ENDED:
                 self.over.add(number)

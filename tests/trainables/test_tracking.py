@@ -78,3 +78,16 @@ def test_a_driver_that_died_half_way_through_a_child_is_completed_not_repeated(t
         assert [m.step for m in client.get_metric_history(run.info.run_id, "epoch/loss")] == [1, 2, 3]
         assert len(client.get_metric_history(run.info.run_id, "accuracy")) == 1
     assert {row["trial"] for row in front_from_runs(uri, "s-1")} == {0, 1}
+
+
+def test_a_child_that_was_made_but_not_filled_is_taken_up_not_made_again(tmp_path: Path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    assert Tracker(uri, plan(), outcome()).close("KILLED") == 0
+    client = MlflowClient(uri)
+    (parent,) = client.search_runs([client.get_experiment_by_name("s").experiment_id])
+    tags = {"mlflow.parentRunId": parent.info.run_id, "trilemma.name": "s-1", "trilemma.kind": "trial", "trilemma.trial": "0"}
+    client.create_run(parent.info.experiment_id, tags={**tags, "pareto": "false"})  # the driver died here, before the params
+    assert Tracker(uri, plan(), outcome(trial(0))).close() == 0
+    _, runs = children(uri)
+    assert set(runs) == {"0"} and runs["0"].info.status == "FINISHED"
+    assert runs["0"].data.params == {name: str(value) for name, value in TrialConfig().params().items()}
