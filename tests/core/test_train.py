@@ -484,3 +484,10 @@ def test_crop_flip_draws_per_image_and_not_per_worker():
 def test_no_augmentation_hands_the_images_back():
     x = images(4).x
     assert AUGMENTATIONS["none"]().bind(CONTEXT)(x, None) is x
+
+
+def test_channel_statistics_are_the_means_and_deviations_of_all_pixels():
+    x = torch.randint(0, 256, (7, 3, 5, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean, std = train.channel_statistics(x)
+    pixels = x.double() / 255
+    assert torch.allclose(mean.double(), pixels.mean((0, 2, 3))) and torch.allclose(std.double(), pixels.std((0, 2, 3)))
