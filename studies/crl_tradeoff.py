@@ -15,7 +15,7 @@ from trainables.cli import main
 CONFIRM = {"judge.part": "test", "judge.steps": 50, "judge.restarts": 5, "judge.images": 0}
 
 DEV = TrialConfig.of({
-    "dataset": "digits", "net": "convnet", "epochs": 60, "judge.epsilon": 0.1,
+    "dataset": "digits", "net": "convnet", "epochs": 50, "judge.epsilon": 0.1,
     "loss": "crl", "perturbation": "pgd", "perturbation.steps": 3, "perturbation.alpha": 0.5,
 })  # fmt: skip
 
@@ -35,7 +35,7 @@ STUDY = Study(
     name="crl_tradeoff",
     question="What does privacy by CRL cost, and does it go together with robustness by adversarial training?",
     presets={
-        "dev": Preset(config=DEV, trials=24, confirm=CONFIRM, replicates=3),
+        "dev": Preset(config=DEV, trials=20, confirm=CONFIRM, replicates=3),
         "paper": Preset(config=PAPER, trials=60, confirm=CONFIRM, replicates=5),
     },
     space=space,
