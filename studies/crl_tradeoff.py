@@ -4,6 +4,11 @@
 
 Sweeps CRL's knobs and the radius of adversarial training together, over accuracy, robust accuracy and the AUC of the
 strongest threshold attack on membership.
+
+On CIFAR-10 photographs (JPEG copy, 1,000 members, all-conv net of width 16; n = 3 seeds per confirmed point, 2 CPU cores,
+commit 833c740, command in the README) CRL with adversarial training at 4.7/255 keeps the accuracy of adversarial training
+alone (0.423 +- 0.032 against 0.421 +- 0.092), with robust accuracy 0.139 +- 0.010 against 0.117 +- 0.017 and AUC
+0.637 +- 0.007 against 0.696 +- 0.014. The digits of the default preset leak too little to tell AUCs apart.
 """
 
 from core.config import Preset, Study, TrialConfig
