@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from string import Template
 
-from core import pareto
+from core import pareto, space
 from core.config import Objective
 from core.space import Value
 from trainables.outcome import Confirmed, Outcome, Trial
@@ -57,8 +57,8 @@ def render(outcome: Outcome, charts: str) -> str:
 def _facts(outcome: Outcome) -> dict[str, str]:
     """What the run says of itself, and what was asked of it."""
     objectives = (f"{o.metric} {o.direction}, ideal {o.ideal:g}, reference {o.reference:g}" for o in outcome.objectives)
-    space = (f"{name} {span}" for name, span in outcome.space.items())
-    return outcome.facts | {"objectives": "; ".join(objectives), "space": "; ".join(space)}
+    searched = (f"{name} {space.text(span)}" for name, span in outcome.space.items())
+    return outcome.facts | {"objectives": "; ".join(objectives), "space": "; ".join(searched)}
 
 
 def _answer(outcome: Outcome) -> Iterable[str]:
