@@ -4,8 +4,9 @@
 from values or from text (MLflow gives text back).
 """
 
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -19,7 +20,7 @@ from core.optimizers import OPTIMIZERS
 from core.perturbations import PERTURBATIONS
 from core.perturbations.adversarial import IN_PIXELS
 from core.regularizers import REGULARIZERS
-from core.space import Bounds, Range, Value, knobs
+from core.space import Bounds, Range, Switch, Value, knobs
 
 SLOTS: dict[str, dict[str, type]] = {
     "net": NETS,
@@ -78,12 +79,20 @@ class TrialConfig:
     judge: Judge = field(default_factory=Judge)
 
     def check(self) -> None:
-        """Refuse a slot that is filled with something else."""
+        """Refuse a slot that is filled with something else, and slots that do not go together."""
         for name, family in SLOTS.items():
             if type(getattr(self, name)) not in family.values():
                 raise InputError(
                     f"{name} takes one of {', '.join(c.__name__ for c in family.values())}, got {getattr(self, name)!r}"
                 )
+        for name in SLOTS:
+            if fits := getattr(getattr(self, name), "fits", None):
+                fits(self)
+
+    @property
+    def reference(self) -> float:
+        """The share of the members that a slot wants apart from those that are trained on."""
+        return max(float(getattr(getattr(self, name), "reference", 0)) for name in SLOTS)
 
     def params(self) -> dict[str, Value]:
         """The flat form."""
@@ -234,7 +243,7 @@ class Study:
     question: str
     presets: Mapping[str, Preset]
     space: Callable[[TrialConfig], dict[str, Range]]
-    """What a sweep may turn, given the configuration (its threat model, say)."""
+    """What a sweep may turn, given the configuration (its threat model, say); `core.space.switch` for a slot's filling."""
     baselines: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     """Configurations that are always run first, by name: changes to the preset's configuration."""
     objectives: Callable[[int], tuple[Objective, ...]] = trilemma
@@ -251,27 +260,92 @@ class Study:
 def checked_space(config: TrialConfig, ranges: Mapping[str, Range]) -> dict[str, Range]:
     """The ranges in their knobs' types, after making sure that each names a knob and that all of it is legal.
 
+    The knobs of a switch are checked where their option is chosen. A knob of a switched slot may stand beside the switch
+    if every option has it.
+
     Raises:
         InputError: no such knob, or an end of the range that the knob refuses.
     """
     checked: dict[str, Range] = {}
     for name, span in ranges.items():
+        slot = name.partition(".")[0]
+        beside = None if slot == name else ranges.get(slot)
+        if isinstance(span, Switch):
+            checked[name] = Switch({
+                option: _checked_option(name, option, chosen, span) for option, chosen in _chosen(config, ranges, name, span)
+            })  # fmt: skip
+        elif isinstance(beside, Switch):
+            for option, chosen in _chosen(config, ranges, slot, beside):
+                checked[name] = _checked_beside(slot, option, chosen, name, span, beside)
+        else:
+            checked[name] = _checked_range(config, name, span, f"space {name}")
+    return checked
+
+
+def fillings(config: TrialConfig, ranges: Mapping[str, Range]) -> Iterator[TrialConfig]:
+    """A legal configuration for each option of each switch.
+
+    Raises:
+        InputError: an option cannot be combined with any of the others.
+    """
+    for name, span in ranges.items():
+        if isinstance(span, Switch):
+            yield from (chosen for _, chosen in _chosen(config, ranges, name, span))
+
+
+def _chosen(config: TrialConfig, ranges: Mapping[str, Range], slot: str, switch: Switch) -> Iterator[tuple[str, TrialConfig]]:
+    """Each option of a switch with the first legal configuration that has it, among the options of the other switches."""
+    if slot not in SLOTS:
+        raise unknown("slot", slot, SLOTS)
+    others = [[(name, o) for o in span.options] for name, span in ranges.items() if isinstance(span, Switch) and name != slot]
+    for option in switch.options:
+        if option not in SLOTS[slot]:
+            raise unknown(slot, option, SLOTS[slot])
+        reason = None
+        for rest in itertools.chain([()], itertools.product(*others)):
+            try:
+                chosen = config.set({**dict(rest), slot: option})
+            except InputError as error:
+                reason = reason or error
+            else:
+                yield option, chosen
+                break
+        else:
+            raise InputError(f"space {slot}={option}: {reason}")
+
+
+def _checked_option(slot: str, option: str, chosen: TrialConfig, switch: Switch) -> dict[str, Range]:
+    for name in switch.options[option]:
+        if not name.startswith(f"{slot}."):
+            raise InputError(f"space {slot}={option} {name}: only the knobs of {slot} can depend on which {slot} is chosen")
+    return {
+        name: _checked_range(chosen, name, span, f"space {slot}={option} {name}") for name, span in switch.options[option].items()
+    }
+
+
+def _checked_beside(slot: str, option: str, chosen: TrialConfig, name: str, span: Range, switch: Switch) -> Range:
+    if name in switch.options[option]:
+        raise InputError(f"space {name}: it is both beside the switch of {slot} and in its option {option}; drop one")
+    if name not in chosen.params():
+        raise InputError(f"space {name}: {slot}={option} has no such knob; move it into the options of the switch that have it")
+    return _checked_range(chosen, name, span, f"space {name} of {slot}={option}")
+
+
+def _checked_range(config: TrialConfig, name: str, span: Range, where: str) -> Range:
+    """The range in the type of its knob; `where` begins the error message."""
+    try:
         knob = config.knob(name)
         for value in space.ends(span):
-            try:
-                config.set({name: value})
-            except InputError as error:
-                raise InputError(f"space {name}: {error}") from None
-        match span:
-            case space.Choice(options):
-                span = space.Choice(tuple(knob.read(name, option) for option in options))
-            case space.Uniform() | space.LogUniform() if knob.type is int:
-                raise InputError(
-                    f"space {name}: {space.text(span)} holds fractions, {name} takes whole numbers; write LOW:HIGH or A,B,C"
-                )
-            case space.Uniform(low, high) | space.LogUniform(low, high):
-                span = type(span)(float(low), float(high))
-            case space.IntRange(low, high) if knob.type is float:
-                span = space.Uniform(float(low), float(high))
-        checked[name] = span
-    return checked
+            config.set({name: value})
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    match span:
+        case space.Choice(options):
+            return space.Choice(tuple(knob.read(name, option) for option in options))
+        case space.Uniform() | space.LogUniform() if knob.type is int:
+            raise InputError(f"{where}: {space.text(span)} holds fractions, {name} takes whole numbers; write LOW:HIGH or A,B,C")
+        case space.Uniform(low, high) | space.LogUniform(low, high):
+            return type(span)(float(low), float(high))
+        case space.IntRange(low, high) if knob.type is float:
+            return space.Uniform(float(low), float(high))
+    return span

@@ -276,6 +276,17 @@ def split(images: Images, protocol: str = "stratified", replicate: int = 0) -> P
     return Parts(members, val, test, shadow)
 
 
+def set_aside(y: Tensor, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the members that are trained on, and of those that a method wants apart; every class shared out alike.
+
+    Args:
+        y: the members' labels, [N]. share: of the second part, in (0, 1). seed: of the draw.
+    """
+    labels = y.cpu().numpy()
+    aside, kept = _stratified(np.arange(len(labels)), labels, share, fold(seed, "reference"))
+    return np.sort(kept), np.sort(aside)
+
+
 def _stratified(rows: np.ndarray, y: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Two shuffled parts with `round(share * len(rows))` rows in the first, every class shared out alike (to one image)."""
     stream = np.random.Generator(np.random.PCG64(seed))

@@ -6,6 +6,7 @@ that is resumed at an epoch draws what the uninterrupted run would have drawn.
 
 import hashlib
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,3 +43,12 @@ class Draw:
     def integers(self, high: int) -> Tensor:
         """Whole numbers in [0, high), [rows]."""
         return torch.randint(high, (self.total,), generator=self.stream, device=self.stream.device)[self.rows]
+
+    def beta(self, a: float) -> float:
+        """One number from Beta(a, a), the same on every worker."""
+        seed = int(torch.randint(2**31, (1,), generator=self.stream, device=self.stream.device))
+        return float(np.random.Generator(np.random.PCG64(seed)).beta(a, a))
+
+    def permutation(self) -> Tensor:
+        """A shuffle of the global batch, [total]; for those who hold all of it."""
+        return torch.randperm(self.total, generator=self.stream, device=self.stream.device)

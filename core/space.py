@@ -7,11 +7,16 @@
 
 `Bounds` is what the method can work with and is checked at birth; a range is the author's opinion of what is worth
 trying, and a study may replace it. The trailing underscore of a reserved word is dropped in flat names.
+
+A space is `{flat name: range}`. Where it is searched which filling a slot has, the slot's range is a `Switch`:
+
+    {"loss": switch("loss", LOSSES), "optimizer.lr": LogUniform(1e-3, 0.3)}
 """
 
 import dataclasses
 import functools
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
@@ -76,7 +81,24 @@ class Choice:
             raise InputError(f"a choice needs different options, got {self.options}")
 
 
-Range = Uniform | LogUniform | IntRange | Choice
+@dataclass(frozen=True)
+class Switch:
+    """One of a slot's fillings, by name, each with the ranges of knobs that are searched only where it is chosen.
+
+    The filling that the study's configuration has keeps its other knobs from there; any other has its defaults.
+    """
+
+    options: Mapping[str, Mapping[str, "Range"]]
+    """`{"crl": {"loss.lambda": LogUniform(1e-3, 10)}, "cross_entropy": {}}`; ranges of one knob may differ."""
+
+    def __post_init__(self):
+        if not self.options:
+            raise InputError("a switch needs options")
+        if any(isinstance(span, Switch) for knobs_ in self.options.values() for span in knobs_.values()):
+            raise InputError("a switch in a switch; a slot's knobs are numbers and words")
+
+
+Range = Uniform | LogUniform | IntRange | Choice | Switch
 
 
 def _ordered(low: float, high: float) -> None:
@@ -86,14 +108,14 @@ def _ordered(low: float, high: float) -> None:
 
 def contains(span: Range, value: Value) -> bool:
     """Whether a range can produce the value."""
-    if isinstance(span, Choice):
+    if isinstance(span, Choice | Switch):
         return value in span.options
     return isinstance(value, int | float) and span.low <= value <= span.high
 
 
 def ends(span: Range) -> tuple[Value, ...]:
     """The extreme values of a range: what must be legal if the whole range is to be."""
-    return span.options if isinstance(span, Choice) else (span.low, span.high)
+    return tuple(span.options) if isinstance(span, Choice | Switch) else (span.low, span.high)
 
 
 def parse_range(text: str) -> Range:
@@ -115,7 +137,10 @@ def parse_range(text: str) -> Range:
 
 
 def text(span: Range) -> str:
-    """The text that `parse_range` reads as this range."""
+    """The text that `parse_range` reads as this range; of a switch, a line for people."""
+    if isinstance(span, Switch):
+        inner = {option: ", ".join(f"{name}={text(s)}" for name, s in own.items()) for option, own in span.options.items()}
+        return " | ".join(option + (f" ({knobs_})" if knobs_ else "") for option, knobs_ in inner.items())
     if isinstance(span, Choice):
         return ",".join(map(str, span.options)) + ("," if len(span.options) == 1 else "")
     low, high = (span.low, span.high) if isinstance(span, IntRange) else (float(span.low), float(span.high))
@@ -124,11 +149,15 @@ def text(span: Range) -> str:
 
 def plain(span: Range) -> list:
     """Plain data from which `of_plain` makes the range again, types and all."""
+    if isinstance(span, Switch):
+        return ["Switch", {option: {name: plain(s) for name, s in own.items()} for option, own in span.options.items()}]
     return [type(span).__name__, *dataclasses.astuple(span)]
 
 
 def of_plain(data: list) -> Range:
     """The inverse of `plain`, also after JSON has made lists of tuples."""
+    if data[0] == "Switch":
+        return Switch({option: {name: of_plain(s) for name, s in own.items()} for option, own in data[1].items()})
     kinds = {kind.__name__: kind for kind in get_args(Range)}
     return kinds[data[0]](*(tuple(part) if isinstance(part, list) else part for part in data[1:]))
 
@@ -260,3 +289,54 @@ def ranges(cls: type, prefix: str = "", only: tuple[str, ...] = ()) -> dict[str,
         if name not in found:
             raise unknown(f"searched knob of {cls.__name__}", name, found)
     return {prefix + name: span for name, span in found.items() if not only or name in only}
+
+
+def switch(
+    slot: str,
+    family: Mapping[str, type],
+    only: Iterable[str] | Mapping[str, tuple[str, ...]] = (),
+    limits: Mapping[str, Mapping[str, Range]] | None = None,
+) -> Switch:
+    """Which filling a slot has, each with its author's ranges.
+
+    Args:
+        slot: "loss", say. family: its fillings by name (`LOSSES`).
+        only: the fillings to choose from, or `{filling: knobs of it to search}`; where that is empty, all.
+        limits: `{filling: {knob: range}}`, instead of its author's range or where it has none. Knobs without their slot.
+
+    Raises:
+        InputError: no such filling, or a name in `only` has no range.
+    """
+    limits = limits or {}
+    picked = only if isinstance(only, Mapping) else dict.fromkeys(only, ())
+    picked = picked or dict.fromkeys(family, ())
+    for name in (*picked, *limits):
+        if name not in family or name not in picked:
+            raise unknown(slot, name, picked if name in family else family)
+    own = {name: {f"{slot}.{knob}": span for knob, span in limits.get(name, {}).items()} for name in picked}
+    return Switch({name: ranges(family[name], f"{slot}.", only=knobs_) | own[name] for name, knobs_ in picked.items()})
+
+
+def within(slot: str, option: str, knob: str) -> str:
+    """The name in `flat` of a knob of one option: `loss.crl/lambda` for loss=crl and `loss.lambda`."""
+    return f"{slot}.{option}/{knob.removeprefix(slot + '.')}"
+
+
+def flat(space: Mapping[str, Range]) -> dict[str, Range]:
+    """Every range under a name of its own; a switch is a choice of words, followed by the knobs of its options."""
+    found: dict[str, Range] = {}
+    for name, span in space.items():
+        found[name] = Choice(tuple(span.options)) if isinstance(span, Switch) else span
+        if isinstance(span, Switch):
+            found |= {within(name, option, knob): s for option, own in span.options.items() for knob, s in own.items()}
+    return found
+
+
+def names(space: Mapping[str, Range]) -> list[str]:
+    """What is searched: flat names of slots and knobs, each once."""
+    found: dict[str, None] = {}
+    for name, span in space.items():
+        found[name] = None
+        if isinstance(span, Switch):
+            found |= {knob: None for own in span.options.values() for knob in own}
+    return list(found)

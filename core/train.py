@@ -6,7 +6,9 @@ The global batch is shared out over workers by rows; all random numbers are draw
 depend on the number of workers. A run can stop at any epoch's end and go on from its state to the same bits.
 """
 
+import contextlib
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,18 +17,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core import memory, nets, rng, workers
+from core import data, memory, nets, rng, workers
 from core.attacks.gradient import frozen
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError, TrialError
-from core.optimizers import factor
-from core.slots import Context
+from core.optimizers.standard import factor
+from core.slots import Context, Distilling, Fresh, Part, Step, classes_of
 
 NO_SYNC = (
     "batch norm over several CPU workers would use each worker's own statistics; "
-    "use --workers-per-trial 0 or 1, or a net without batch norm (convnet, allconv)"
+    "use --workers-per-trial 0 or 1, or a net without batch norm (convnet, allconv, mlenet, net_a)"
 )
+SLOTS = ("loss", "perturbation", "regularizer", "augmentation")
 State = dict[str, Any]
 OnEpoch = Callable[[dict[str, float], Callable[[], State]], None]
 
@@ -36,23 +39,28 @@ class Bound:
     """A configuration bound to one network: everything that training changes."""
 
     net: nets.Net
-    loss: nn.Module
-    perturbation: nn.Module
-    regularizer: nn.Module
-    augmentation: nn.Module
+    loss: Part
+    perturbation: Part
+    regularizer: Part
+    augmentation: Part
     optimizer: torch.optim.Optimizer
     curve: list[dict[str, float]] = field(default_factory=list)
     """One row per finished epoch: `epoch`, `epoch/loss`, `epoch/train_accuracy`, `epoch/val_accuracy`."""
 
     @property
+    def parts(self) -> dict[str, Part]:
+        """The bound slots."""
+        return {name: getattr(self, name) for name in SLOTS}
+
+    @property
     def modules(self) -> dict[str, nn.Module]:
-        """The parts that may hold parameters or buffers."""
-        return {name: getattr(self, name) for name in ("net", "loss", "perturbation", "regularizer", "augmentation")}
+        """What may hold parameters or buffers."""
+        return {"net": self.net, **self.parts}
 
     @property
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """The network's optimizer, and those that slots bring along."""
-        own = {name: getattr(m, "optimizer", None) for name, m in self.modules.items()}
+        own = {name: part.optimizer for name, part in self.parts.items()}
         return {"net": self.optimizer} | {name: opt for name, opt in own.items() if opt is not None}
 
     def state(self) -> State:
@@ -81,22 +89,33 @@ def bind(config: TrialConfig, members: Images, device: torch.device) -> Bound:
     Raises:
         InputError: a slot cannot work with this network or these images.
     """
+    net = _born(config, members, device, "weights")
+    context = Context(members.classes, net.dim, members.shape, config.epochs, net)
+    slots = {}
+    for name in SLOTS:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(rng.fold(config.seed, "slot", name))
+            slots[name] = getattr(config, name).bind(context).to(device)
+    optimizer = config.optimizer.bind(net, len(members.y) / steps_per_epoch(config, len(members.y)))
+    return Bound(net=net, optimizer=optimizer, **slots)
+
+
+def _born(config: TrialConfig, members: Images, device: torch.device, stream: str) -> nets.Net:
+    """A network with weights from a stream of its own."""
     mean, std = channel_statistics(members.x) if config.normalize else (None, None)
     with torch.random.fork_rng(devices=[]):  # layers draw their initial weights from the global stream
-        torch.manual_seed(rng.fold(config.seed, "weights"))
+        torch.manual_seed(rng.fold(config.seed, stream))
         net = nets.build(config.net, members.shape, members.classes, mean, std)
     if nets.has_batch_norm(net) and workers.count() > 1:
         if device.type != "cuda":
             raise InputError(NO_SYNC)
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
-    net = net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    context = Context(members.classes, net.dim, members.shape, torch.device("cpu"))
-    slots = {}
-    for name in ("loss", "perturbation", "regularizer", "augmentation"):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(rng.fold(config.seed, "slot", name))
-            slots[name] = getattr(config, name).bind(context).to(device)
-    return Bound(net=net, optimizer=config.optimizer.bind(net.parameters()), **slots)
+    return net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def steps_per_epoch(config: TrialConfig, images: int) -> int:
+    """Batches of an epoch over so many images."""
+    return -(-images // config.batch_size)
 
 
 def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,9 +158,10 @@ def train(
     bound = bind(config, members, device)
     if resume is not None:
         bound.load(resume)
-    for epoch in range(len(bound.curve) + 1, config.epochs + 1):
+    material = _Material(config, bound, members)
+    for epoch in range(len(bound.curve) + 1, config.optimizer.last_epoch(config.epochs) + 1):
         start = time.perf_counter()
-        row = _epoch(config, bound, members, epoch)
+        row = _epoch(config, bound, material, epoch)
         row |= {"epoch/val_accuracy": accuracy(bound.net, val), "epoch/seconds": time.perf_counter() - start}
         bound.curve.append(row)
         if on_epoch:
@@ -149,62 +169,135 @@ def train(
     return bound
 
 
-def _epoch(config: TrialConfig, bound: Bound, members: Images, epoch: int) -> dict[str, float]:
-    """One pass over the members."""
-    device = members.x.device
+class _Material:
+    """What each epoch trains on: the members, less a reference set; or, for a student, that set under its teacher's labels."""
+
+    def __init__(self, config: TrialConfig, bound: Bound, members: Images):
+        self.config, self.bound, self.members, self.pupil = config, bound, members, bound.loss
+        self.private, self.reference = members, members.at(torch.arange(0))
+        if config.reference:
+            rows = data.set_aside(members.y, config.reference, config.seed)
+            self.private, self.reference = members.at(rows[0]), members.at(rows[1])
+        self.lessons: Images | None = None
+
+    def of(self, epoch: int) -> tuple[Images, int, int]:
+        """Images of an epoch, and where it stands in its schedule: epochs before it, and how long that goes."""
+        pupil = self.pupil
+        if not isinstance(pupil, Distilling):
+            return self.private, epoch - 1, self.config.epochs
+        if epoch <= pupil.teacher_epochs:
+            return self.private, epoch - 1, pupil.teacher_epochs
+        if epoch == pupil.teacher_epochs + 1:
+            pupil.teacher.load_state_dict(self.bound.net.state_dict())
+            student = _born(self.config, self.members, self.members.x.device, "student")
+            self.bound.net.load_state_dict(student.state_dict())
+            self.bound.optimizer.state.clear()
+        if self.lessons is None:
+            self.lessons = pupil.lessons(self.reference, predict(pupil.teacher, self.reference.x))
+        return self.lessons, epoch - 1 - pupil.teacher_epochs, self.config.epochs - pupil.teacher_epochs
+
+
+def _epoch(config: TrialConfig, bound: Bound, material: _Material, epoch: int) -> dict[str, float]:
+    """One pass over an epoch's images."""
+    images, position, length = material.of(epoch)
+    device = images.x.device
+    lr = config.optimizer.lr * factor(config.optimizer.schedule, position, length)
     for group in bound.optimizer.param_groups:
-        group["lr"] = config.optimizer.lr * factor(config.optimizer.schedule, epoch - 1, config.epochs)
+        group["lr"] = lr
     for module in bound.modules.values():
         module.train()
-    streams = {use: rng.generator(config.seed, use, epoch, device=device) for use in ("augment", "perturb")}
-    sums = torch.zeros(2, dtype=torch.float64, device=device)
+    streams = {use: rng.generator(config.seed, use, epoch, device=device) for use in ("augment", "perturb", "regularize", "noise")}
+    if hasattr(bound.optimizer, "generator"):
+        bound.optimizer.generator = streams["noise"]  # pyright: ignore[reportAttributeAccessIssue]
+    fresh = _fresh(config, bound, images, epoch)
+    sums = torch.zeros(3, dtype=torch.float64, device=device)
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):  # dropout draws from the global stream, which must not leak out
         torch.manual_seed(rng.fold(config.seed, "dropout", epoch, workers.rank()))
-        for batch in _batches(len(members.y), config, epoch):
-            rows = workers.rows(len(batch))
-            draws = {use: rng.Draw(stream, len(batch), rows) for use, stream in streams.items()}
-            mine = batch[rows].to(device)
-            x = bound.augmentation(members.x[mine], draws["augment"])
-            x = x.to(memory_format=torch.channels_last).float().div_(255)
-            loss, correct = _step(bound, x, members.y[mine], draws["perturb"], epoch)
-            sums += torch.stack([loss * len(batch) / workers.count(), correct]).double()
-    sums = workers.total(sums) / len(members.y)
-    mean_loss, train_accuracy = sums.tolist()
-    if not torch.isfinite(sums).all():
-        raise TrialError(f"loss is {mean_loss} in epoch {epoch}; lower optimizer.lr")
-    return {"epoch": epoch, "epoch/loss": mean_loss, "epoch/train_accuracy": train_accuracy}
+        for batch in _batches(len(images.y), config, epoch):
+            x, labels = _augmented(bound, images, batch, streams["augment"])
+            draws = {use: rng.Draw(streams[use], len(batch), workers.rows(len(batch))) for use in ("perturb", "regularize")}
+            bound.perturbation.practise(bound.net, fresh)
+            perturbed = bound.perturbation(bound.net, x, classes_of(labels), draws["perturb"]) if len(batch) else None
+            step = Step(bound.net, x, labels, perturbed, draws["regularize"], epoch)
+            loss, correct = _update(bound, step, len(batch))
+            bound.regularizer.after_step(bound.net, lr)
+            sums += torch.stack([loss * len(batch) / workers.count(), correct, correct.new_tensor(len(labels))]).double()
+    mean_loss, train_accuracy, seen = (workers.total(sums)).tolist()
+    if not math.isfinite(mean_loss):
+        raise TrialError(f"loss is {mean_loss / max(seen, 1)} in epoch {epoch}; lower optimizer.lr")
+    if len(material.reference.y) and not isinstance(bound.loss, Distilling):
+        members, reference = ((predict(bound.net, part.x), part.y) for part in (material.private, material.reference))
+        bound.regularizer.after_epoch(members, reference, rng.generator(config.seed, "inference", epoch))
+    extra = {f"epoch/{name}": value for part in bound.parts.values() for name, value in part.report().items()}
+    return {"epoch": epoch, "epoch/loss": mean_loss / seen, "epoch/train_accuracy": train_accuracy / seen, **extra}
 
 
-def _step(bound: Bound, x: Tensor, y: Tensor, draw: rng.Draw, epoch: int) -> tuple[Tensor, Tensor]:
-    """One update; the global batch's loss, and how many of this worker's images were right before it.
+def _augmented(bound: Bound, images: Images, batch: Tensor, stream: torch.Generator) -> tuple[Tensor, Tensor]:
+    """This worker's images of a batch, varied, as floats in [0, 1], and their labels."""
+    mine = workers.rows(len(batch))
+    whole = getattr(bound.augmentation, "whole_batch", False)
+    rows = (batch if whole else batch[mine]).to(images.x.device)
+    draw = rng.Draw(stream, len(batch), slice(None) if whole else mine)
+    x, labels = bound.augmentation(images.x[rows], images.y[rows], draw)
+    if whole:
+        x, labels = x[mine], labels[mine]
+    return x.to(memory_format=torch.channels_last).float().div_(255), labels
 
-    Right on the clean images where the loss sees them, else on the perturbed ones.
+
+def _fresh(config: TrialConfig, bound: Bound, images: Images, epoch: int) -> Fresh:
+    """Further batches, shuffled and augmented independently of those that the network is trained on."""
+    order = rng.generator(config.seed, "fresh", epoch)
+    augment = rng.generator(config.seed, "fresh", "augment", epoch, device=images.x.device)
+    steps = steps_per_epoch(config, len(images.y))
+    left: list[Tensor] = []
+
+    def draw() -> tuple[Tensor, Tensor, int]:
+        if not left:
+            left.extend(torch.randperm(len(images.y), generator=order).tensor_split(steps))
+        batch = left.pop()
+        x, labels = _augmented(bound, images, batch, augment)
+        return x, classes_of(labels), len(batch)
+
+    return draw
+
+
+def _update(bound: Bound, step: Step, count: int) -> tuple[Tensor, Tensor]:
+    """One step on a global batch of `count`; its loss, and how many of this worker's images were right before it.
+
+    Right on the clean images where a slot sees them, else on the perturbed ones.
     """
-    perturbed = bound.perturbation(bound.net, x, y, draw)
-    alpha = float(bound.perturbation.alpha) if perturbed is not None else 1.0  # pyright: ignore[reportArgumentType]
-    total = bound.regularizer(bound.net, x, y, epoch)
-    logits = None
-    for weight, images in ((alpha, x), (1 - alpha, perturbed)):
-        if weight and images is not None:
-            features = bound.net.features(images)
-            out = bound.net.head(features)
-            total = total + weight * bound.loss(out, features, y, epoch)
-            logits = out if logits is None else logits
+    alpha = float(bound.perturbation.alpha) if step.perturbed is not None else 1.0  # pyright: ignore[reportArgumentType]
+    loss = correct = step.x.new_zeros(())
     for optimizer in bound.optimizers.values():
         optimizer.zero_grad(set_to_none=True)
-    total.backward()
+    with getattr(bound.optimizer, "recording", contextlib.nullcontext)():
+        if count:  # a Poisson batch may be empty
+            total = bound.regularizer(step)
+            for weight, name in ((alpha, "clean"), (1 - alpha, "adversarial")):
+                if weight:
+                    logits, features = getattr(step, name)
+                    total = total + weight * bound.loss(logits, features, step.labels, step.epoch)
+            loss = total.detach()
+            seen = step.clean if "clean" in vars(step) else step.adversarial
+            correct = (seen.logits.detach().argmax(1) == step.classes).sum()
+            scale = getattr(bound.optimizer, "scale", None)
+            (total * scale(count) if scale else total).backward()
     workers.average_gradients(p for module in bound.modules.values() for p in module.parameters())
     for optimizer in bound.optimizers.values():
         optimizer.step()
-    assert logits is not None
-    return total.detach(), (logits.detach().argmax(1) == y).sum()
+    return loss, correct
 
 
 def _batches(n: int, config: TrialConfig, epoch: int) -> Iterator[Tensor]:
-    """Shuffled row numbers, in batches of equal size to one row, so that none is too small for batch norm."""
-    order = torch.randperm(n, generator=rng.generator(config.seed, "order", epoch))
-    return iter(order.tensor_split(-(-n // config.batch_size)))
+    """Shuffled row numbers, in batches of equal size to one row, so that none is too small for batch norm.
+
+    For DP-SGD every row is in every batch with the same probability instead, as its accountant assumes.
+    """
+    stream, steps = rng.generator(config.seed, "order", epoch), steps_per_epoch(config, n)
+    if getattr(config.optimizer, "poisson", False):
+        return ((torch.rand(n, generator=stream) * steps < 1).nonzero().squeeze(1) for _ in range(steps))
+    return iter(torch.randperm(n, generator=stream).tensor_split(steps))
 
 
 def predict(net: nn.Module, x: Tensor, batch_size: int = 512) -> Tensor:

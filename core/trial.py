@@ -20,9 +20,14 @@ from core.attacks import gradient
 from core.audits.threshold import leak_metrics, threshold_audits
 from core.config import Judge, Metrics, TrialConfig
 from core.data import Images, Parts
+from core.density import activation_density, share_near_zero
 from core.errors import TrialError
+from core.perturbations.gat import SILENT
 from core.stats import wilson
-from core.train import Bound, OnEpoch, State, as_float, predict, train
+from core.train import Bound, OnEpoch, State, as_float, predict, steps_per_epoch, train
+
+NO_GUARANTEE = 1e9
+"""`dp_epsilon` of DP-SGD without noise: metrics are finite."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ def run(
         InputError: the configuration does not fit the images.
     """
     parts = data.split(images, config.split, config.replicate)
+    guarantee(config, len(member_rows(config, images, parts)[0]))  # an impossible delta is refused before the training
     clock = _Clock()
     with clock("train"):
         members, val = images.at(parts.members), images.at(parts.val)
@@ -72,17 +78,23 @@ def judge(
     clock = clock or _Clock()
     device = torch.device(device)
     rows = parts.judged(config.judge.part)
-    members, others = images.at(parts.members).to(device), images.at(rows).to(device)
+    private, reference = member_rows(config, images, parts)
+    members, others = images.at(private).to(device), images.at(rows).to(device)
     with clock("audit"):
         member_logits, other_logits = predict(bound.net, members.x), predict(bound.net, others.x)
         if not (member_logits.isfinite().all() and other_logits.isfinite().all()):
             raise TrialError("the trained network's logits are not finite; lower optimizer.lr")
         audits = threshold_audits(member_logits, members.y, other_logits, others.y)
+        if len(reference):  # it came out of the members, so what leaks of it counts
+            aside = images.at(reference).to(device)
+            found = threshold_audits(predict(bound.net, aside.x), aside.y, other_logits, others.y)
+            audits |= {f"reference_{name}": roc for name, roc in found.items()}
         leaks = leak_metrics(audits)
     correct = other_logits.argmax(1) == others.y
     with clock("attack"):
         attacked = slice(config.judge.images or None)
-        stands, zero = robustness(bound.net, as_float(others.x[attacked]), others.y[attacked], config.judge, config.seed)
+        judged = as_float(others.x[attacked])
+        stands, zero = robustness(bound.net, judged, others.y[attacked], config.judge, config.seed)
     worst = torch.stack(list(stands.values())).all(0)
     hits, largest_class = int(correct.sum()), others.y.bincount().max().item() / len(correct)
     values = {
@@ -91,21 +103,42 @@ def judge(
         "robust_accuracy": worst.double().mean().item(),
         **{f"robust_accuracy/{name}": alive.double().mean().item() for name, alive in stands.items()},
         **leaks,
+        **guarantee(config, len(private)),
+        "density": activation_density(bound.net, judged),
+        "weights_below_0.001": share_near_zero(bound.net),
         "flag/at_chance": float(wilson(hits, len(correct)).low <= largest_class),
         "flag/zero_gradients": float(zero),
         "flag/fgsm_beats_pgd": float(_beats(stands["fgsm"], stands["pgd"])),
         "flag/auc_below_half": float(any(roc.auc_interval().high < 0.5 for roc in audits.values())),
         "flag/few_non_members": float(0.01 * len(rows) < 10),
+        "flag/generator_silent": float(any(row.get("epoch/generator_norm", 1.0) < SILENT for row in bound.curve)),
         "flag/split_overlap": float(len(np.intersect1d(parts.members, rows)) > 0),
-        **clock.metrics(train=len(parts.members) * config.epochs, attack=len(worst), audit=len(members.y) + len(rows)),
+        **clock.metrics(train=len(private) * len(bound.curve), attack=len(worst), audit=len(members.y) + len(rows)),
     }
     evidence = {
-        "member_rows": parts.members, "member_labels": members.y, "member_logits": member_logits,
+        "member_rows": private, "member_labels": members.y, "member_logits": member_logits,
         "rows": rows, "labels": others.y, "logits": other_logits,
         **{f"stands/{name}": alive for name, alive in stands.items()},
     }  # fmt: skip
     arrays = {name: v.cpu().numpy() if isinstance(v, Tensor) else v for name, v in evidence.items()}
     return Result(Metrics(values), bound.curve, arrays, bound.state())
+
+
+def member_rows(config: TrialConfig, images: Images, parts: Parts) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the pool that the network is trained on, and those of the reference set that a slot keeps apart (often none)."""
+    if not config.reference:
+        return parts.members, parts.members[:0]
+    kept, aside = data.set_aside(images.y[parts.members], config.reference, config.seed)
+    return parts.members[kept], parts.members[aside]
+
+
+def guarantee(config: TrialConfig, members: int) -> dict[str, float]:
+    """`dp_epsilon` where the optimizer spends one, at its `delta`."""
+    if not hasattr(config.optimizer, "spent"):
+        return {}
+    epochs = config.optimizer.last_epoch(config.epochs)
+    spent = config.optimizer.spent(members, steps_per_epoch(config, members), epochs)
+    return {"dp_epsilon": min(spent, NO_GUARANTEE)}
 
 
 def robustness(net, x: Tensor, y: Tensor, judge_: Judge, seed: int, batch_size: int = 256) -> tuple[dict[str, Tensor], bool]:

@@ -1,7 +1,7 @@
 """The command line that every study shares: `main(STUDY)` is the last line of a study's file.
 
-Exit codes: 0 all good; 1 some trials failed; 2 bad input, nothing started; 3 the driver could not go on (a full disk, a
-lost cluster) and can be resumed; 130 interrupted, likewise.
+Exit codes: 0 all good; 1 some trials failed; 2 bad input, nothing started (or no legal configuration is found any more);
+3 the driver could not go on (a full disk, a lost cluster) and can be resumed; 130 interrupted, likewise.
 """
 
 import argparse
@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from core import data, space
-from core.config import Study, TrialConfig, checked_space
+from core.config import SLOTS, Study, TrialConfig, checked_space
 from core.errors import InputError, redacted, unknown
-from core.space import Range, Value
+from core.space import Range, Switch, Value
 from trainables.plan import Plan, Site
 
 SAMPLERS = ("tpe", "nsga2", "gp", "random")
@@ -131,11 +131,14 @@ def plan_of(study: Study, args: argparse.Namespace) -> Plan:
     if args.sampler not in SAMPLERS:
         raise unknown("sampler", args.sampler, SAMPLERS)
     preset = study.presets[args.preset]
-    config, fixed = configured(preset.config, args.dataset, assignments(args.set, "--set"))
+    fixed, asked = assignments(args.set, "--set"), assignments(args.space, "--space")
+    _refuse_knobs_of_switches("--set", fixed, narrowed(study.space(preset.config), fixed))
+    config, fixed = configured(preset.config, args.dataset, fixed)
     if "seed" in fixed:
         raise InputError("--set seed=... : use --seed, from which every trial gets its own")
-    ranges = {name: span for name, span in study.space(config).items() if name not in fixed}
-    ranges |= {name: _range(name, text) for name, text in assignments(args.space, "--space").items()}
+    ranges = narrowed(study.space(config), fixed)
+    _refuse_knobs_of_switches("--space", asked, ranges)
+    ranges |= {name: _range(name, text, ranges.get(name)) for name, text in asked.items()}
     if alike := [name for name in ranges if name in ALIKE or name.startswith("judge.")]:
         raise InputError(f"--space {alike[0]}: all trials of a study have the same images, parts and judge")
     if both := sorted(ranges.keys() & fixed.keys()):
@@ -143,6 +146,9 @@ def plan_of(study: Study, args: argparse.Namespace) -> Plan:
     if not ranges:
         raise InputError("nothing is left to search; drop a --set")
     ranges = checked_space(config, ranges)
+    if args.sampler == "gp" and (switched := [name for name, span in ranges.items() if isinstance(span, Switch)]):
+        able = ", ".join(name for name in SAMPLERS if name != "gp")
+        raise InputError(f"--sampler gp cannot search which {switched[0]} a trial has; use {able}, or --set {switched[0]}=...")
     if config.judge.part != "val" and not args.no_confirm:
         raise InputError(f"judge.part={config.judge.part} would spend on the sweep what confirm needs unseen; add --no-confirm")
     return Plan(
@@ -167,6 +173,27 @@ def configured(config: TrialConfig, dataset: str | None, fixed: Mapping[str, str
     if "dataset" in fixed:
         raise InputError("--set dataset=... : use --dataset")
     return config.set(fixed), fixed
+
+
+def narrowed(ranges: Mapping[str, Range], fixed: Mapping[str, str]) -> dict[str, Range]:
+    """The ranges of what is not fixed; of a slot that is fixed, the knobs of that option are ranges like all others."""
+    left: dict[str, Range] = {}
+    for name, span in ranges.items():
+        own = span.options.get(fixed[name], {}) if isinstance(span, Switch) and name in fixed else {name: span}
+        left |= {knob: s for knob, s in own.items() if knob not in fixed}
+    return left
+
+
+def _refuse_knobs_of_switches(flag: str, named: Mapping[str, str], ranges: Mapping[str, Range]) -> None:
+    """A knob of a slot whose filling is searched exists in some trials only, unless the space has it for all of them."""
+    for name in named:
+        slot, dot, knob = name.partition(".")
+        switch = ranges.get(slot)
+        if dot and isinstance(switch, Switch) and name not in ranges:
+            owners = [option for option in switch.options if knob in space.of(SLOTS[slot][option])]
+            has = f"only {slot}={' or '.join(owners)} has" if owners else f"none of {', '.join(switch.options)} has"
+            fix = f"; to do this, add --set {slot}={owners[0]}" if owners else ""
+            raise InputError(f"{flag} {name}: it is searched which {slot} a trial has, and {has} such a knob{fix}")
 
 
 def _baselines(study: Study, config: TrialConfig) -> dict[str, dict[str, Value]]:
@@ -198,11 +225,17 @@ def assignments(pairs: Sequence[str], switch: str) -> dict[str, str]:
     return found
 
 
-def _range(name: str, text: str) -> Range:
+def _range(name: str, text: str, before: Range | None) -> Range:
     try:
-        return space.parse_range(text)
+        span = space.parse_range(text)
     except InputError as error:
         raise InputError(f"--space {name}: {error}") from None
+    if not isinstance(before, Switch):
+        return span
+    for option in space.ends(span):
+        if option not in before.options:
+            raise unknown(f"option of --space {name}", option, before.options)
+    return Switch({option: own for option, own in before.options.items() if space.contains(span, option)})
 
 
 def _name(study: Study) -> str:

@@ -19,6 +19,7 @@ from core import data, space, train
 from core.config import Objective, Study, TrialConfig
 from core.data import Images
 from core.errors import InputError, redacted
+from core.space import Switch
 from trainables import preflight
 from trainables.outcome import Outcome
 from trainables.plan import Plan, Site
@@ -66,11 +67,16 @@ def dry_run(plan: Plan, site: Site, *, objectives: Objectives) -> int:
     say = lambda text: console.print(text, markup=False)  # noqa: E731
     say(plan.question)
     say("\nconfiguration")
+    searched = space.names(plan.space)
     for name, value in plan.config.params().items():
-        say(f"  {name} = {value}{'   (searched)' if name in plan.space else ''}")
+        say(f"  {name} = {value}{'   (searched)' if name in searched else ''}")
     say("space")
     for name, span in plan.space.items():
-        say(f"  {name} = {space.text(span)}")
+        say(f"  {name} = {'one of' if isinstance(span, Switch) else space.text(span)}")
+        for option, own in span.options.items() if isinstance(span, Switch) else ():
+            say(f"    {option}")
+            for knob, inner in own.items():
+                say(f"      {knob} = {space.text(inner)}")
     say("baselines")
     for name, changes in plan.baselines.items():
         say(f"  {name}: {', '.join(f'{k}={v}' for k, v in changes.items())}")
@@ -97,6 +103,9 @@ def estimate(plan: Plan, images: Images) -> list[str]:
         f"{plan.trials} trials x {epochs} epochs x {count} members = {plan.trials * epochs * count:,} images",
         f"{rate:,.0f} images/s on one {device.type} as measured: {per_trial:.0f} s a trial, {hours:.2f} device hours in all",
     ]
+    params = plan.config.params()
+    if switched := ", ".join(f"{name}={params[name]}" for name, span in plan.space.items() if isinstance(span, Switch)):
+        lines.append(f"measured with {switched}; other fillings cost more or less")
     if plan.replicates:
         lines.append(
             f"confirm: {plan.replicates} trainings per front point, {plan.replicates * per_trial / 3600:.3f} device hours each"
@@ -131,6 +140,9 @@ def _run(plan: Plan, site: Site, images: Images, command: list[str]) -> int:
             console.print(f"{why}; continue with\n  {_resume_command(plan, site)}", markup=False)
             tracker.close("KILLED")
             return 130 if isinstance(error, KeyboardInterrupt) else 3
+        except InputError:  # of the searcher: it finds no legal configuration any more
+            tracker.close("FAILED")
+            raise
     if outcome.front():
         console.print(front_table(outcome))
     return _farewell(outcome, store, site, console, undelivered, tracker.last_error)

@@ -1,6 +1,7 @@
 """Everything that can be refused before a study starts is refused here, in seconds, with nothing created."""
 
 import http.client
+import itertools
 import os
 import socket
 import sqlite3
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 import torch
 
 from core import data, nets, train
-from core.config import TrialConfig
+from core.config import TrialConfig, fillings
 from core.data import Images
 from core.errors import InputError
 from trainables.plan import Plan, Site
@@ -41,8 +42,9 @@ def check(plan: Plan, site: Site) -> Images:
     check_tracking(site.tracking_uri, plan.study)
     Store.at(site.storage).check_writable()
     images = data.load(plan.config.dataset, site.data_dir, plan.config.pool)
-    for changes in ({}, *plan.baselines.values()):
-        check_config(plan.configured(changes), images, site)
+    named = (plan.configured(changes) for changes in ({}, *plan.baselines.values()))
+    for config in itertools.chain(named, fillings(plan.config, plan.space)):
+        check_config(config, images, site)
     return images
 
 

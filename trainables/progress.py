@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from core import space
 from core.space import Value
 from trainables.outcome import Outcome, Trial
 
@@ -90,13 +91,14 @@ class Progress:
 def front_table(outcome: Outcome) -> Table:
     """The front with the knobs that were swept; the confirmed means where there are some."""
     confirmed = {point.number: point for point in outcome.confirmed}
+    searched = space.names(outcome.space)
     table = Table(title=f"Front of {outcome.name}", title_justify="left")
-    for heading in ("trial", *(o.metric for o in outcome.objectives), *outcome.space):
+    for heading in ("trial", *(o.metric for o in outcome.objectives), *searched):
         table.add_column(heading, justify="right")
     if confirmed:
         table.add_column("confirmed")
     for trial in outcome.front():
-        knobs = [_short(trial.params.get(name)) for name in outcome.space]
+        knobs = [_short(trial.params.get(name)) for name in searched]
         cells = [
             f"{trial.number} {trial.baseline}".strip(),
             *(f"{trial.metrics[o.metric]:.3f}" for o in outcome.objectives),

@@ -138,7 +138,7 @@ class Tracker:
         run = runs[0] if runs else self.client.create_run(experiment, run_name=self.plan.name, tags=tags)
         self.parent = run.info.run_id
         self._params(self.parent, {
-            **{f"space/{name}": space.text(span) for name, span in self.plan.space.items()},
+            **{f"space/{name}": space.text(span) for name, span in space.flat(self.plan.space).items()},
             **{f"config/{name}": value for name, value in self.plan.config.params().items()},
             **{f"fact/{name}": text for name, text in self.outcome.facts.items()},
             "objectives": json.dumps([vars(objective) for objective in self.plan.objectives]),

@@ -33,6 +33,23 @@ def fgsm(net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, norm: Norm = "
     return pgd(net, x, y, epsilon=epsilon, steps=1, step_size=epsilon, norm=norm, targeted=targeted)
 
 
+def rfgsm(net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, start: float, draw: Draw, total: bool = True) -> Tensor:
+    """R-FGSM (Tramer 2018): a random signed step of length `start`, then a signed gradient step from there, in Linf.
+
+    Args:
+        net, x, y, epsilon: as in `fgsm`.
+        start: length of the random step.
+        draw: where its normal numbers come from.
+        total: the gradient step has length epsilon - start, so that the sum stays within epsilon; without it, its length is
+            epsilon (Vivek et al.'s twin images).
+
+    Returns:
+        Images like x.
+    """
+    begin = (x + start * draw.normal(*x.shape[1:]).to(x).sign()).clamp(0, 1)
+    return fgsm(net, begin, y, epsilon=epsilon - start if total else epsilon)
+
+
 def pgd(
     net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, steps: int, step_size: float | None = None,
     norm: Norm = "linf", restarts: int = 0, targeted: bool = False, draw: Draw | None = None,

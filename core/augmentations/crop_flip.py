@@ -3,11 +3,11 @@
 from typing import Annotated
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from core.rng import Draw
-from core.slots import Context
+from core.slots import Context, Part
 from core.space import Bounds, knobs
 
 
@@ -15,7 +15,9 @@ from core.space import Bounds, knobs
 class NoAugmentation:
     """Images as they are."""
 
-    def bind(self, context: Context) -> nn.Module:
+    per_image = True
+
+    def bind(self, context: Context) -> Part:
         """See `core.slots`."""
         del context
         return _CropFlip(0, False)
@@ -30,21 +32,25 @@ class CropFlip:
     flip: bool = True
     """Mirror half of the images; wrong for digits and letters."""
 
-    def bind(self, context: Context) -> nn.Module:
+    per_image = True
+
+    def bind(self, context: Context) -> Part:
         """See `core.slots`."""
         del context
         return _CropFlip(self.padding, self.flip)
 
 
-class _CropFlip(nn.Module):
+class _CropFlip(Part):
     def __init__(self, padding: int, flip: bool):
         super().__init__()
         self.padding, self.flip = padding, flip
 
-    def forward(self, x: Tensor, draw: Draw) -> Tensor:
-        """x: [B, C, H, W] of any type; the result has its type, channels last in memory."""
-        if not self.padding and not self.flip:
-            return x
+    def forward(self, x: Tensor, labels: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        """x: [B, C, H, W] of any type; the result has its type, channels last in memory. Labels stay."""
+        return (self.varied(x, draw) if self.padding or self.flip else x), labels
+
+    def varied(self, x: Tensor, draw: Draw) -> Tensor:
+        """The images, cropped and flipped."""
         batch, channels, height, width = x.shape
         p, span = self.padding, 2 * self.padding + 1
         top, left = draw.integers(span), draw.integers(span)

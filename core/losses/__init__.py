@@ -1,7 +1,20 @@
 """The `loss` slot: what is minimised on logits and features. One method per file."""
 
-from core.losses.crl import CRL
+from core.losses.centre_loss import CentreLoss
+from core.losses.confidence_penalty import ConfidencePenalty
+from core.losses.crl import CRL, ImpRelaxLoss
 from core.losses.cross_entropy import CrossEntropy
+from core.losses.dmp import DMP
+from core.losses.label_smoothing import LabelSmoothing
 from core.losses.relaxloss import RelaxLoss
 
-LOSSES = {"cross_entropy": CrossEntropy, "relaxloss": RelaxLoss, "crl": CRL}
+LOSSES = {
+    "cross_entropy": CrossEntropy,
+    "label_smoothing": LabelSmoothing,
+    "confidence_penalty": ConfidencePenalty,
+    "relaxloss": RelaxLoss,
+    "imp_relaxloss": ImpRelaxLoss,
+    "centre_loss": CentreLoss,
+    "crl": CRL,
+    "dmp": DMP,
+}

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from core import workers
 from core.errors import InputError
 from core.losses.relaxloss import soft_label_cross_entropy
-from core.slots import Context
+from core.slots import Context, Part
 from core.space import Bounds, LogUniform, Uniform, knobs
 
 _TINY = 1e-7  # keeps the gradient of a norm finite at zero, as in the authors' code
@@ -39,42 +39,79 @@ class CRL:
     centres. (The paper's threshold is absolute; a share means the same on every network width and temperature.)"""
     tau_rcl: Annotated[float, Bounds(0), LogUniform(1e-2, 2.0)] = 1.0
     """Temperature of the normalisation of features and centres."""
-    upper: Annotated[float, Bounds(0, 1)] = 1.0
+    upper: Annotated[float, Bounds(0, 1), Uniform(0.1, 1.0)] = 1.0
     """Cap of p_y in the soft labels of ImpRelaxLoss."""
-    upper_cl: Annotated[float, Bounds(0, 1)] = 1.0
+    upper_cl: Annotated[float, Bounds(0, 1), Uniform(0.1, 1.0)] = 1.0
     """Cap of p_y in the relaxed centre loss."""
-    lr_c: Annotated[float, Bounds(0)] = 1e-3
+    lr_c: Annotated[float, Bounds(0), LogUniform(1e-4, 0.5)] = 1e-3
     """Learning rate of the centres: SGD, momentum 0.9, weight decay 5e-4, constant."""
     detach_soft: bool = False
     """Treat the soft labels of ImpRelaxLoss as constants."""
     detach_p: bool = False
     """Treat p_y in the relaxed centre loss as a constant."""
 
-    def bind(self, context: Context) -> nn.Module:
+    def bind(self, context: Context) -> Part:
         """The loss with its centres, drawn from N(0, 1).
 
         Raises:
             InputError: normalised logits cannot reach a cross-entropy as low as `alpha_rce`, so nothing would ever relax.
         """
-        floor = cross_entropy_floor(self.tau_rce, context.classes)
-        if 0 < self.alpha_rce <= floor:
-            raise InputError(
-                f"loss.tau_rce={self.tau_rce:g} keeps the cross-entropy of {context.classes} classes above {floor:.3g}, so "
-                f"loss.alpha_rce={self.alpha_rce:g} never relaxes; lower tau_rce or raise alpha_rce"
-            )
+        check_reachable(self.alpha_rce, self.tau_rce, context.classes)
         return _CRL(self, context)
 
 
-class _CRL(nn.Module):
-    threshold: Tensor
+@knobs
+class ImpRelaxLoss:
+    """The first half of CRL alone: RelaxLoss on normalised logits, no centres (the ablation of Fig. 7)."""
 
-    def __init__(self, knobs_: CRL, context: Context):
+    alpha_rce: Annotated[float, Bounds(0), LogUniform(0.1, 1.8)] = 0.5
+    """As in CRL."""
+    tau_rce: Annotated[float, Bounds(0), LogUniform(1e-3, 0.2)] = 0.05
+    """As in CRL."""
+    upper: Annotated[float, Bounds(0, 1), Uniform(0.1, 1.0)] = 1.0
+    """As in CRL."""
+    detach_soft: bool = False
+    """As in CRL."""
+
+    def bind(self, context: Context) -> Part:
+        """The loss.
+
+        Raises:
+            InputError: as CRL's.
+        """
+        check_reachable(self.alpha_rce, self.tau_rce, context.classes)
+        return _ImpRelaxLoss(self)
+
+
+class _ImpRelaxLoss(Part):
+    def __init__(self, knobs_: ImpRelaxLoss):
         super().__init__()
         self.knobs = knobs_
-        self.centres = nn.Parameter(torch.randn(context.classes, context.features, device=context.device))
-        at_origin = 0.5 * normalise(self.centres.detach(), knobs_.tau_rcl).square().sum(1).mean()
-        self.register_buffer("threshold", knobs_.alpha_rcl * at_origin)  # absolute alpha_rcl
-        self.optimizer = torch.optim.SGD([self.centres], lr=knobs_.lr_c, momentum=0.9, weight_decay=5e-4)
+
+    def forward(self, logits: Tensor, features: Tensor, labels: Tensor, epoch: int) -> Tensor:
+        del features
+        k = self.knobs
+        return improved_relax_loss(logits, labels, epoch, alpha=k.alpha_rce, tau=k.tau_rce, upper=k.upper, detach=k.detach_soft)
+
+
+class Centres(Part):
+    """A learnable centre per class, N(0, 1) at first, and the absolute threshold of the relaxed centre loss."""
+
+    threshold: Tensor
+
+    def __init__(self, context: Context, *, alpha: float, tau: float, lr: float, momentum: float = 0.9, decay: float = 5e-4):
+        """`alpha`: share of 0.5 mean |c_n|^2. `tau`: temperature. The others are of the centres' SGD."""
+        super().__init__()
+        self.centres = nn.Parameter(torch.randn(context.classes, context.features))
+        at_origin = 0.5 * normalise(self.centres.detach(), tau).square().sum(1).mean()
+        self.register_buffer("threshold", alpha * at_origin)
+        self.optimizer = torch.optim.SGD([self.centres], lr=lr, momentum=momentum, weight_decay=decay)
+
+
+class _CRL(Centres):
+    def __init__(self, knobs_: CRL, context: Context):
+        super().__init__(context, alpha=knobs_.alpha_rcl, tau=knobs_.tau_rcl, lr=knobs_.lr_c)
+        self.knobs = knobs_
 
     def forward(self, logits: Tensor, features: Tensor, labels: Tensor, epoch: int) -> Tensor:
         k = self.knobs
@@ -139,6 +176,20 @@ def relaxed_centre_loss(
     if detach:
         p_true = p_true.detach()
     return workers.batch_mean(p_true * to_centre + (1 - p_true) * q.square().sum(1)) / 2
+
+
+def check_reachable(alpha: float, tau: float, classes: int) -> None:
+    """Refuse a threshold below what normalised logits can reach: nothing would ever relax.
+
+    Raises:
+        InputError: with what to change.
+    """
+    floor = cross_entropy_floor(tau, classes)
+    if 0 < alpha <= floor:
+        raise InputError(
+            f"loss.tau_rce={tau:g} keeps the cross-entropy of {classes} classes above {floor:.3g}, so "
+            f"loss.alpha_rce={alpha:g} never relaxes; lower tau_rce or raise alpha_rce"
+        )
 
 
 def cross_entropy_floor(tau: float, classes: int) -> float:

@@ -1,10 +1,10 @@
 """Cross-entropy: the undefended baseline."""
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from core import workers
-from core.slots import Context
+from core.slots import Context, Part
 from core.space import knobs
 
 
@@ -12,13 +12,15 @@ from core.space import knobs
 class CrossEntropy:
     """Mean of -log p_y; nothing to tune."""
 
-    def bind(self, context: Context) -> nn.Module:
-        """The loss as a module; see `core.losses`."""
+    soft_labels = per_image = True
+
+    def bind(self, context: Context) -> Part:
+        """See `core.slots`."""
         del context
         return _CrossEntropy()
 
 
-class _CrossEntropy(nn.Module):
+class _CrossEntropy(Part):
     def forward(self, logits: Tensor, features: Tensor, labels: Tensor, epoch: int) -> Tensor:
         del features, epoch
         return workers.batch_mean(F.cross_entropy(logits, labels, reduction="none"))

@@ -6,12 +6,12 @@ above and climbing back to it from below; on the climbing epochs, soft labels fl
 
 from typing import Annotated, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from core import workers
-from core.slots import Context
-from core.space import Bounds, LogUniform, knobs
+from core.slots import Context, Part
+from core.space import Bounds, LogUniform, Uniform, knobs
 
 Variant = Literal["official", "official_tabular", "crl_baseline"]
 
@@ -25,18 +25,18 @@ class RelaxLoss:
     variant: Variant = "official"
     """`official`: the authors' image code, epochs from 0, gradient ascent on relaxing epochs. `official_tabular`: their
     code for tables, without the ascent. `crl_baseline`: the same formula with epochs from 1, the CRL paper's baseline."""
-    upper: Annotated[float, Bounds(0, 1)] = 1.0
+    upper: Annotated[float, Bounds(0, 1), Uniform(0.1, 1.0)] = 1.0
     """Cap of the soft label's true-class entry."""
     detach_soft: bool = False
     """Treat soft labels as constants, as the paper's text does; the published code lets the gradient through."""
 
-    def bind(self, context: Context) -> nn.Module:
+    def bind(self, context: Context) -> Part:
         """The loss as a module; see `core.slots`."""
         del context
         return _RelaxLoss(self)
 
 
-class _RelaxLoss(nn.Module):
+class _RelaxLoss(Part):
     def __init__(self, knobs_: RelaxLoss):
         super().__init__()
         self.knobs = knobs_

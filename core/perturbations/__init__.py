@@ -1,5 +1,6 @@
 """The `perturbation` slot: which other images the loss also sees."""
 
-from core.perturbations.adversarial import FGSM, PGD, NoPerturbation
+from core.perturbations.adversarial import FGSM, PGD, RFGSM, Noise, NoPerturbation
+from core.perturbations.gat import GAT
 
-PERTURBATIONS = {"none": NoPerturbation, "fgsm": FGSM, "pgd": PGD}
+PERTURBATIONS = {"none": NoPerturbation, "noise": Noise, "fgsm": FGSM, "rfgsm": RFGSM, "pgd": PGD, "gat": GAT}

@@ -137,11 +137,12 @@ def our_epoch(config: TrialConfig, images: Images) -> float:
 
 def our_data(images: Images, mean: torch.Tensor | None, std: torch.Tensor) -> float:
     """CPU seconds of what `train` does to the images before the first layer, and the first layer if `mean` is given."""
-    augment = CropFlip().bind(Context(images.classes, 1, images.shape, torch.device("cpu")))
+    net = nets.build(nets.NETS["convnet"](), images.shape, images.classes)
+    augment = CropFlip().bind(Context(images.classes, net.dim, images.shape, 1, net))
     stream = rng.generator(0, "augment")
     start = time.process_time()
     for rows in torch.randperm(len(images.y)).split(BATCH):
-        x = augment(images.x[rows], rng.Draw(stream, len(rows)))
+        x, _ = augment(images.x[rows], images.y[rows], rng.Draw(stream, len(rows)))
         x = x.to(memory_format=torch.channels_last).float().div_(255)
         if mean is not None:
             x = (x - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from core import nets
 from core.errors import InputError
 from core.losses.crl import CRL, cross_entropy_floor, improved_relax_loss, normalise, relaxed_centre_loss
 from core.losses.cross_entropy import CrossEntropy
@@ -20,7 +21,7 @@ BELOW, ABOVE = 0.3, 3.0  # factors on the mean cross-entropy that put the target
 
 
 def context(classes: int = C, features: int = D) -> Context:
-    return Context(classes, features, (1, 8, 8), torch.device("cpu"))
+    return Context(classes, features, (1, 8, 8), 2, nets.build(nets.NETS["convnet"](hidden=features), (1, 8, 8), classes))
 
 
 def batch(seed: int = 0, classes: int = C, scale: float = 2.0):

@@ -19,8 +19,8 @@ from core import nets, rng, train, trial
 from core.config import AUGMENTATIONS, REGULARIZERS, TrialConfig
 from core.data import Images
 from core.errors import InputError, TrialError
-from core.optimizers import factor
-from core.slots import Context
+from core.optimizers.standard import factor
+from core.slots import Context, Part, Step
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[2]
@@ -307,22 +307,30 @@ def test_every_epoch_has_an_order_of_its_own():
 def test_every_epoch_draws_noise_of_its_own_and_the_two_uses_differ():
     config, members, drawn = TrialConfig.of(TINY), images(), []
 
-    class Recorder(torch.nn.Module):
+    class Recorder(Part):
         alpha = 1.0
 
         def forward(self, *inputs):
-            drawn.append(inputs[-1].uniform(2).tolist())
-            return inputs[0] if len(inputs) == 2 else None
+            draw = inputs[0].draw if isinstance(inputs[0], Step) else inputs[-1]
+            drawn.append(draw.uniform(2).tolist())
+            if draw is not inputs[-1]:
+                return torch.zeros(())  # as a regularizer
+            return inputs[:2] if len(inputs) == 3 else None  # as an augmentation, else as a perturbation
 
-    bound = train.bind(config, members, torch.device("cpu"))
-    bound.augmentation = bound.perturbation = Recorder()
+        def practise(self, net, fresh):
+            fresh()
+
+    def bound():
+        made = train.bind(config, members, torch.device("cpu"))
+        made.augmentation = made.perturbation = made.regularizer = Recorder()
+        return made, train._Material(config, made, members)
+
+    first = bound()
     for epoch in (1, 2):
-        train._epoch(config, bound, members, epoch)
-    assert len(drawn) == len({str(numbers) for numbers in drawn}) == 2 * 3 * 2  # epochs, batches, uses
-    bound = train.bind(config, members, torch.device("cpu"))
-    bound.augmentation = bound.perturbation = Recorder()
-    train._epoch(config, bound, members, 2)
-    assert drawn[-6:] == drawn[6:12]  # whatever came before
+        train._epoch(config, *first, epoch)
+    assert len(drawn) == len({str(numbers) for numbers in drawn}) == 2 * 3 * 4  # epochs, batches, uses
+    train._epoch(config, *bound(), 2)
+    assert drawn[-12:] == drawn[12:24]  # whatever came before
 
 
 def test_the_curve_has_one_row_per_epoch():
@@ -397,12 +405,12 @@ def test_the_learning_rate_follows_the_schedule():
 
 # -- regularizer ------------------------------------------------------------------------------------------------------
 
-CONTEXT = Context(3, 6, (1, 8, 8), torch.device("cpu"))
+CONTEXT = Context(3, 6, (1, 8, 8), 2, nets.build(nets.NETS["convnet"](width=2, hidden=6), (1, 8, 8), 3))
 
 
 def penalty(net, **knobs):
     x, y = torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64)
-    return REGULARIZERS["elastic_net"](**knobs).bind(CONTEXT)(net, x, y, 1)
+    return REGULARIZERS["elastic_net"](**knobs).bind(CONTEXT)(Step(net, x, y, None, None, 1))
 
 
 @pytest.mark.parametrize("name", ["convnet", "vgg11_bn"])
@@ -430,7 +438,7 @@ def test_the_l2_gradient_is_twice_l2_times_the_weight():
 
 def test_without_a_regularizer_nothing_is_added():
     net = nets.build(nets.NETS["convnet"](), (3, 32, 32), 3)
-    assert REGULARIZERS["none"]().bind(CONTEXT)(net, torch.zeros(1), torch.zeros(1), 1).item() == 0.0
+    assert REGULARIZERS["none"]().bind(CONTEXT)(Step(net, torch.zeros(1), torch.zeros(1), None, None, 1)).item() == 0.0
 
 
 # -- augmentation -----------------------------------------------------------------------------------------------------
@@ -438,7 +446,7 @@ def test_without_a_regularizer_nothing_is_added():
 
 def augment(x, seed=0, **knobs):
     module = AUGMENTATIONS["crop_flip"](**knobs).bind(CONTEXT)
-    return module(x, rng.Draw(torch.Generator().manual_seed(seed), len(x)))
+    return module(x, torch.zeros(len(x)), rng.Draw(torch.Generator().manual_seed(seed), len(x)))[0]
 
 
 def variants(image: np.ndarray, padding: int, flip: bool):
@@ -475,15 +483,16 @@ def test_crop_flip_makes_every_variant_of_the_loop_and_no_other(padding, flip, d
 def test_crop_flip_draws_per_image_and_not_per_worker():
     x = images(8).x
     module = AUGMENTATIONS["crop_flip"](padding=2).bind(CONTEXT)
-    whole = module(x, rng.Draw(torch.Generator().manual_seed(3), 8))
+    whole = module(x, x, rng.Draw(torch.Generator().manual_seed(3), 8))[0]
     shares = [slice(0, 3), slice(3, 8)]
-    parts = [module(x[s], rng.Draw(torch.Generator().manual_seed(3), 8, s)) for s in shares]
+    parts = [module(x[s], x[s], rng.Draw(torch.Generator().manual_seed(3), 8, s))[0] for s in shares]
     assert torch.equal(torch.cat(parts), whole)
 
 
 def test_no_augmentation_hands_the_images_back():
-    x = images(4).x
-    assert AUGMENTATIONS["none"]().bind(CONTEXT)(x, None) is x
+    x, y = images(4).x, images(4).y
+    out = AUGMENTATIONS["none"]().bind(CONTEXT)(x, y, None)
+    assert out[0] is x and out[1] is y
 
 
 def test_channel_statistics_are_the_means_and_deviations_of_all_pixels():

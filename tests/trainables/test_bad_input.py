@@ -4,6 +4,7 @@ import http.server
 import io
 import json
 import os
+import runpy
 import socket
 import sqlite3
 import subprocess
@@ -25,6 +26,7 @@ from studies.crl_tradeoff import STUDY
 from trainables import cli, launch, preflight
 
 ROOT = Path(__file__).resolve().parents[2]
+CONDITIONAL = runpy.run_path(str(Path(__file__).with_name("conditional_study.py")))["STUDY"]
 TOO_MANY = str(2 * (os.cpu_count() or 1))
 
 
@@ -210,7 +212,7 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "unknown knob": (["--set", "loss.lamda=1"], ["unknown knob of loss=crl: 'lamda'", "did you mean 'lambda'"]),
     "knob of another filling": (
         ["--set", "loss.alpha=1"],
-        ["unknown knob of loss=crl: 'alpha'", "loss=relaxloss has it"],
+        ["unknown knob of loss=crl: 'alpha'", "relaxloss has it"],
     ),
     "knob of a filling without any": (["--set", "regularizer.lambda=1"], ["knob of regularizer=none", "it has none"]),
     "unknown filling": (["--set", "net=resnet19"], ["unknown net 'resnet19'", "did you mean 'resnet18'", "convnet"]),
@@ -220,7 +222,7 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "number for yes or no": (["--set", "normalize=2"], ["normalize takes bool, got '2'"]),
     "unknown option": (["--set", "judge.norm=l1"], ["judge.norm", "'l1'", "linf, l2"]),
     "epsilon in 255ths": (["--set", "judge.epsilon=8"], ["epsilon=8 is outside [0, 1]", "write 8/255"]),
-    "training epsilon in 255ths": (["--set", "perturbation.epsilon=8"], ["epsilon=8 is outside [0, 1]", "write 8/255"]),
+    "training epsilon in 255ths": (["--set", "perturbation.epsilon=8"], ["epsilon=8 is outside [0, 3]", "write 8/255"]),
     "negative weight": (["--set", "loss.lambda=-1"], ["lambda=-1 is outside [0, inf)"]),
     "share above one": (["--set", "perturbation.alpha=1.5"], ["alpha=1.5 is outside [0, 1]"]),
     "no epochs": (["--set", "epochs=0"], ["epochs=0 is outside [1, inf)"]),
@@ -446,6 +448,42 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "dry runs are checked too": (["--dry-run", "--storage", "{file}"], ["cannot write to --storage {file}"]),
 }
 
+SWITCHED: dict[str, tuple[list[str], list[str]]] = {
+    "set a knob that only one option has": (
+        ["--set", "loss.alpha_rce=0.5"],
+        ["--set loss.alpha_rce: it is searched which loss", "only loss=crl has", "add --set loss=crl"],
+    ),
+    "set a knob that several options have": (
+        ["--set", "perturbation.epsilon=0.01"],
+        ["--set perturbation.epsilon: ", "only perturbation=fgsm or pgd has", "add --set perturbation=fgsm"],
+    ),
+    "set a knob that no option has": (["--set", "loss.lamda=1"], ["none of cross_entropy, relaxloss, crl has such a knob"]),
+    "set a knob of another option than is set": (
+        ["--set", "loss=cross_entropy", "loss.alpha_rce=0.5"],
+        ["unknown knob of loss=cross_entropy: 'alpha_rce'", "crl"],
+    ),
+    "search a knob that only one option has": (
+        ["--space", "loss.lambda=0.1:1:log"],
+        ["--space loss.lambda: it is searched which loss", "only loss=crl has", "add --set loss=crl"],
+    ),
+    "search a knob that is in no option": (["--space", "loss.tau_rce=0.1:1"], ["only loss=crl has", "add --set loss=crl"]),
+    "search an option that is not among them": (
+        ["--space", "loss=crl,relaxlos"],
+        ["unknown option of --space loss 'relaxlos'", "did you mean 'relaxloss'", "cross_entropy, relaxloss, crl"],
+    ),
+    "search a slot over numbers": (["--space", "loss=1:2"], ["unknown option of --space loss '1'"]),
+    "search a slot and set it": (
+        ["--set", "loss=crl", "--space", "loss=crl,relaxloss"],
+        ["loss is in both --set and --space"],
+    ),
+    "gp where it is searched which": (
+        ["--sampler", "gp"],
+        ["--sampler gp cannot search which loss", "use tpe, nsga2, random"],
+    ),
+    "gp with one slot left": (["--sampler", "gp", "--set", "loss=crl"], ["--sampler gp cannot search which perturbation"]),
+}
+"""Of a study with a conditional space."""
+
 
 def everything(*folders: Path) -> dict[Path, tuple]:
     """Every file and folder below, with size and time."""
@@ -453,9 +491,9 @@ def everything(*folders: Path) -> dict[Path, tuple]:
     return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in paths}
 
 
-@pytest.mark.parametrize("case", ROWS)
+@pytest.mark.parametrize("case", [*ROWS, *SWITCHED])
 def test_bad_input_is_one_line_and_leaves_nothing(case, places, tmp_path, monkeypatch, capfd):
-    argv, fragments = ROWS[case]
+    argv, fragments = (ROWS | SWITCHED)[case]
     argv = [word.format_map(places) for word in argv]
     monkeypatch.chdir(tmp_path)
     for name in ("http_proxy", "https_proxy"):  # nothing can be downloaded, on any machine
@@ -468,7 +506,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(case, places, tmp_path, monkey
     before, start = everything(tmp_path, places["places"]), time.monotonic()
     with warnings.catch_warnings(), pytest.raises(SystemExit) as left:
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # a warning is a line, too
-        cli.main(STUDY, argv)
+        cli.main(CONDITIONAL if case in SWITCHED else STUDY, argv)
     assert time.monotonic() - start < 10
     assert left.value.code == 2
     out, err = capfd.readouterr()

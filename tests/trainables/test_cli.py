@@ -3,9 +3,11 @@
 import ast
 import importlib
 import re
+import runpy
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,14 +15,15 @@ import pytest
 from core import data
 from core.config import Study
 from core.errors import InputError
-from core.space import Choice, IntRange, LogUniform, Uniform
+from core.space import Choice, IntRange, LogUniform, Switch, Uniform
 from studies import crl_tradeoff
 from studies.crl_tradeoff import STUDY
-from trainables import cli, launch
+from trainables import cli, launch, preflight
 from trainables.cluster import concurrency, share_of
 from trainables.plan import Plan, Site
 from trainables.trial import Share
 
+CONDITIONAL = runpy.run_path(str(Path(__file__).with_name("conditional_study.py")))["STUDY"]
 STUDIES = Path(crl_tradeoff.__file__).parent
 SWITCHES = {
     "--preset", "--trials", "--seed", "--sampler", "--set", "--space", "--dataset", "--data-dir", "--address",
@@ -29,8 +32,8 @@ SWITCHES = {
 }  # fmt: skip
 
 
-def plan(*argv: str) -> Plan:
-    return cli.plan_of(STUDY, cli.parser(STUDY).parse_args(argv))
+def plan(*argv: str, study: Study = STUDY) -> Plan:
+    return cli.plan_of(study, cli.parser(study).parse_args(argv))
 
 
 def site(*argv: str) -> Site:
@@ -94,9 +97,7 @@ def test_what_is_set_is_not_searched():
 
 
 def test_space_replaces_a_range_and_adds_others():
-    made = plan(
-        "--space", "loss.lambda=1/4:2:log", "net.width=4:8", "--space", "perturbation.steps=1,3", "loss.tau_rcl=1:2"
-    )
+    made = plan("--space", "loss.lambda=1/4:2:log", "net.width=4:8", "--space", "perturbation.steps=1,3", "loss.tau_rcl=1:2")
     assert made.space == STUDY.space(made.config) | {
         "loss.lambda": LogUniform(0.25, 2.0), "net.width": IntRange(4, 8), "perturbation.steps": Choice((1, 3)),
         "loss.tau_rcl": Uniform(1.0, 2.0),
@@ -111,6 +112,69 @@ def test_space_replaces_a_range_and_adds_others():
 def test_what_makes_trials_comparable_cannot_be_searched(name):
     with pytest.raises(InputError, match=f"--space {name.partition('=')[0]}: all trials"):
         plan("--space", name)
+
+
+# ---------------------------------------------------------------- conditional spaces
+
+
+def test_a_slot_that_is_set_leaves_the_knobs_of_that_option_as_ranges_like_others():
+    whole = plan(study=CONDITIONAL).space
+    made = plan("--set", "loss=crl", study=CONDITIONAL)
+    assert made.config.params()["loss"] == "crl"
+    assert made.space == {**whole["loss"].options["crl"], **{name: s for name, s in whole.items() if name != "loss"}}
+    both = plan("--set", "loss=crl", "perturbation=pgd", "--sampler", "gp", study=CONDITIONAL)
+    assert set(both.space) == {
+        "loss.alpha_rce", "loss.lambda", "perturbation.epsilon", "perturbation.steps", "optimizer.lr",
+    }  # fmt: skip
+    assert set(plan("--set", "loss=cross_entropy", study=CONDITIONAL).space) == {"perturbation", "optimizer.lr"}
+    assert set(plan("--set", "loss=centre_loss", study=CONDITIONAL).space) == {"perturbation", "optimizer.lr"}  # no option of it
+
+
+def test_knobs_of_a_slot_that_is_set_can_be_set_and_searched_otherwise():
+    made = plan("--set", "loss=crl", "loss.alpha_rce=1/2", "--space", "loss.lambda=1:2", study=CONDITIONAL)
+    assert made.config.loss.alpha_rce == 0.5 and "loss.alpha_rce" not in made.space
+    assert made.space["loss.lambda"] == Uniform(1.0, 2.0)
+
+
+def test_space_can_leave_fewer_options():
+    made = plan("--space", "loss=crl,cross_entropy", "perturbation=pgd,", study=CONDITIONAL)
+    whole = plan(study=CONDITIONAL).space
+    assert made.space["loss"] == Switch({name: whole["loss"].options[name] for name in ("cross_entropy", "crl")})
+    assert list(made.space["perturbation"].options) == ["pgd"]
+
+
+def test_a_knob_that_all_options_have_can_stand_beside_the_switch_and_get_another_range():
+    shared = {"perturbation": Switch({"fgsm": {}, "pgd": {}}), "perturbation.epsilon": Uniform(0.0, 0.1)}
+    study = replace(CONDITIONAL, space=lambda config: shared, baselines={})
+    assert plan(study=study).space == shared
+    assert plan("--space", "perturbation.epsilon=0:0.2", study=study).space["perturbation.epsilon"] == Uniform(0.0, 0.2)
+    with pytest.raises(InputError, match=r"--set perturbation\.epsilon: it is searched which perturbation"):
+        plan("--set", "perturbation.epsilon=0.1", study=study)  # it would hold for the preset's own filling only
+
+
+def test_every_option_is_tried_on_the_images_before_anything_starts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = replace(CONDITIONAL, space=lambda config: {"net": Switch({"convnet": {}, "vgg11_bn": {}})}, baselines={})
+    with pytest.raises(InputError, match="net=vgg11_bn needs images of at least"):
+        preflight.check(plan(study=study), Site())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_nests_the_knobs_below_their_options(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        cli.main(CONDITIONAL, ["--dry-run"])
+    lines = capfd.readouterr().out.splitlines()
+    assert left.value.code == 0
+    start, stop = lines.index("space"), lines.index("baselines")
+    assert lines[start + 1 : stop] == [
+        "  loss = one of", "    cross_entropy", "    relaxloss", "      loss.alpha = 0.05:3.0:log", "    crl",
+        "      loss.alpha_rce = 0.1:1.8:log", "      loss.lambda = 0.001:10.0:log",
+        "  perturbation = one of", "    none", "    fgsm", "      perturbation.epsilon = 0.0:0.05", "    pgd",
+        "      perturbation.epsilon = 0.05:0.1", "      perturbation.steps = 1,2", "  optimizer.lr = 0.01:0.1:log",
+    ]  # fmt: skip
+    assert "  loss = cross_entropy   (searched)" in lines and "  perturbation = none   (searched)" in lines
+    assert "  measured with loss=cross_entropy, perturbation=none; other fillings cost more or less" in lines
 
 
 # ---------------------------------------------------------------- --dataset
@@ -192,9 +256,7 @@ def test_a_dry_run_shows_configuration_space_and_cost_and_creates_nothing(tmp_pa
     assert "loss.alpha_rce = 0.1:1.8:log" in lines and "perturbation.epsilon = 0.0:0.1" in lines  # as --space reads
     assert "undefended: loss=cross_entropy, perturbation=none" in lines
     assert any(re.fullmatch(r"10 trials x 50 epochs x 449 members = 224,500 images", line) for line in lines), out
-    assert any(
-        re.search(r"images/s on one \w+ as measured: \d+ s a trial, [\d.]+ device hours", line) for line in lines
-    )
+    assert any(re.search(r"images/s on one \w+ as measured: \d+ s a trial, [\d.]+ device hours", line) for line in lines)
     assert any(line.startswith("confirm: 3 trainings per front point") for line in lines)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from core.config import TrialConfig, checked_space, trilemma
 from core.errors import InputError
-from core.space import Choice, IntRange, LogUniform, Uniform, parse_range, text
+from core.space import Choice, IntRange, LogUniform, Switch, Uniform, parse_range, text
 from studies.crl_tradeoff import STUDY
 from trainables import cli
 from trainables.plan import Plan, Site
@@ -43,10 +43,23 @@ def test_a_plan_comes_back_from_json_as_it_was():
     after = there_and_back(before)
     assert after == before and there_and_back(after) == before
     assert list(after.space) == list(before.space) and list(after.baselines) == list(before.baselines)
-    assert {name: type(span) for name, span in after.space.items()} == {
-        name: type(span) for name, span in SPACE.items()
-    }
+    assert {name: type(span) for name, span in after.space.items()} == {name: type(span) for name, span in SPACE.items()}
     assert isinstance(after.objectives, tuple) and after.objectives == trilemma(10)
+
+
+def test_a_conditional_space_comes_back_with_its_options_in_order_and_their_ranges_in_their_types():
+    switches = {
+        "loss": Switch({"relaxloss": {"loss.upper": IntRange(0, 1)}, "cross_entropy": {}, "crl": {"loss.upper": Choice((1, 0.5))}}),
+        "perturbation": Switch({"none": {}, "pgd": {"perturbation.steps": IntRange(1, 5)}}),
+        "net.width": IntRange(4, 9),
+    }  # fmt: skip
+    before = plan(space=checked_space(CONFIG, switches))
+    after = there_and_back(before)
+    assert after == before and list(after.space["loss"].options) == ["relaxloss", "cross_entropy", "crl"]
+    assert after.space["loss"].options["relaxloss"] == {"loss.upper": Uniform(0.0, 1.0)}
+    assert [type(value) for value in after.space["loss"].options["crl"]["loss.upper"].options] == [float, float]
+    with pytest.raises(InputError, match=r"loss=crl loss\.upper"):
+        Plan.of_json({**before.to_json(), "space": {"loss": ["Switch", {"crl": {"loss.upper": ["Uniform", 0, 2]}}]}})
 
 
 @pytest.mark.parametrize("preset", STUDY.presets)

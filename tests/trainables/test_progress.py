@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from core.config import trilemma
-from core.space import LogUniform
+from core.space import LogUniform, Switch, Uniform
 from core.stats import Interval
 from trainables.outcome import Confirmed, Outcome, Trial
 from trainables.progress import Progress, front_table, terminal
@@ -31,9 +31,7 @@ def outcome():
 
 
 def shown(outcome: Outcome, trials: list[Trial], tty: bool = False) -> str:
-    console = Console(
-        file=io.StringIO(), force_terminal=tty, highlight=False, soft_wrap=True, width=300 if tty else 200
-    )
+    console = Console(file=io.StringIO(), force_terminal=tty, highlight=False, soft_wrap=True, width=300 if tty else 200)
     with Progress(outcome, console) as progress:
         for trial in trials:
             progress.started(trial.number, trial.params, trial.baseline)
@@ -53,9 +51,7 @@ def test_a_file_gets_one_line_per_trial_and_no_escapes(outcome):
     text = shown(outcome, TRIALS)
     lines = text.splitlines()
     assert len(lines) == 3 and "\x1b" not in text and "\r" not in text
-    assert lines[0].startswith(
-        "[1/6] trial 0 (undefended)  accuracy 0.900  robust_accuracy 0.100  mia_auc 0.700  hyper"
-    )
+    assert lines[0].startswith("[1/6] trial 0 (undefended)  accuracy 0.900  robust_accuracy 0.100  mia_auc 0.700  hyper")
     # Boxes of 8/9 x 0.1 x 0.6 and 17/27 x 0.5 x 0.9 share one of 17/27 x 0.1 x 0.6.
     assert lines[2].startswith("[3/6] trial 1  accuracy 0.667  robust_accuracy 0.500  mia_auc 0.550  hypervolume 0.299")
 
@@ -125,6 +121,17 @@ def test_the_front_shows_what_was_searched(outcome):
     assert len(rows) == 2 and "0 undefended" in rows[0] and "- │" in rows[0]  # a baseline without the knob
     assert re.search(r"1 │ +0\.667 │ +0\.500 │ +0\.550 │ +2 │", rows[1])
     assert "confirmed" not in text
+
+
+def test_the_front_of_a_conditional_study_has_a_column_per_slot_and_knob(outcome):
+    outcome.trials += TRIALS
+    relax = {"loss.alpha": Uniform(0, 1), "loss.upper": Uniform(0, 1)}
+    crl = {"loss.lambda": LogUniform(0.1, 3), "loss.upper": Uniform(0.5, 1)}
+    outcome.space = {"loss": Switch({"relaxloss": relax, "crl": crl}), "lr": Uniform(0, 1)}
+    columns = {column.header: list(column.cells) for column in front_table(outcome).columns}
+    assert list(columns)[4:] == ["loss", "loss.alpha", "loss.upper", "loss.lambda", "lr"]
+    assert columns["loss"] == ["cross_entropy", "crl"]
+    assert columns["loss.lambda"] == ["-", "2"] and columns["loss.alpha"] == ["-", "-"]
 
 
 def test_the_front_shows_what_confirm_found(outcome):

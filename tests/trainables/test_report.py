@@ -10,7 +10,7 @@ import pytest
 from matplotlib.image import imread
 
 from core.config import trilemma
-from core.space import LogUniform
+from core.space import LogUniform, Switch, Uniform
 from core.stats import Interval
 from trainables import report
 from trainables.outcome import Confirmed, Outcome, Trial
@@ -27,17 +27,13 @@ def outcome(objectives=OBJECTIVES) -> Outcome:
     trials = [
         Trial(0, {"loss": "cross_entropy", "lr": 0.1}, metrics(0.9 + 1e-16, 0.1, 0.7), baseline=f"plain {EVIL}"),
         Trial(1, {"loss": "crl", "loss.lambda": 1 / 3, "lr": 0.1}, metrics(2 / 3, 0.5, 0.55)),
-        Trial(
-            2, {"loss": "crl", "loss.lambda": 1e-17, "lr": 0.1}, metrics(0.5, 0.4, 0.6, **{"flag/few_non_members": 1.0})
-        ),
+        Trial(2, {"loss": "crl", "loss.lambda": 1e-17, "lr": 0.1}, metrics(0.5, 0.4, 0.6, **{"flag/few_non_members": 1.0})),
         Trial(3, {"loss": "crl", "loss.lambda": 2.0, "lr": 0.1}, error=f"TrialError: {EVIL}"),
         Trial(4, {"loss": "crl", "loss.lambda": 2.5, "lr": 0.1}, metrics(0.8, 0.3, 0.52)),
     ]
     means = {o.metric: trials[1].metrics[o.metric] - 0.01 for o in objectives}
     confirmed = [
-        Confirmed(
-            1, 3, means, {name: Interval(value - 0.02, value + 0.03) for name, value in means.items()}, 0.75, True
-        ),
+        Confirmed(1, 3, means, {name: Interval(value - 0.02, value + 0.03) for name, value in means.items()}, 0.75, True),
         Confirmed(4, 1, means, {name: Interval(-math.inf, math.inf) for name in means}, 0.25, False, failed=2),
     ]
     space = {"loss.lambda": LogUniform(0.1, 3)}
@@ -142,6 +138,17 @@ def test_front_rows_hold_only_what_differs_and_what_a_trial_has():
     rows = report.front_rows(outcome())
     assert list(rows[0]) == ["trial", "baseline", "accuracy", "robust_accuracy", "mia_auc", "loss"]
     assert list(rows[1])[-2:] == ["loss", "loss.lambda"]
+
+
+def test_the_page_lists_the_ranges_of_every_option_and_leaves_empty_what_a_trial_lacks():
+    study = outcome()
+    study.space = {"loss": Switch({"cross_entropy": {}, "crl": {"loss.lambda": LogUniform(0.1, 3)}}), "lr": Uniform(0, 1)}
+    page = report.html(study)
+    assert "loss cross_entropy | crl (loss.lambda=0.1:3.0:log); lr 0.0:1.0" in Page(page).text
+    section = page[page.index('<h2 id="trials">') : page.index('<h2 id="failed">')]
+    lacks, has = re.findall(r"<tr><td[^>]*>[01]</td>.*?</tr>", section)
+    assert lacks.endswith("<td>cross_entropy</td><td></td></tr>")
+    assert has.endswith('<td>crl</td><td class="n" data-value="0.3333333333333333">0.3333</td></tr>')
 
 
 def test_confirmed_rows_hold_both_looks():

@@ -3,6 +3,7 @@
 import math
 import pickle
 
+import optuna
 import pytest
 import torch
 from optuna.trial import TrialState
@@ -11,11 +12,12 @@ from ray.tune.search import Searcher
 from core.config import TrialConfig, checked_space, trilemma
 from core.errors import InputError
 from core.losses import CRL
-from core.space import Choice, IntRange, LogUniform, Uniform, ends, ranges
+from core.rng import fold
+from core.space import Choice, IntRange, LogUniform, Switch, Uniform, contains, ends, flat, ranges
 from trainables.outcome import Trial
 from trainables.plan import Plan
-from trainables.search import SAMPLERS, StudySearcher
-from trainables.space import distribution
+from trainables.search import SAMPLERS, StudySearcher, _quiet
+from trainables.space import distribution, suggest
 from trainables.store import Store
 from trainables.sweep import ended_trials
 
@@ -28,6 +30,19 @@ SPACE = ranges(CRL, "loss.", only=("alpha_rce", "lambda")) | {
     "loss.upper": Choice((1, 0.5)),  # a whole number for a real one
 }
 BASELINES = {"undefended": {"loss": "cross_entropy", "perturbation": "none"}, "CRL alone": {"perturbation": "none"}}
+SWITCHED = {
+    "loss": Switch({
+        "cross_entropy": {},
+        "relaxloss": {"loss.alpha": LogUniform(0.05, 3.0), "loss.upper": Uniform(0.75, 1.0)},
+        "crl": {"loss.lambda": LogUniform(1e-3, 10.0), "loss.upper": Choice((0.25, 0.5))},
+    }),
+    "perturbation": Switch({
+        "none": {}, "fgsm": {"perturbation.epsilon": Uniform(0.0, 0.1)}, "pgd": {"perturbation.epsilon": Uniform(0.2, 0.3)},
+    }),
+    "regularizer": Switch({"none": {}, "rss": {}}),  # rss is legal with fgsm only: a third of all combinations are not
+    "net.width": IntRange(4, 9),
+}  # fmt: skip
+CONDITIONAL = [name for name in SAMPLERS if name != "gp"]
 LEARNS = {"tpe": 14, "gp": 16, "nsga2": 72, "random": 3}
 """The first trial whose suggestion depends on those before, of which two in seven have no metrics."""
 
@@ -38,6 +53,11 @@ def plan(sampler: str = "random", trials: int = 10, seed: int = 0, **changes) ->
         baselines=BASELINES, trials=trials, sampler=sampler, seed=seed, confirm={}, replicates=0,
     )  # fmt: skip
     return Plan(**parts | changes)
+
+
+def switched(sampler: str = "random", trials: int = 10, seed: int = 0, **changes) -> Plan:
+    """A plan with a conditional space, of which a third is illegal."""
+    return plan(sampler, trials, seed, space=checked_space(CONFIG, SWITCHED), **changes)
 
 
 def judged(params: dict) -> dict[str, float]:
@@ -103,6 +123,18 @@ def test_a_distribution_has_the_ends_of_its_range(span):
     else:
         assert (found.low, found.high) == ends(span)
         assert getattr(found, "log", False) == isinstance(span, LogUniform)
+
+
+def test_the_distribution_of_a_switch_is_its_options():
+    assert distribution(SWITCHED["perturbation"]).choices == ("none", "fgsm", "pgd")
+
+
+def test_optuna_is_asked_for_exactly_the_distributions_that_a_replay_would_give_it():
+    for i in range(20):
+        asked = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=i)).ask()
+        suggest(asked, SPACE | SWITCHED)
+        named = {name: distribution(span) for name, span in flat(SPACE | SWITCHED).items()}
+        assert asked.distributions.items() <= named.items() and len(asked.distributions) < len(named)
 
 
 @pytest.mark.parametrize("span", [IntRange(4, 6), Choice((3, 7, 10))])
@@ -174,6 +206,90 @@ def test_an_unknown_sampler_is_refused(store):
         StudySearcher(plan("grid"), store, [])
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_space_without_switches_is_suggested_as_optuna_alone_would(sampler, store):
+    count = 12 if sampler == "gp" else 20
+    simple = {"space": ranges(CRL, "loss.", only=("lambda",))} if sampler == "gp" else {}  # gp thinks for seconds
+    made = plan(sampler, count, baselines={}, **simple)
+    theirs = optuna.create_study(directions=["minimize"] * 3)
+    searcher = StudySearcher(made, store, [])
+    for number in range(count):
+        theirs.sampler = _quiet(SAMPLERS[sampler], fold(0, "suggestion", number), False)
+        expected = _quiet(theirs.ask, {name: distribution(span) for name, span in made.space.items()})
+        suggestion = searcher.suggest(str(number))
+        assert {name: suggestion["params"][name] for name in made.space} == expected.params
+        metrics = judged(suggestion["params"])
+        searcher.on_trial_complete(str(number), {"metrics": metrics, "error": ""})
+        theirs.tell(expected, [o.loss(metrics[o.metric]) for o in made.objectives])
+
+
+# ---------------------------------------------------------------- conditional spaces
+
+
+@pytest.mark.parametrize("sampler", CONDITIONAL)
+def test_a_trial_has_the_knobs_of_its_own_options_within_their_ranges_there(sampler, store):
+    made = switched(sampler, 40, baselines={})
+    fills = set()
+    for suggestion in sweep(StudySearcher(made, store, []), store, 40):
+        params = suggestion["params"]
+        assert TrialConfig.of(params).params() == params
+        chosen = {slot: span.options[params[slot]] for slot, span in made.space.items() if isinstance(span, Switch)}
+        fills |= {f"{slot}={params[slot]}" for slot in chosen}
+        for own in chosen.values():
+            assert all(contains(span, params[knob]) for knob, span in own.items()), params
+        if params["loss"] == "crl":
+            assert params["loss.alpha_rce"] == CONFIG.loss.alpha_rce  # what is not searched is as configured
+    assert fills == {f"{slot}={o}" for slot, span in made.space.items() if isinstance(span, Switch) for o in span.options}
+
+
+@pytest.mark.parametrize("sampler", CONDITIONAL)
+def test_no_trial_is_spent_on_an_illegal_combination(sampler, store):
+    searcher = StudySearcher(switched(sampler, 40), store, [])
+    suggestions = sweep(searcher, store, 40)
+    assert [s["number"] for s in suggestions] == list(range(40))
+    assert all(s["params"]["regularizer"] == "none" or s["params"]["perturbation"] == "fgsm" for s in suggestions)
+    assert {s["params"]["regularizer"] for s in suggestions} == {"none", "rss"}
+    assert len(searcher.study.trials) > 38  # 38 and the refused ones
+    assert all(t.state == TrialState.FAIL for t in searcher.study.trials if _illegal(t.params))
+
+
+def _illegal(params: dict) -> bool:
+    return params["regularizer"] == "rss" and params["perturbation"] != "fgsm"
+
+
+def test_a_space_in_which_nothing_is_legal_ends_in_one_line(store):
+    made = switched(baselines={}, trials=3)
+    made.space["perturbation"] = Switch({"pgd": {}})
+    made.space["regularizer"] = Switch({"rss": {}})
+    searcher = StudySearcher(made, store, [])
+    with pytest.raises(InputError, match=r"^trial 0: 200 suggestions in a row are not legal, the last one because .*rss"):
+        searcher.suggest("a")
+    assert not store.names("trials") and {t.state for t in searcher.study.trials} == {TrialState.FAIL}
+
+
+@pytest.mark.parametrize("sampler, count", [("tpe", 150), ("nsga2", 300)])
+def test_the_sampler_finds_the_good_option_and_its_good_knobs(sampler, count, tmp_path):
+    """Of CRL with a large weight, against chance: a third of trials, a quarter of weights."""
+    made = plan(sampler, count, baselines={}, space={"loss": SWITCHED["loss"]}, objectives=trilemma(10)[1:2])
+    store, chosen = Store.at(str(tmp_path)), []
+    searcher = StudySearcher(made, store, [])
+    for i in range(count):
+        params = searcher.suggest(str(i))["params"]
+        chosen.append(math.log10(params["loss.lambda"]) if params["loss"] == "crl" else None)
+        good = 0.1 if chosen[-1] is None else 0.2 + 0.2 * (chosen[-1] + 3)
+        searcher.on_trial_complete(str(i), {"metrics": {"robust_accuracy": good}, "error": ""})
+    late = chosen[-50:]
+    assert sum(value is not None for value in late) > 33
+    assert sum(value is not None and value > 0 for value in late) > 25
+
+
+def test_nsga2_hands_down_the_knobs_of_options_that_a_trial_does_not_have(store):
+    made = plan("nsga2", 70, baselines={}, space={"loss": SWITCHED["loss"]})
+    sweep(StudySearcher(made, store, []), store, 70)
+    weights = [store.read_json(f"trials/{n:05d}/params.json")["suggested"]["loss.crl/lambda"] for n in range(70)]
+    assert len(set(weights)) < 70
+
+
 # ---------------------------------------------------------------- what the sampler is told
 
 
@@ -217,9 +333,7 @@ def test_only_a_trial_with_all_its_objectives_is_complete(sampler, result, error
 def test_the_sampler_minimises_losses_and_not_metrics(store):
     searcher = StudySearcher(plan(baselines={}), store, [])
     searcher.suggest("a")
-    searcher.on_trial_complete(
-        "a", {"metrics": {"accuracy": 1.0, "robust_accuracy": 0.25, "mia_auc": 0.5}, "error": ""}
-    )
+    searcher.on_trial_complete("a", {"metrics": {"accuracy": 1.0, "robust_accuracy": 0.25, "mia_auc": 0.5}, "error": ""})
     assert searcher.study.trials[0].values == [0.0, 0.75, 0.0]
 
 
@@ -231,9 +345,7 @@ def test_a_trial_that_is_not_known_changes_nothing(store):
 
 
 def test_the_sampler_goes_where_trials_were_good(tmp_path):
-    made = plan(
-        "tpe", 40, baselines={}, space={"perturbation.epsilon": Uniform(0.0, 1.0)}, objectives=trilemma(10)[1:2]
-    )
+    made = plan("tpe", 40, baselines={}, space={"perturbation.epsilon": Uniform(0.0, 1.0)}, objectives=trilemma(10)[1:2])
     means = {}
     for best in (0.1, 0.9):
         searcher = StudySearcher(made, Store.at(str(tmp_path / str(best))), [])
@@ -263,6 +375,40 @@ def test_after_a_kill_the_next_suggestions_are_those_of_the_uninterrupted_study(
         searcher = StudySearcher(made, killed, ended_trials(killed))
         suggestions += sweep(searcher, killed, upto - len(suggestions))
     assert suggestions == uninterrupted
+
+
+@pytest.mark.parametrize("sampler", CONDITIONAL)
+def test_after_a_kill_a_conditional_search_goes_on_as_if_there_had_been_none(sampler, tmp_path, one_thread):
+    """Also where illegal proposals had been refused, of which the store knows nothing, and in the middle of a trial."""
+    first = LEARNS[sampler] + 10 * (sampler == "nsga2")
+    total = first + 12
+    made = switched(sampler, total)
+    whole = Store.at(str(tmp_path / "whole"))
+    searcher = StudySearcher(made, whole, [])
+    uninterrupted = sweep(searcher, whole, total)
+    refused = [t.number for t in searcher.study.trials if _illegal(t.params)]
+    assert any(number > first for number in refused)  # by a sampler that has learnt
+    killed = Store.at(str(tmp_path / "killed"))
+    suggestions: list[dict] = []
+    for upto in (1, 3, first - 1, first + 1, first + 4, total):
+        searcher = StudySearcher(made, killed, ended_trials(killed))
+        suggestions += sweep(searcher, killed, upto - len(suggestions))
+        searcher.suggest("lost")  # and never ends
+    assert suggestions == uninterrupted
+
+
+def test_a_trial_under_way_is_to_optuna_what_it_was_before_the_kill(store):
+    made = switched("nsga2", 80)
+    searcher = StudySearcher(made, store, [])
+    sweep(searcher, store, 79)
+    searcher.suggest("lost")
+    again = StudySearcher(made, store, ended_trials(store))
+    told = lambda s: [(t.state, t.params, t.distributions, t.values, t.system_attrs) for t in s.study.trials]  # noqa: E731
+    assert told(again) == [row for row in told(searcher) if not _illegal(row[1])]
+    assert again.study.trials[-1].state == TrialState.RUNNING
+    assert again.study.trials[-1].system_attrs["NSGAIISampler:generation"] == 1
+    end(again, store, again.suggest("back"), "back")
+    assert again.study.trials[-1].state != TrialState.RUNNING
 
 
 def test_nsga2_remembers_its_generations(store):

@@ -1,13 +1,14 @@
 """The tracker against a real MLflow store: outages, order, and nothing twice."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from core.config import TrialConfig, trilemma
-from core.space import Uniform
+from core.space import Choice, Switch, Uniform
 from trainables.outcome import Outcome, Trial
 from trainables.plan import Plan
 from trainables.tracking import Tracker, front_from_runs
@@ -61,6 +62,19 @@ def test_what_happens_while_the_store_is_away_is_logged_when_it_is_back(tmp_path
     for run in runs.values():
         assert run.info.status == "FINISHED" and run.data.metrics.items() >= GOOD.items()
         assert [m.step for m in client.get_metric_history(run.info.run_id, "epoch/loss")] == [1, 2, 3]
+
+
+def test_each_knob_of_each_option_has_a_param_of_its_own(tmp_path: Path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    own = {"relaxloss": {"loss.upper": Uniform(0.5, 1)}, "crl": {"loss.upper": Choice((0.25, 1.0))}, "cross_entropy": {}}
+    conditional = replace(plan(), space={"loss": Switch(own), "optimizer.lr": Uniform(0.1, 0.2)})
+    assert Tracker(uri, conditional, outcome()).close() == 0
+    client = MlflowClient(uri)
+    (parent,) = client.search_runs([client.get_experiment_by_name("s").experiment_id])
+    assert {name: text for name, text in parent.data.params.items() if name.startswith("space/")} == {
+        "space/loss": "relaxloss,crl,cross_entropy", "space/loss.relaxloss/upper": "0.5:1.0", "space/loss.crl/upper": "0.25,1.0",
+        "space/optimizer.lr": "0.1:0.2",
+    }  # fmt: skip
 
 
 def test_a_driver_that_died_half_way_through_a_child_is_completed_not_repeated(tmp_path: Path):

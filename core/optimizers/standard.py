@@ -1,23 +1,40 @@
-"""The `optimizer` slot: the update rule of the network's weights and the schedule of its learning rate.
+"""SGD, Adam, and the schedule of the learning rate.
 
 A schedule is a function of the epoch alone, so a resumed run needs no state for it.
 """
 
 import math
-from collections.abc import Iterable
 from typing import Annotated
 
 import torch
-from torch import nn
 
 from core.errors import InputError
-from core.space import Bounds, LogUniform, knobs
+from core.nets import Net
+from core.space import Bounds, LogUniform, Uniform, knobs
 
 SCHEDULE_FORMS = "'constant', 'cosine' or EPOCH:FACTOR pairs such as '50:0.1,80:0.01'"
 
 
 @knobs
-class SGD:
+class Scheduled:
+    """What every optimizer has: how the learning rate goes, and when training stops."""
+
+    schedule: str = "cosine"
+    """`constant`, `cosine` (to zero), or `EPOCH:FACTOR,...`: from that epoch (counted from 0) lr is multiplied by it."""
+    stop_at: Annotated[float, Bounds(0.0, 1), Uniform(0.02, 1.0)] = 1.0
+    """Early stopping: the share of the epochs after which training ends (at least one), on the schedule of the whole run."""
+
+    def check(self) -> None:
+        """Refuse a schedule that cannot be read."""
+        factor(self.schedule, 0, 1)
+
+    def last_epoch(self, epochs: int) -> int:
+        """The epoch, from 1, after which training ends."""
+        return max(1, math.ceil(self.stop_at * epochs - 1e-9))
+
+
+@knobs
+class SGD(Scheduled):
     """Stochastic gradient descent with momentum."""
 
     lr: Annotated[float, Bounds(0), LogUniform(1e-3, 0.3)] = 0.05
@@ -26,20 +43,15 @@ class SGD:
     """Share of the last update that is kept."""
     weight_decay: Annotated[float, Bounds(0), LogUniform(1e-5, 1e-2)] = 5e-4
     """L2 decay of all weights."""
-    schedule: str = "cosine"
-    """`constant`, `cosine` (to zero), or `EPOCH:FACTOR,...`: from that epoch (counted from 0) lr is multiplied by it."""
 
-    def check(self) -> None:
-        """Refuse a schedule that cannot be read."""
-        factor(self.schedule, 0, 1)
-
-    def bind(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The torch optimizer."""
-        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+    def bind(self, net: Net, batch_size: float) -> torch.optim.Optimizer:
+        """The torch optimizer of the network's weights. `batch_size`: images per step, on average."""
+        del batch_size
+        return torch.optim.SGD(net.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
 
 @knobs
-class Adam:
+class Adam(Scheduled):
     """Adam; weight decay is L2 in the gradient, which Adam rescales."""
 
     lr: Annotated[float, Bounds(0), LogUniform(1e-4, 1e-2)] = 1e-3
@@ -49,16 +61,10 @@ class Adam:
     schedule: str = "constant"
     """As for SGD."""
 
-    def check(self) -> None:
-        """Refuse a schedule that cannot be read."""
-        factor(self.schedule, 0, 1)
-
-    def bind(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The torch optimizer."""
-        return torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.weight_decay)
-
-
-OPTIMIZERS = {"sgd": SGD, "adam": Adam}
+    def bind(self, net: Net, batch_size: float) -> torch.optim.Optimizer:
+        """The torch optimizer of the network's weights."""
+        del batch_size
+        return torch.optim.Adam(net.parameters(), lr=self.lr, weight_decay=self.weight_decay)
 
 
 def factor(schedule: str, epoch: int, epochs: int) -> float:

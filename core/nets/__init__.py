@@ -1,0 +1,58 @@
+"""Networks: `NETS` maps a name to its settings; each network is Normalize, then `features`, then `head`. One family per file.
+
+Images go in as they are, in [0, 1]: normalisation is the first layer, so that epsilon, clipping and every other
+arithmetic on images is in pixel units. `head(features(x))` are logits, never probabilities.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from core.errors import InputError
+from core.nets.allconv import AllConv
+from core.nets.convnet import ConvNet
+from core.nets.densenet import DenseNet
+from core.nets.googlenet import GoogLeNet
+from core.nets.mnist import MLeNet, NetA
+from core.nets.mobilenet import MobileNet
+from core.nets.net import Halves, Net
+from core.nets.resnet import ResNet18, ResNet50
+from core.nets.vgg import VGG11BN, VGG16
+from core.nets.wide_resnet import WideResNet
+
+__all__ = ["NETS", "Halves", "Net", "build", "has_batch_norm"]
+
+NETS = {
+    "convnet": ConvNet,
+    "allconv": AllConv,
+    "resnet18": ResNet18,
+    "resnet50": ResNet50,
+    "vgg11_bn": VGG11BN,
+    "vgg16": VGG16,
+    "mobilenet": MobileNet,
+    "densenet": DenseNet,
+    "googlenet": GoogLeNet,
+    "wrn": WideResNet,
+    "mlenet": MLeNet,
+    "net_a": NetA,
+}
+
+
+def has_batch_norm(net: nn.Module) -> bool:
+    """Whether any layer normalises over the batch."""
+    return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in net.modules())
+
+
+def build(settings, shape: tuple[int, int, int], classes: int, mean: Tensor | None = None, std: Tensor | None = None) -> Net:
+    """The network for images of `shape` (channels, height, width), with the current global random state.
+
+    Raises:
+        InputError: the images are too small for it, or it takes square ones alone and they are not.
+    """
+    channels, height, width = shape
+    if getattr(settings, "square", False) and height != width:
+        name = next(name for name, cls in NETS.items() if cls is type(settings))
+        raise InputError(f"net={name} needs square images, these are {height}x{width}; use net=convnet or net=allconv")
+    body, head, dim = settings.build(channels, min(height, width), classes)
+    mean = torch.zeros(channels) if mean is None else mean
+    std = torch.ones(channels) if std is None else std
+    return Net(body, head, dim, mean, std)

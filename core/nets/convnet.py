@@ -1,0 +1,30 @@
+"""A small network for quick trials."""
+
+from typing import Annotated
+
+from torch import nn
+
+from core.nets.net import Halves
+from core.space import Bounds, knobs
+
+
+@knobs
+class ConvNet:
+    """Three small convolutions and a hidden layer; any image size, made for 8x8 digits and quick trials."""
+
+    width: Annotated[int, Bounds(1)] = 16
+    """Channels of the first convolution; the others have twice as many."""
+    hidden: Annotated[int, Bounds(1)] = 64
+    """Length of the feature vector."""
+
+    def build(self, channels: int, size: int, classes: int) -> Halves:
+        """Body, head and feature length."""
+        del size
+        w = self.width
+        body = nn.Sequential(
+            nn.Conv2d(channels, w, 3, padding=1), nn.ReLU(inplace=True),
+            nn.Conv2d(w, 2 * w, 3, stride=2, padding=1), nn.ReLU(inplace=True),
+            nn.Conv2d(2 * w, 2 * w, 3, padding=1), nn.ReLU(inplace=True),
+            nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(32 * w, self.hidden), nn.ReLU(inplace=True),
+        )  # fmt: skip
+        return body, nn.Linear(self.hidden, classes), self.hidden

@@ -1,0 +1,62 @@
+"""GoogLeNet (Szegedy et al. 2015) for 32x32 images, with batch norm."""
+
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from core.nets.net import Halves, at_least, conv_bn_relu, kaiming
+from core.space import Bounds, Uniform, knobs
+
+STEM = 192
+STAGES = (
+    ((64, 96, 128, 16, 32, 32), (128, 128, 192, 32, 96, 64)),
+    (
+        (192, 96, 208, 16, 48, 64), (160, 112, 224, 24, 64, 64), (128, 128, 256, 24, 64, 64),
+        (112, 144, 288, 32, 64, 64), (256, 160, 320, 32, 128, 128),
+    ),
+    ((256, 160, 320, 32, 128, 128), (384, 192, 384, 48, 128, 128)),
+)  # fmt: skip
+"""Inception modules between the two max-poolings: 1x1; reduction, 3x3; reduction, 5x5; after pooling (Table 1)."""
+
+
+@knobs
+class GoogLeNet:
+    """GoogLeNet in its usual CIFAR form: a stem of one 3x3 convolution, two 3x3 for each 5x5; 1024 pooled features.
+
+    The features are those before the dropout, which is in the head.
+    """
+
+    dropout: Annotated[float, Bounds(0, 0.95), Uniform(0.0, 0.5)] = 0.4
+    """Dropout of the features before the linear layer."""
+
+    def build(self, channels: int, size: int, classes: int) -> Halves:
+        """Body, head and feature length."""
+        at_least(8, size, "googlenet")
+        layers = conv_bn_relu(channels, STEM, 3)
+        into = STEM
+        for stage in STAGES:
+            layers += [nn.MaxPool2d(3, stride=2, padding=1)] * (stage is not STAGES[0])
+            for one, reduce3, three, reduce5, five, pool in stage:
+                layers.append(_Inception(into, one, reduce3, three, reduce5, five, pool))
+                into = one + three + five + pool
+        body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        kaiming(body)
+        return body, nn.Sequential(nn.Dropout(self.dropout), nn.Linear(into, classes)), into
+
+
+class _Inception(nn.Module):
+    """Four branches side by side."""
+
+    def __init__(self, into: int, one: int, reduce3: int, three: int, reduce5: int, five: int, pool: int):
+        super().__init__()
+        branches = (
+            conv_bn_relu(into, one, 1),
+            conv_bn_relu(into, reduce3, 1) + conv_bn_relu(reduce3, three, 3),
+            conv_bn_relu(into, reduce5, 1) + conv_bn_relu(reduce5, five, 3) + conv_bn_relu(five, five, 3),
+            [nn.MaxPool2d(3, stride=1, padding=1), *conv_bn_relu(into, pool, 1)],
+        )
+        self.branches = nn.ModuleList(nn.Sequential(*branch) for branch in branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([branch(x) for branch in self.branches], 1)

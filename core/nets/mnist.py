@@ -1,0 +1,43 @@
+"""The MNIST networks of the BPFC paper (Addepalli et al. 2020): M-LeNet, and Net-A as the source of black-box attacks."""
+
+from typing import ClassVar
+
+from torch import nn
+
+from core.nets.net import Halves, at_least
+from core.space import knobs
+
+
+@knobs
+class MLeNet:
+    """Four 5x5 convolutions and a hidden layer of 512, the features: 1,791,466 weights for 28x28 grey images, 10 classes."""
+
+    square: ClassVar[bool] = True
+
+    def build(self, channels: int, size: int, classes: int) -> Halves:
+        """Body, head and feature length."""
+        at_least(4, size, "mlenet")
+        body = nn.Sequential(
+            nn.Conv2d(channels, 32, 5, padding=2), nn.ReLU(inplace=True),
+            nn.Conv2d(32, 32, 5, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 5, padding=2), nn.ReLU(inplace=True),
+            nn.Conv2d(64, 64, 5, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(64 * (size // 4) ** 2, 512), nn.ReLU(inplace=True),
+        )  # fmt: skip
+        return body, nn.Linear(512, classes), 512
+
+
+@knobs
+class NetA:
+    """Two 5x5 convolutions without padding and a hidden layer of 128, the features; dropout 0.25 before it, 0.5 after it."""
+
+    square: ClassVar[bool] = True
+
+    def build(self, channels: int, size: int, classes: int) -> Halves:
+        """Body, head and feature length."""
+        at_least(9, size, "net_a")
+        body = nn.Sequential(
+            nn.Conv2d(channels, 64, 5), nn.ReLU(inplace=True), nn.Conv2d(64, 64, 5), nn.ReLU(inplace=True),
+            nn.Dropout(0.25), nn.Flatten(), nn.Linear(64 * (size - 8) ** 2, 128), nn.ReLU(inplace=True),
+        )  # fmt: skip
+        return body, nn.Sequential(nn.Dropout(0.5), nn.Linear(128, classes)), 128

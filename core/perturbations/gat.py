@@ -1,0 +1,143 @@
+"""GAT, the generative adversarial trainer (Lee, Han, Lee 2017): a network learns to make the perturbation from the gradient.
+
+With F(x)_y the probability of the true class and Delta = dF(x)_y/dx,
+
+    L_G = F(x + G(Delta))_y + c_g |G(Delta)|^2                        (Eq. 9; k steps of Adam, each on a fresh batch)
+    L_F = alpha CE(x) + (1 - alpha) CE(x + G(Delta))                  (Eq. 10; Delta and G(Delta) are constants)
+
+Any perturbation that is better than none has |G(Delta)| <= 1 / sqrt(c_g).
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core import workers
+from core.attacks.gradient import frozen
+from core.nets import Net
+from core.rng import Draw
+from core.slots import Context, Fresh, Part
+from core.space import Bounds, Choice, LogUniform, Uniform, knobs
+
+SILENT = 1e-4
+"""A mean norm of the perturbation below this for a whole epoch means that the generator does nothing."""
+
+
+@knobs
+class GAT:
+    """A generator of six 3x3 and two 1x1 convolutions with tanh at the end, trained against the classifier."""
+
+    c_g: Annotated[float, Bounds(0), LogUniform(1e-2, 1e2)] = 1.0
+    """Price of the perturbation's squared L2 norm."""
+    k: Annotated[int, Bounds(0, 100), Choice((1, 2, 3, 5))] = 1
+    """Generator steps before each step of the classifier."""
+    alpha: Annotated[float, Bounds(0, 1), Uniform(0.3, 0.9)] = 0.5
+    """Weight of the loss on clean images."""
+    lr_g: Annotated[float, Bounds(0), LogUniform(1e-6, 1e-3)] = 1e-6
+    """Learning rate of the generator's Adam; the paper's 1e-6 moves it very slowly."""
+    delta_scale: Literal["none", "batch_std", "norm"] = "none"
+    """What Delta is divided by before the generator sees it: nothing (the paper), its deviation over the batch, or its L2 norm
+    per image (which hides from the generator how steep the classifier is)."""
+    width: Annotated[int, Bounds(1), Choice((16, 32, 48, 96))] = 48
+    """Channels of the generator."""
+    clip_train: bool = False
+    """Clip perturbed training images to [0, 1]; the paper does not."""
+
+    def bind(self, context: Context) -> Part:
+        """The generator with its optimizer."""
+        return _GAT(self, context)
+
+
+class _GAT(Part):
+    def __init__(self, knobs_: GAT, context: Context):
+        super().__init__()
+        self.knobs, self.alpha = knobs_, knobs_.alpha
+        self.generator = build_generator(context.image_shape[0], knobs_.width)
+        self.optimizer = self.adam = torch.optim.Adam(self.generator.parameters(), lr=knobs_.lr_g)
+        self._forget()
+
+    def forward(self, net: Net, x: Tensor, classes: Tensor, draw: Draw) -> Tensor:
+        del draw
+        with torch.no_grad():
+            offset = self.generator(self.scaled(probability_slope(net, x, classes)[0]))
+        self._count("norms", _squares(offset).sqrt().sum(), x.new_tensor(float(len(x))))
+        return self._added(x, offset)
+
+    def practise(self, net: Net, fresh: Fresh) -> None:
+        """The k steps on the generator's loss."""
+        for _ in range(self.knobs.k):
+            x, classes, _ = fresh()
+            delta, before = probability_slope(net, x, classes)
+            with frozen(net):
+                offset = self.generator(self.scaled(delta))
+                log_p = F.log_softmax(net(self._added(x, offset)), 1)
+            p_true = log_p.exp().gather(1, classes.unsqueeze(1)).squeeze(1)
+            loss = workers.batch_mean(p_true) + self.knobs.c_g * workers.batch_mean(_squares(offset))
+            slopes = torch.autograd.grad(loss, list(self.generator.parameters()))
+            for parameter, slope in zip(self.generator.parameters(), slopes, strict=True):
+                parameter.grad = slope
+            workers.average_gradients(self.generator.parameters())
+            self.adam.step()
+            flipped = (log_p.argmax(1) != before).sum()
+            self._count("scores", p_true.detach().sum(), flipped, x.new_tensor(float(len(x))))
+
+    def report(self) -> dict[str, float]:
+        """Mean norm of the training perturbations, and how well they did on the generator's own batches."""
+        norm, seen = workers.total(self.norms).tolist()
+        p_true, flipped, tried = workers.total(self.scores.to(self.norms.device)).tolist()
+        self._forget()
+        found = {"generator_norm": norm / max(seen, 1)}
+        return found | ({"generator_p_true": p_true / tried, "generator_flipped": flipped / tried} if tried else {})
+
+    def scaled(self, delta: Tensor) -> Tensor:
+        """Delta in the generator's units."""
+        match self.knobs.delta_scale:
+            case "batch_std":
+                spread = workers.batch_mean(_squares(delta)) / delta[0].numel()
+                return delta / (spread.sqrt() + 1e-20)
+            case "norm":
+                return delta / (_squares(delta).sqrt().view(-1, 1, 1, 1) + 1e-20)
+        return delta
+
+    def _added(self, x: Tensor, offset: Tensor) -> Tensor:
+        return (x + offset).clamp(0, 1) if self.knobs.clip_train else x + offset
+
+    def _count(self, name: str, *values: Tensor) -> None:
+        """Add to sums that stay on the device, so that no step waits for them."""
+        values_ = torch.stack([v.double() for v in values])
+        setattr(self, name, getattr(self, name).to(values_.device) + values_)
+
+    def _forget(self) -> None:
+        self.norms, self.scores = torch.zeros(2, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+
+
+def build_generator(channels: int, width: int = 48) -> nn.Sequential:
+    """The paper's generator (Table 1): Xavier weights, zero biases, so that G(0) = 0; 107,763 weights for RGB at width 48."""
+    plan = [(channels, 3)] + [(width, 3)] * 5 + [(width, 1)]
+    layers: list[nn.Module] = []
+    for into, kernel in plan:
+        layers += [nn.Conv2d(into, width, kernel, padding=kernel // 2), nn.ReLU(inplace=True)]
+    layers += [nn.Conv2d(width, channels, 1), nn.Tanh()]
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
+    return nn.Sequential(*layers)
+
+
+def probability_slope(net: nn.Module, x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """Delta = dF(x)_y / dx in evaluation mode, like x, and the classes that the network sees, [B].
+
+    The gradient of the cross-entropy is -Delta / p_y.
+    """
+    with frozen(net), torch.enable_grad():
+        x = x.detach().requires_grad_()
+        log_p = F.log_softmax(net(x), 1)
+        (slope,) = torch.autograd.grad(log_p.gather(1, classes.unsqueeze(1)).exp().sum(), x)
+    return slope, log_p.argmax(1)
+
+
+def _squares(images: Tensor) -> Tensor:
+    return images.flatten(1).square().sum(1)

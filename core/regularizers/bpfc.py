@@ -1,0 +1,104 @@
+"""BPFC, bit plane feature consistency (Addepalli et al., CVPR 2020): coarse and full images shall give the same logits.
+
+Without the low k bits (and with noise of half a coarse bit's width) an image keeps its gist. The loss of a step is
+
+    CE(g(x), y) + lambda * |g(x) - g(q(x))|^2                                     (Algorithm 1)
+
+with lambda growing at the quarters of the run. No gradient by the input is taken: two forward passes and one backward.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from core import workers
+from core.rng import Draw
+from core.slots import Context, Part, Step
+from core.space import Bounds, Choice, IntRange, LogUniform, knobs
+
+
+@knobs
+class BPFC:
+    """The pairing of full and quantised images."""
+
+    k: Annotated[int, Bounds(1, 8), IntRange(1, 7)] = 5
+    """Bits that are dropped: 5 for CIFAR, 6 for Fashion-MNIST, 7 for MNIST."""
+    lambda_: Annotated[float, Bounds(0), LogUniform(0.1, 50.0)] = 1.0
+    """Weight in the first quarter: 1 for CIFAR, 25 for Fashion-MNIST, 30 for MNIST."""
+    growth: Annotated[float, Bounds(1), Choice((1.0, 3.0, 5.0, 9.0, 15.0))] = 9.0
+    """What lambda is multiplied by at each quarter of the epochs: 9 for CIFAR, 1 for the others."""
+    noise: Annotated[float, Bounds(0), Choice((0.0, 0.5, 1.0, 2.0))] = 1.0
+    """Half-width of the noise before quantisation, in units of 2^(k-2) grey levels; 0 is ablation A1."""
+    quantiser: Literal["bit_planes", "uniform_noise"] = "bit_planes"
+    """`uniform_noise`: x + U(-2^(k-1), 2^(k-1)) / 255 in place of q(x), ablation A2."""
+    distance: Literal["l2sq", "l1", "cosine"] = "l2sq"
+    """Between the logits; `l1` is ablation A3, which masks gradients."""
+    stop_gradient: Literal["none", "clean", "quantised"] = "none"
+    """Which branch is a constant."""
+
+    @property
+    def per_image(self) -> bool:
+        """DP-SGD pairs forward with backward passes from the last one on; a clean pass without one would take another's place."""
+        return self.stop_gradient != "clean"
+
+    def bind(self, context: Context) -> Part:
+        """See `core.slots`."""
+        return _BPFC(self, context.epochs)
+
+
+class _BPFC(Part):
+    def __init__(self, knobs_: BPFC, epochs: int):
+        super().__init__()
+        self.knobs, self.epochs = knobs_, epochs
+
+    def forward(self, step: Step) -> Tensor:
+        k = self.knobs
+        if not k.lambda_:
+            return step.x.new_zeros(())
+        if k.quantiser == "bit_planes":
+            coarse = quantise(step.x, k.k, k.noise, step.draw)
+        else:
+            coarse = (step.x + (2 * step.draw.uniform(*step.x.shape[1:]).to(step.x) - 1) * (2 ** (k.k - 1) / 255)).clamp(0, 1)
+        theirs = step.forward(coarse).logits  # first, so that batch norm ends on the clean images
+        ours = step.clean.logits
+        if k.stop_gradient == "clean":
+            ours = ours.detach()
+        elif k.stop_gradient == "quantised":
+            theirs = theirs.detach()
+        return self.weight(step.epoch) * workers.batch_mean(distance(ours, theirs, k.distance))
+
+    def weight(self, epoch: int) -> float:
+        """lambda in an epoch from 1: it grows after (0-based) epochs E/4, E/2 and 3E/4."""
+        passed = sum(4 * (epoch - 1) > quarter * self.epochs for quarter in (1, 2, 3))
+        return self.knobs.lambda_ * self.knobs.growth**passed
+
+
+def quantise(x: Tensor, k: int, noise: float = 1.0, draw: Draw | None = None) -> Tensor:
+    """The image without its low k bits: round(255 x), plus uniform noise, to the middle of its cell of 2^k levels.
+
+    Args:
+        x: images in [0, 1], [B, c, h, w].
+        k: bits to drop, 1 to 8.
+        noise: half-width in units of 2^(k-2) levels; needs `draw` unless 0.
+
+    Returns:
+        Images in [0, 1] like x; a constant with respect to x.
+    """
+    levels = (255 * x.detach()).round()
+    if noise:
+        assert draw is not None
+        levels = levels + (2 * draw.uniform(*x.shape[1:]).to(x) - 1) * (noise * 2 ** (k - 2))
+    cell = 2**k
+    return (levels - torch.remainder(levels, cell) + cell / 2).clamp_(0, 255).div_(255)
+
+
+def distance(a: Tensor, b: Tensor, kind: str) -> Tensor:
+    """Between rows of logits, [B, C] and [B, C] -> [B]."""
+    match kind:
+        case "l2sq":
+            return (a - b).square().sum(1)
+        case "l1":
+            return (a - b).abs().sum(1)
+    return 1 - F.cosine_similarity(a, b)

@@ -1,0 +1,67 @@
+"""Which loss, which perturbation, which regularizer, and how strong: one front over all of it.
+
+    python studies/all_knobs.py
+
+A conditional space: a knob is searched where the method that has it is chosen. Combinations that make no sense (RSS without
+FGSM images, say) are not tried. The sampler that models such spaces is tpe, the default.
+"""
+
+from core.config import Preset, Study, TrialConfig
+from core.losses import LOSSES
+from core.perturbations import PERTURBATIONS
+from core.recipes import RECIPES
+from core.regularizers import REGULARIZERS
+from core.space import Choice, LogUniform, Range, Uniform, switch
+from trainables.cli import main
+
+CONFIRM = {"judge.part": "test", "judge.steps": 50, "judge.restarts": 5, "judge.images": 0}
+
+DEV = TrialConfig.of({"dataset": "digits", "net": "convnet", "epochs": 40, "judge.epsilon": 0.1})
+PAPER = TrialConfig.of({
+    **RECIPES["cross_entropy"], "dataset": "cifar10", "net": "resnet18", "augmentation": "crop_flip",
+    "judge.steps": 20, "judge.images": 2000,
+})  # fmt: skip
+
+
+def space(config: TrialConfig) -> dict[str, Range]:
+    """Three switches; radii up to what the trial is judged at, and steps that a sweep can afford."""
+    radius = Uniform(0.0, config.judge.epsilon)
+    return {
+        "loss": switch("loss", LOSSES, only={
+            "cross_entropy": (), "label_smoothing": (), "confidence_penalty": (), "relaxloss": ("alpha",),
+            "centre_loss": ("lambda", "alpha_rcl"), "crl": ("alpha_rce", "lambda", "alpha_rcl", "tau_rcl"),
+            "dmp": ("reference", "temperature"),
+        }),
+        "perturbation": switch("perturbation", PERTURBATIONS, only={
+            "none": (), "noise": ("epsilon",), "fgsm": ("epsilon",), "rfgsm": ("epsilon", "random_share"),
+            "pgd": ("epsilon", "steps"), "gat": ("c_g", "k", "alpha"),
+        }, limits={
+            "noise": {"epsilon": radius}, "fgsm": {"epsilon": radius}, "rfgsm": {"epsilon": radius},
+            "pgd": {"epsilon": radius, "steps": Choice((2, 3, 5)), "alpha": Uniform(0.0, 1.0)},
+            "gat": {"lr_g": LogUniform(1e-5, 1e-3), "delta_scale": Choice(("batch_std",)), "width": Choice((16,))},
+        }),
+        "regularizer": switch("regularizer", REGULARIZERS, only={
+            "none": (), "bpfc": ("k", "lambda", "growth"), "elastic_net": ("l1", "l2"), "activation_sparsity": ("lambda",),
+            "rss": ("lambda",), "advreg": ("alpha", "reference"),
+        }),
+    }  # fmt: skip
+
+
+STUDY = Study(
+    name="all_knobs",
+    question="Which loss, which perturbation and which regularizer, and how strong?",
+    presets={
+        "dev": Preset(config=DEV, trials=40, confirm=CONFIRM, replicates=3),
+        "paper": Preset(config=PAPER, trials=300, confirm=CONFIRM, replicates=5),
+    },
+    space=space,
+    baselines={
+        "undefended": {"loss": "cross_entropy"},
+        "adversarial training": {"perturbation": "pgd", "perturbation.epsilon": 0.1, "perturbation.alpha": 0.5},
+        "CRL": {"loss": "crl"},
+        "BPFC": {"regularizer": "bpfc", "regularizer.growth": 3.0},
+    },
+)
+
+if __name__ == "__main__":
+    main(STUDY)

@@ -1,0 +1,47 @@
+"""Does a trained generator regularise better than the gradient itself, and is what it makes robust or only smooth?
+
+    python studies/gat_tradeoff.py
+
+Sweeps the generator's price and effort and its share of the loss (c_g, k, alpha), against dropout and FGSM training. The
+generator sees the gradient in units of its deviation and learns at a rate of its own: at the paper's 1e-6 it stays silent
+over runs as short as these (flag `generator_silent`).
+"""
+
+from core.config import Preset, Study, TrialConfig
+from core.perturbations import GAT
+from core.recipes import RECIPES
+from core.space import Range, ranges
+from trainables.cli import main
+
+CONFIRM = {"judge.part": "test", "judge.steps": 50, "judge.restarts": 5, "judge.images": 0}
+SWEPT = {"perturbation": "gat", "perturbation.delta_scale": "batch_std", "perturbation.lr_g": 1e-3}
+
+DEV = TrialConfig.of({
+    "dataset": "digits", "net": "convnet", "epochs": 40, "judge.epsilon": 0.1, **SWEPT, "perturbation.width": 16,
+})  # fmt: skip
+PAPER = TrialConfig.of({**RECIPES["gat"], **SWEPT, "dataset": "cifar10", "judge.steps": 20, "judge.images": 2000})
+
+
+def space(config: TrialConfig) -> dict[str, Range]:
+    """The three knobs at their authors' ranges, and the generator's learning rate."""
+    del config
+    return ranges(GAT, "perturbation.", only=("c_g", "k", "alpha", "lr_g"))
+
+
+STUDY = Study(
+    name="gat_tradeoff",
+    question="Does a trained generator regularise better than the gradient itself, and does that make the network robust?",
+    presets={
+        "dev": Preset(config=DEV, trials=16, confirm=CONFIRM, replicates=3),
+        "paper": Preset(config=PAPER, trials=40, confirm=CONFIRM, replicates=5),
+    },
+    space=space,
+    baselines={
+        "undefended": {"perturbation": "none"},
+        "FGSM training": {"perturbation": "fgsm", "perturbation.epsilon": 0.1},
+        "random noise": {"perturbation": "noise", "perturbation.epsilon": 0.1},
+    },
+)
+
+if __name__ == "__main__":
+    main(STUDY)

@@ -1,0 +1,59 @@
+"""Do sparse networks resist attacks better, and what does sparsity cost?
+
+    python studies/sparsity_tradeoff.py
+
+Sweeps the elastic net's two weights over accuracy, robust accuracy and activation density (the share of hidden units that
+an image turns on).
+"""
+
+from core.config import Objective, Preset, Study, TrialConfig
+from core.recipes import RECIPES
+from core.regularizers import ElasticNet
+from core.space import Range, ranges
+from trainables.cli import main
+
+CONFIRM = {"judge.part": "test", "judge.steps": 50, "judge.restarts": 5, "judge.images": 0}
+
+DEV = TrialConfig.of({
+    "dataset": "digits", "net": "convnet", "epochs": 50, "judge.epsilon": 0.1, "regularizer": "elastic_net",
+    "optimizer.weight_decay": 0.0,
+})  # fmt: skip
+PAPER = TrialConfig.of({
+    **RECIPES["elastic_net"], "dataset": "cifar10", "net": "vgg16", "judge.steps": 20, "judge.images": 2000,
+})  # fmt: skip
+
+
+def objectives(classes: int) -> tuple[Objective, ...]:
+    """Accuracy from chance up, robust accuracy from nothing up, density from everything active down."""
+    return (
+        Objective("accuracy", "max", reference=1 / classes, ideal=1.0),
+        Objective("robust_accuracy", "max", reference=0.0, ideal=1.0),
+        Objective("density", "min", reference=1.0, ideal=0.0),
+    )
+
+
+def space(config: TrialConfig) -> dict[str, Range]:
+    """Both weights, from nothing that matters to more than a network bears."""
+    del config
+    return ranges(ElasticNet, "regularizer.", only=("l1", "l2"))
+
+
+STUDY = Study(
+    name="sparsity_tradeoff",
+    question="Do sparse networks resist attacks better, and what does sparsity cost?",
+    presets={
+        "dev": Preset(config=DEV, trials=24, confirm=CONFIRM, replicates=3),
+        "paper": Preset(config=PAPER, trials=40, confirm=CONFIRM, replicates=5),
+    },
+    space=space,
+    baselines={
+        "undefended": {"regularizer": "none"},
+        "L1 alone": {"regularizer": "l1", "regularizer.l1": 1e-3},
+        "L2 alone": {"regularizer": "l2", "regularizer.l2": 1e-3},
+        "activation sparsity": {"regularizer": "activation_sparsity", "regularizer.lambda": 1e-4},
+    },
+    objectives=objectives,
+)
+
+if __name__ == "__main__":
+    main(STUDY)

@@ -1,0 +1,149 @@
+"""What an epoch of each training method costs, in epochs of cross-entropy, against the count of its passes.
+
+    python tests/benchmarks/bench_cost.py [--net allconv] [--width 16] [--size 32] [--images 1024] [--rounds 5]
+
+One forward and one backward pass over a batch is 1. Expected: BPFC 2 (two forward passes and one backward over both), PGD
+with n steps on adversarial images alone n + 1, FGSM and R-FGSM with half of the loss on clean images 3 (attack, two sides),
+random noise 2, RSS on top of FGSM alone 4 (attacks on 2B, training on 2B). GAT with k = 1: for the classifier 5 (slope and
+loss of the generator's step; slope and two sides of the classifier's step); its generator is run forward twice and backward
+once, which is added as measured in units of the same epoch. AdvReg: 1, a forward pass over everybody (1/3 of a pass), and
+the inference network's own pass, as measured. DMP: 1, over half of the images in each phase (printed per image).
+
+All methods train the same network from the same seed in one process with one thread, in turns; ratios are of the process's
+CPU time to cross-entropy's in the same round. Nothing may cost more than 1.3x its count.
+
+RESULTS
+"""
+
+import argparse
+import os
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+
+from core import train
+from core.config import TrialConfig
+from core.data import Images
+from core.perturbations.gat import build_generator
+from core.regularizers.advreg import InferenceNet
+from core.space import Value
+
+LIMIT = 1.3
+GAT, ADVREG = "gat k=1", "advreg"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method, and the passes that it needs per image."""
+
+    changes: dict[str, Value]
+    passes: float
+
+
+def pgd(steps: int) -> Row:
+    return Row({"perturbation": "pgd", "perturbation.steps": steps}, steps + 1)
+
+
+ROWS = {
+    "cross_entropy": Row({}, 1),
+    "label_smoothing": Row({"loss": "label_smoothing"}, 1),
+    "confidence_penalty": Row({"loss": "confidence_penalty"}, 1),
+    "relaxloss": Row({"loss": "relaxloss"}, 1),
+    "imp_relaxloss": Row({"loss": "imp_relaxloss"}, 1),
+    "centre_loss": Row({"loss": "centre_loss"}, 1),
+    "crl": Row({"loss": "crl"}, 1),
+    "dmp": Row({"loss": "dmp"}, 1),
+    ADVREG: Row({"regularizer": "advreg"}, 4 / 3),
+    "mixup": Row({"augmentation": "mixup"}, 1),
+    "l1": Row({"regularizer": "l1"}, 1),
+    "l1 proximal": Row({"regularizer": "l1", "regularizer.proximal": True}, 1),
+    "elastic_net": Row({"regularizer": "elastic_net"}, 1),
+    "activation_sparsity": Row({"regularizer": "activation_sparsity"}, 1),
+    "noise": Row({"perturbation": "noise"}, 2),
+    "fgsm": Row({"perturbation": "fgsm"}, 3),
+    "rfgsm": Row({"perturbation": "rfgsm"}, 3),
+    "rss": Row({"perturbation": "fgsm", "perturbation.alpha": 0.0, "regularizer": "rss"}, 4),
+    "pgd-3": pgd(3),
+    "pgd-7": pgd(7),
+    "bpfc": Row({"regularizer": "bpfc"}, 2),
+    GAT: Row({"perturbation": "gat"}, 5),
+}
+
+
+def seconds(config: TrialConfig, images: Images) -> float:
+    """CPU seconds of two epochs, per image that is trained on, with nothing but them inside (see `train`)."""
+    bound = train.bind(config, images, torch.device("cpu"))
+    material = train._Material(config, bound, images)
+    start, seen = time.process_time(), 0
+    for epoch in (1, 2):
+        seen += len(material.of(epoch)[0].y)
+        train._epoch(config, bound, material, epoch)
+    return (time.process_time() - start) / seen
+
+
+def generator_seconds(config: TrialConfig, images: Images) -> float:
+    """Per image: two forward passes and one backward of GAT's generator."""
+    generator = build_generator(images.shape[0], config.perturbation.width).to(memory_format=torch.channels_last)
+    start = time.process_time()
+    for part in images.x.split(config.batch_size):
+        x = (part.float() / 255).to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            generator(x)
+        torch.autograd.grad(generator(x).sum(), list(generator.parameters()))
+    return (time.process_time() - start) / len(images.y)
+
+
+def inference_seconds(images: Images) -> float:
+    """Per image that is trained on: one pass of AdvReg's inference network, half members and half reference (a fifth)."""
+    inference, count = InferenceNet(images.classes), 0
+    adam = torch.optim.Adam(inference.parameters(), lr=1e-3)
+    start = time.process_time()
+    for rows in torch.arange(int(0.8 * len(images.y))).split(64):
+        logits, classes = torch.randn(2 * len(rows), images.classes), torch.zeros(2 * len(rows), dtype=torch.int64)
+        adam.zero_grad()
+        inference(logits, classes).sum().backward()
+        adam.step()
+        count += len(rows)
+    return (time.process_time() - start) / count
+
+
+def main() -> None:
+    p = argparse.ArgumentParser()
+    p.add_argument("--net", default="allconv")
+    p.add_argument("--width", type=int, default=16)
+    p.add_argument("--size", type=int, default=32)
+    p.add_argument("--images", type=int, default=1024)
+    p.add_argument("--rounds", type=int, default=5)
+    args = p.parse_args()
+    torch.set_num_threads(1)
+    stream = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (args.images, 3, args.size, args.size), generator=stream).to(torch.uint8)
+    images = Images(x, torch.arange(args.images) % 10, 10)
+    train.memory.keep_freed()
+    base = TrialConfig.of({"net": args.net, "net.width": args.width, "epochs": 2, "optimizer.lr": 0.001})
+    configs = {name: base.set(row.changes) for name, row in ROWS.items()}
+    print(f"{os.cpu_count()} CPU cores, torch {torch.__version__}, {args.net} of width {args.width}, {args.images} images of "
+          f"{args.size}x{args.size}, {args.rounds} rounds; median [range] of time / cross-entropy's")  # fmt: skip
+    ratios: dict[str, list[float]] = {name: [] for name in ROWS}
+    extra: dict[str, list[float]] = {GAT: [], ADVREG: []}
+    for turn in range(args.rounds + 1):
+        times = {name: seconds(config, images) for name, config in configs.items()}
+        more = {GAT: generator_seconds(configs[GAT], images), ADVREG: inference_seconds(images)}
+        if turn:  # the first round warms up
+            for name, spent in times.items():
+                ratios[name].append(spent / times["cross_entropy"])
+            for name, spent in more.items():
+                extra[name].append(spent / times["cross_entropy"])
+    print(f"{'method':20} {'expected':>9} {'measured':>20} {'measured / expected':>21}")
+    for name, row in ROWS.items():
+        expected = row.passes + (statistics.median(extra[name]) if name in extra else 0)
+        measured = statistics.median(ratios[name])
+        over = "  MORE THAN 1.3x" if measured > LIMIT * expected else ""
+        spread = f"{measured:.2f} [{min(ratios[name]):.2f}-{max(ratios[name]):.2f}]"
+        print(f"{name:20} {expected:9.2f} {spread:>20} {measured / expected:21.2f}{over}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""The contract of every filling of every slot that takes part in training: one table, and what each row must do."""
+
+import hashlib
+import io
+import math
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from core import train
+from core.config import SLOTS, TrialConfig
+from core.data import Images
+from core.errors import InputError
+
+torch.set_num_threads(1)
+ROOT = Path(__file__).resolve().parents[2]
+TRAINING = {slot: SLOTS[slot] for slot in ("loss", "perturbation", "regularizer", "augmentation", "optimizer")}
+PLAIN = {"net.width": 3, "net.hidden": 8, "epochs": 10, "batch_size": 16, "optimizer.lr": 0.05}
+CASES: dict[tuple[str, str], dict] = {
+    ("loss", "cross_entropy"): {},
+    ("loss", "label_smoothing"): {},
+    ("loss", "confidence_penalty"): {},
+    ("loss", "relaxloss"): {"loss.alpha": 0.6},
+    ("loss", "imp_relaxloss"): {"loss.alpha_rce": 0.2},
+    ("loss", "centre_loss"): {"loss.alpha_rcl": 0.3, "loss.lr_c": 0.1},
+    ("loss", "crl"): {"loss.alpha_rce": 0.2, "loss.lr_c": 0.1},
+    ("loss", "dmp"): {"epochs": 60, "loss.temperature": 2.0, "loss.keep": 0.8},
+    ("perturbation", "none"): {},
+    ("perturbation", "noise"): {},
+    ("perturbation", "fgsm"): {},
+    ("perturbation", "rfgsm"): {},
+    ("perturbation", "pgd"): {"perturbation.steps": 2},
+    ("perturbation", "gat"): {"perturbation.width": 4, "perturbation.lr_g": 1e-3, "perturbation.delta_scale": "batch_std"},
+    ("regularizer", "none"): {},
+    ("regularizer", "bpfc"): {},
+    ("regularizer", "l1"): {"regularizer.l1": 1e-3, "regularizer.proximal": True},
+    ("regularizer", "l2"): {"regularizer.l2": 1e-3},
+    ("regularizer", "elastic_net"): {"regularizer.l1": 1e-3},
+    ("regularizer", "convex_elastic_net"): {"regularizer.lambda": 1e-3},
+    ("regularizer", "activation_sparsity"): {"regularizer.lambda": 1e-4},
+    ("regularizer", "rss"): {"perturbation": "fgsm", "perturbation.alpha": 0.0, "regularizer.lambda": 1.0},
+    ("regularizer", "advreg"): {"regularizer.alpha": 1.0},
+    ("augmentation", "none"): {},
+    ("augmentation", "crop_flip"): {"augmentation.padding": 1, "augmentation.flip": False},
+    ("augmentation", "mixup"): {"augmentation.padding": 1},
+    ("optimizer", "sgd"): {},
+    ("optimizer", "adam"): {"optimizer.lr": 0.01},
+    ("optimizer", "dp_sgd"): {"normalize": False, "optimizer.lr": 0.5, "epochs": 20},
+}
+"""What each filling is tried with. Where a knob makes it a no-op or hides a hook, the row turns it on."""
+every = pytest.mark.parametrize("case", CASES, ids=[f"{slot}={name}" for slot, name in CASES])
+
+
+def halves(n: int, seed: int) -> Images:
+    """Two classes: which half is bright, under noise."""
+    stream = torch.Generator().manual_seed(seed)
+    y = torch.arange(n) % 2
+    x = torch.randint(0, 100, (n, 1, 8, 8), generator=stream)
+    x[y == 0, :, :, :4] += 120
+    x[y == 1, :, :, 4:] += 120
+    return Images(x.to(torch.uint8), y, 2)
+
+
+MEMBERS, VAL = halves(94, 0), halves(64, 1)
+"""94 members in batches of 16 or 15: no share of them is equal for two workers."""
+
+
+def config(case, **changes) -> TrialConfig:
+    slot, name = case
+    return TrialConfig.of({**PLAIN, slot: name, **CASES[case], **changes})
+
+
+def fit(made: TrialConfig, **options) -> train.Bound:
+    return train.train(made, MEMBERS, VAL, **options)
+
+
+def tensors(state) -> dict[str, torch.Tensor]:
+    """Every tensor and number of a state by its path, but for the seconds."""
+    found = {}
+
+    def walk(path, node):
+        if isinstance(node, torch.Tensor):
+            found[path] = node.detach().clone()
+        elif isinstance(node, dict | list):
+            for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+                walk(f"{path}/{key}", value)
+        elif isinstance(node, int | float) and not path.endswith("epoch/seconds"):
+            found[path] = torch.tensor(node, dtype=torch.float64)
+
+    walk("", state)
+    return found
+
+
+def digest(state) -> str:
+    sha = hashlib.sha256()
+    for path, value in sorted(tensors(state).items()):
+        sha.update(path.encode() + value.contiguous().numpy().tobytes())
+    return sha.hexdigest()
+
+
+def test_the_table_has_a_row_for_every_filling():
+    assert set(CASES) == {(slot, name) for slot, family in TRAINING.items() for name in family}
+
+
+@every
+def test_it_learns_a_separable_problem(case):
+    bound = fit(config(case))
+    assert bound.curve[-1]["epoch/val_accuracy"] >= 0.95
+    assert all(math.isfinite(v) for row in bound.curve for v in row.values())
+
+
+@every
+def test_same_seed_same_bits_and_another_seed_others(case):
+    short = {"epochs": 2}
+    first = digest(fit(config(case, **short)).state())
+    torch.manual_seed(1234)  # of the caller, which must not matter
+    assert digest(fit(config(case, **short)).state()) == first
+    assert digest(fit(config(case, **short, seed=1)).state()) != first
+
+
+@every
+def test_a_run_resumed_at_any_epoch_ends_at_the_same_bits(case):
+    made, files = config(case, epochs=4), []
+
+    def keep(row, state):
+        files.append(io.BytesIO())
+        torch.save(state(), files[-1])
+
+    whole = digest(fit(made, on_epoch=keep).state())
+    for file in files[:-1]:
+        file.seek(0)
+        assert digest(fit(made, resume=torch.load(file, weights_only=True)).state()) == whole
+
+
+@every
+def test_it_does_something_unless_it_is_called_none(case):
+    slot, name = case
+    changed = fit(config(case, epochs=6)).net.state_dict()
+    others = {k: v for k, v in CASES[case].items() if not k.startswith(f"{slot}.")}
+    fallback = "sgd" if slot == "optimizer" else "cross_entropy" if slot == "loss" else "none"
+    if fallback == "none" or slot == "loss":
+        others.pop("perturbation.alpha", None)
+    plain = fit(TrialConfig.of({**PLAIN, **others, "epochs": 6, slot: fallback})).net.state_dict()
+    same = all(torch.equal(changed[key], plain[key]) for key in plain)
+    assert same == (name == fallback)
+
+
+PAIRS = [(case, loss) for case in CASES if case[0] != "loss" for loss in SLOTS["loss"]]
+
+
+@pytest.mark.parametrize("case, loss", PAIRS, ids=[f"{s}={n}+{loss}" for (s, n), loss in PAIRS])
+def test_with_every_loss_it_trains_or_is_refused_with_the_reason(case, loss):
+    slot, name = case
+    of_loss = {k: v for k, v in CASES["loss", loss].items() if k != "epochs"}
+    try:
+        made = config(case, loss=loss, **of_loss, epochs=2)
+    except InputError as error:
+        assert f"{slot}={name}" in str(error) and "\n" not in str(error)
+        assert name in ("mixup", "dp_sgd", "advreg")
+        return
+    assert math.isfinite(fit(made).curve[-1]["epoch/loss"])
+
+
+REFUSED = {
+    "mixup": {"relaxloss", "imp_relaxloss", "centre_loss", "crl"},
+    "dp_sgd": {"relaxloss", "imp_relaxloss", "centre_loss", "crl", "dmp"},
+    "advreg": {"dmp"},
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_only_these_losses_are_refused(name):
+    (case,) = [case for case in CASES if case[1] == name]
+    refused = set()
+    for loss in SLOTS["loss"]:
+        try:
+            config(case, loss=loss)
+        except InputError:
+            refused.add(loss)
+    assert refused == REFUSED[name]
+
+
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        ({"normalize": True}, "normalize=false"),
+        ({"net": "vgg16"}, "batch norm"),
+        ({"net": "resnet18"}, "batch norm"),
+        ({"perturbation": "gat"}, "perturbation=gat"),
+        ({"regularizer": "advreg"}, "regularizer=advreg"),
+        ({"regularizer": "l1"}, "regularizer=l1"),
+        ({"augmentation": "mixup"}, "augmentation=mixup"),
+    ],
+)
+def test_dp_sgd_refuses_what_voids_its_guarantee(changes, reason):
+    with pytest.raises(InputError, match=reason):
+        TrialConfig.of({"optimizer": "dp_sgd", "normalize": False, **changes})
+    TrialConfig.of({"optimizer": "dp_sgd", "normalize": False})
+
+
+# -- two workers ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory):
+    """States of every case from rank 0 of two gloo workers."""
+    folder = tmp_path_factory.mktemp("workers")
+    code = f"""
+        import importlib.util, sys, torch, torch.distributed as dist
+        spec = importlib.util.spec_from_file_location("peer", {str(Path(__file__).resolve())!r})
+        peer = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(peer)
+        rank = int(sys.argv[1])
+        dist.init_process_group("gloo", init_method="file://{folder}/meet", rank=rank, world_size=2)
+        found = {{"=".join(case): peer.fit(peer.config(case, epochs=2)).state() for case in peer.CASES}}
+        digests = [None, None]
+        mine = {{name: peer.digest([state["modules"], state["curve"]]) for name, state in found.items()}}
+        dist.all_gather_object(digests, mine)
+        if rank == 0:
+            differ = [name for name in found if digests[0][name] != digests[1][name]]
+            torch.save({{"states": found, "differ": differ}}, "{folder}/found.pt")
+        dist.destroy_process_group()
+    """
+    env = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    both = [subprocess.Popen([*command, str(r)], env=env, stderr=subprocess.PIPE, text=True) for r in (0, 1)]
+    try:
+        errors = [worker.communicate(timeout=240)[1] for worker in both]
+    finally:
+        for worker in both:
+            worker.kill()
+    assert [worker.returncode for worker in both] == [0, 0], "\n".join(errors)
+    return torch.load(folder / "found.pt", weights_only=True)
+
+
+@every
+def test_two_workers_train_what_one_would(two_workers, case):
+    one = tensors(fit(config(case, epochs=2)).state())
+    two = tensors(two_workers["states"]["=".join(case)])
+    assert one.keys() == two.keys()
+    for path in one:
+        torch.testing.assert_close(two[path], one[path], rtol=2e-3, atol=1e-4, msg=lambda m, path=path: f"{path}: {m}")
+
+
+def test_two_workers_hold_the_same_bits(two_workers):
+    assert two_workers["differ"] == []
