@@ -1,7 +1,7 @@
 """Does each method do on these images what its paper claims? The same network and budget, fresh seeds and members.
 
     python studies/recipes_table.py --dataset parquet:../shared/data/cifar10-jpeg --seeds 5 \\
-        --set net=allconv net.width=16 pool=4000 epochs=50 batch_size=32 optimizer=adam optimizer.lr=0.003 optimizer.schedule=cosine
+        --set net=allconv net.width=16 pool=4000 epochs=40 batch_size=32 optimizer=adam optimizer.lr=0.004 judge.steps=20 optimizer.schedule=cosine
 
 Every method is trained with every seed on the same members and judged on `test`, so differences to cross-entropy are
 paired. Prints a Markdown table: mean and 95 % interval over seeds (Student). What is in --storage already is not run again.
@@ -51,7 +51,7 @@ ROWS: dict[str, dict[str, Value]] = {
     "pgd_at": {"perturbation": "pgd", "perturbation.steps": 3, "perturbation.alpha": 0.5},
     "bpfc": {"regularizer": "bpfc", "regularizer.growth": 3.0},
     "gat": {
-        "perturbation": "gat", "perturbation.delta_scale": "batch_std", "perturbation.lr_g": 1e-3, "perturbation.width": 16,
+        "perturbation": "gat", "perturbation.delta_scale": "batch_std", "perturbation.lr_g": 1e-3, "perturbation.width": 8,
         "perturbation.c_g": 0.1,
     },
     "l1": {"regularizer": "l1", "regularizer.l1": 1e-4},
