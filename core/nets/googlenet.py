@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from core.nets.net import Halves, at_least, conv_bn_relu, kaiming
 from core.space import Bounds, Uniform, knobs
 
-STEM = 192
+STEM = (64, 64, 192)
+"""Channels of the 3x3 convolutions before the first max-pooling."""
 STAGES = (
     ((64, 96, 128, 16, 32, 32), (128, 128, 192, 32, 96, 64)),
     (
@@ -17,12 +18,12 @@ STAGES = (
     ),
     ((256, 160, 320, 32, 128, 128), (384, 192, 384, 48, 128, 128)),
 )  # fmt: skip
-"""Inception modules between the two max-poolings: 1x1; reduction, 3x3; reduction, 5x5; after pooling (Table 1)."""
+"""Inception modules, a max-pooling before each group: 1x1; reduction, 3x3; reduction, 5x5; after pooling (Table 1)."""
 
 
 @knobs
 class GoogLeNet:
-    """GoogLeNet in its usual CIFAR form: a stem of one 3x3 convolution, two 3x3 for each 5x5; 1024 pooled features.
+    """The CRL paper's GoogLeNet: a stem of three 3x3 convolutions, two 3x3 for each 5x5; 1024 pooled features.
 
     The features are those before the dropout, which is in the head.
     """
@@ -33,10 +34,13 @@ class GoogLeNet:
     def build(self, channels: int, size: int, classes: int) -> Halves:
         """Body, head and feature length."""
         at_least(8, size, "googlenet")
-        layers = conv_bn_relu(channels, STEM, 3)
-        into = STEM
+        layers: list[nn.Module] = []
+        into = channels
+        for out in STEM:
+            layers += conv_bn_relu(into, out, 3)
+            into = out
         for stage in STAGES:
-            layers += [nn.MaxPool2d(3, stride=2, padding=1)] * (stage is not STAGES[0])
+            layers.append(nn.MaxPool2d(3, stride=2, padding=1))
             for one, reduce3, three, reduce5, five, pool in stage:
                 layers.append(_Inception(into, one, reduce3, three, reduce5, five, pool))
                 into = one + three + five + pool

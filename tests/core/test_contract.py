@@ -249,3 +249,18 @@ def test_two_workers_train_what_one_would(two_workers, case):
 
 def test_two_workers_hold_the_same_bits(two_workers):
     assert two_workers["differ"] == []
+
+
+PER_IMAGE = [case for case in CASES if case[0] != "optimizer" and getattr(TRAINING[case[0]][case[1]], "per_image", False)]
+
+
+@pytest.mark.parametrize("case", PER_IMAGE, ids=[f"{slot}={name}" for slot, name in PER_IMAGE])
+def test_dp_sgd_without_noise_and_clipping_is_sgd_on_the_full_batch(case, monkeypatch):
+    """So every forward pass of a method counts once in an image's gradient, however many there are."""
+    monkeypatch.setattr(train, "_batches", lambda n, *_: iter([torch.arange(n)]))  # the same noise for the same image
+    alike = {"epochs": 2, "batch_size": 94, "normalize": False, "optimizer.momentum": 0.5, "optimizer.lr": 0.1}
+    plain = fit(config(case, **alike, **{"optimizer": "sgd", "optimizer.weight_decay": 0.0}))
+    private = {"optimizer": "dp_sgd", "optimizer.noise_multiplier": 0.0, "optimizer.max_grad_norm": 1e6}
+    ours, theirs = tensors(fit(config(case, **alike, **private)).state()["modules"]), tensors(plain.state()["modules"])
+    for path in theirs:
+        torch.testing.assert_close(ours[path], theirs[path], rtol=1e-3, atol=1e-5, msg=lambda m, path=path: f"{path}: {m}")

@@ -166,13 +166,15 @@ INCEPTION = """a3 192 64 96 128 16 32 32; b3 256 128 128 192 32 96 64; a4 480 19
 
 
 def test_googlenet_has_the_weights_of_its_layer_table():
-    plan = [(3, 192, 3)]
+    plan = [(3, 64, 3), (64, 64, 3), (64, 192, 3)]
     for row in INCEPTION.split(";"):
         x, one, r3, three, r5, five, pool = map(int, row.split()[1:])
         plan += [(x, one, 1), (x, r3, 1), (r3, three, 3), (x, r5, 1), (r5, five, 3), (five, five, 3), (x, pool, 1)]
     count = parameters(outline("googlenet"))
     assert count == sum(conv(*row, bias=False, bn=True) for row in plan) + linear(1024, 10)
-    assert count + sum(out for _, out, _ in plan) == 6_166_250  # kuangliu/pytorch-cifar, where convolutions have biases
+    one_layer = conv(3, 192, 3, bias=False, bn=True) - sum(conv(*row, bias=False, bn=True) for row in plan[:3])
+    biases = sum(out for _, out, _ in plan[3:]) + 192
+    assert count + one_layer + biases == 6_166_250  # kuangliu/pytorch-cifar: a stem of one layer, convolutions with biases
 
 
 def test_net_a_and_convnet_have_the_weights_of_their_layer_tables():
@@ -189,7 +191,7 @@ def test_weighted_layers_are_as_many_as_the_names_say():
         found[name] = len([n for n in layers if "downsample" not in n and "shortcut" not in n])
     assert found == {
         "convnet": 5, "allconv": 7, "resnet18": 18, "resnet50": 50, "vgg11_bn": 11, "vgg16": 16, "mobilenet": 28,
-        "densenet": 118, "googlenet": 1 + 9 * 7 + 1, "wrn": 26, "mlenet": 6, "net_a": 4,
+        "densenet": 118, "googlenet": 3 + 9 * 7 + 1, "wrn": 26, "mlenet": 6, "net_a": 4,
     }  # fmt: skip
 
 
@@ -280,14 +282,14 @@ def test_densenet_hands_every_layer_all_that_came_before_it_in_the_block():
         torch.testing.assert_close(net.features(x), F.relu(bn(h)).mean((2, 3)), rtol=1e-4, atol=1e-4)
 
 
-def test_googlenet_puts_its_four_branches_side_by_side_at_32_16_and_8_pixels():
+def test_googlenet_puts_its_four_branches_side_by_side_at_16_8_and_4_pixels():
     net, sizes = copy.deepcopy(outline("googlenet")), []
     blocks = [layer for layer in net.body if hasattr(layer, "branches")]
     for layer in blocks:
         layer.register_forward_hook(lambda m, args, out: sizes.append(tuple(out.shape[1:])))
     net(torch.zeros(2, 3, 32, 32, device="meta"))
     channels = [*[int(row.split()[1]) for row in INCEPTION.split(";")[1:]], 1024]
-    assert sizes == [(c, s, s) for c, s in zip(channels, [32] * 2 + [16] * 5 + [8] * 2, strict=True)]
+    assert sizes == [(c, s, s) for c, s in zip(channels, [16] * 2 + [8] * 5 + [4] * 2, strict=True)]
     block = kinds(ready("googlenet"), type(blocks[0]))[0]
     with torch.no_grad():
         x = torch.rand(1, 192, 8, 8)
