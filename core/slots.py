@@ -32,8 +32,8 @@ from core.data import Images
 from core.nets import Net
 from core.rng import Draw
 
-Fresh = Callable[[], tuple[Tensor, Tensor, int]]
-"""Another batch of members: images in [0, 1], their classes, and how many there are over all workers."""
+Fresh = Callable[[], tuple[Tensor, Tensor]]
+"""This worker's share of another batch of members: images in [0, 1], and their classes."""
 
 
 @dataclass(frozen=True)

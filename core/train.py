@@ -252,12 +252,12 @@ def _fresh(config: TrialConfig, bound: Bound, images: Images, epoch: int) -> Fre
     steps = steps_per_epoch(config, len(images.y))
     left: list[Tensor] = []
 
-    def draw() -> tuple[Tensor, Tensor, int]:
+    def draw() -> tuple[Tensor, Tensor]:
         if not left:
             left.extend(torch.randperm(len(images.y), generator=order).tensor_split(steps))
         batch = left.pop()
         x, labels = _augmented(bound, images, batch, augment)
-        return x, classes_of(labels), len(batch)
+        return x, classes_of(labels)
 
     return draw
 

@@ -85,10 +85,13 @@ def judge(
         if not (member_logits.isfinite().all() and other_logits.isfinite().all()):
             raise TrialError("the trained network's logits are not finite; lower optimizer.lr")
         audits = threshold_audits(member_logits, members.y, other_logits, others.y)
+        aside: dict[str, Tensor | np.ndarray] = {}
         if len(reference):  # it came out of the members, so what leaks of it counts
-            aside = images.at(reference).to(device)
-            found = threshold_audits(predict(bound.net, aside.x), aside.y, other_logits, others.y)
+            labels = images.y[reference].to(device)
+            logits = predict(bound.net, images.x[reference].to(device))
+            found = threshold_audits(logits, labels, other_logits, others.y)
             audits |= {f"reference_{name}": roc for name, roc in found.items()}
+            aside = {"reference_rows": reference, "reference_labels": labels, "reference_logits": logits}
         leaks = leak_metrics(audits)
     correct = other_logits.argmax(1) == others.y
     with clock("attack"):
@@ -117,7 +120,7 @@ def judge(
     }
     evidence = {
         "member_rows": private, "member_labels": members.y, "member_logits": member_logits,
-        "rows": rows, "labels": others.y, "logits": other_logits,
+        **aside, "rows": rows, "labels": others.y, "logits": other_logits,
         **{f"stands/{name}": alive for name, alive in stands.items()},
     }  # fmt: skip
     arrays = {name: v.cpu().numpy() if isinstance(v, Tensor) else v for name, v in evidence.items()}

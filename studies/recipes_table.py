@@ -1,7 +1,8 @@
 """Does each method do on these images what its paper claims? The same network and budget, fresh seeds and members.
 
     python studies/recipes_table.py --dataset parquet:../shared/data/cifar10-jpeg --seeds 5 \\
-        --set net=allconv net.width=16 pool=4000 epochs=40 batch_size=32 optimizer=adam optimizer.lr=0.004 judge.steps=20 optimizer.schedule=cosine
+        --set net=allconv net.width=16 pool=4000 epochs=40 batch_size=32 judge.steps=20 \\
+        optimizer=adam optimizer.lr=0.004 optimizer.schedule=cosine
 
 Every method is trained with every seed on the same members and judged on `test`, so differences to cross-entropy are
 paired. Prints a Markdown table: mean and 95 % interval over seeds (Student). What is in --storage already is not run again.

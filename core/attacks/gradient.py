@@ -41,13 +41,13 @@ def rfgsm(net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, start: float,
         start: length of the random step.
         draw: where its normal numbers come from.
         total: the gradient step has length epsilon - start, so that the sum stays within epsilon; without it, its length is
-            epsilon (Vivek et al.'s twin images).
+            epsilon, and only the result is clipped (Vivek et al.'s twin images).
 
     Returns:
         Images like x.
     """
-    begin = (x + start * draw.normal(*x.shape[1:]).to(x).sign()).clamp(0, 1)
-    return fgsm(net, begin, y, epsilon=epsilon - start if total else epsilon)
+    begin = x + start * draw.normal(*x.shape[1:]).to(x).sign()
+    return fgsm(net, begin.clamp(0, 1), y, epsilon=epsilon - start) if total else fgsm(net, begin, y, epsilon=epsilon)
 
 
 def pgd(

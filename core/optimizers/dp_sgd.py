@@ -2,7 +2,8 @@
 
 Batches are drawn as the accountant assumes: each member is in each batch with the same probability, independently. The
 guarantee is (epsilon, delta)-differential privacy of the final weights with respect to adding or removing one member, by
-Opacus' RDP accountant; `spent` says which epsilon. What it does not cover: settings chosen by looking at results.
+Opacus' RDP accountant; `spent` says which epsilon. What it does not cover: settings chosen by looking at results, and
+readers who know the seed, from which the noise is drawn so that a run can be repeated.
 """
 
 import functools
@@ -12,7 +13,7 @@ from typing import Annotated
 import torch
 
 from core.errors import InputError
-from core.nets import Net, has_batch_norm
+from core.nets import NETS, Net, has_batch_norm
 from core.optimizers.standard import Scheduled
 from core.space import Bounds, LogUniform, knobs
 
@@ -45,7 +46,8 @@ class DPSGD(Scheduled):
         if config.normalize:
             raise InputError("optimizer=dp_sgd cannot hide the members' channel statistics; use normalize=false")
         if _has_batch_norm(config.net):
-            raise InputError("optimizer=dp_sgd cannot clip per image through batch norm; use net=convnet, allconv, mlenet or net_a")
+            able = [name for name, net in NETS.items() if not _has_batch_norm(net())]
+            raise InputError(f"optimizer=dp_sgd cannot clip per image through batch norm; use net={', '.join(able)}")
         for slot in SLOTS:
             if not getattr(getattr(config, slot), "per_image", False):
                 name = config.params()[slot]

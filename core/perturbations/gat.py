@@ -38,8 +38,8 @@ class GAT:
     lr_g: Annotated[float, Bounds(0), LogUniform(1e-6, 1e-3)] = 1e-6
     """Learning rate of the generator's Adam; the paper's 1e-6 moves it very slowly."""
     delta_scale: Literal["none", "batch_std", "norm"] = "none"
-    """What Delta is divided by before the generator sees it: nothing (the paper), its deviation over the batch, or its L2 norm
-    per image (which hides from the generator how steep the classifier is)."""
+    """What Delta is divided by before the generator sees it: nothing (the paper), its root mean square over the batch, or its L2
+    norm per image (which hides from the generator how steep the classifier is)."""
     width: Annotated[int, Bounds(1), Choice((16, 32, 48, 96))] = 48
     """Channels of the generator."""
     clip_train: bool = False
@@ -68,7 +68,7 @@ class _GAT(Part):
     def practise(self, net: Net, fresh: Fresh) -> None:
         """The k steps on the generator's loss."""
         for _ in range(self.knobs.k):
-            x, classes, _ = fresh()
+            x, classes = fresh()
             delta, before = probability_slope(net, x, classes)
             with frozen(net):
                 offset = self.generator(self.scaled(delta))

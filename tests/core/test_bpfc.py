@@ -292,6 +292,12 @@ def test_batch_norm_sees_the_quantised_batch_and_then_the_clean_one():
     torch.testing.assert_close(net.norm.running_mean, (0.9 * (0.1 * coarse.mean()) + 0.1 * x.mean()).view(1))
 
 
+def test_lambda_zero_takes_no_second_forward_pass():
+    net, x = Normed().train(), torch.rand(6, 1, 4, 4)
+    assert penalty(net, x, lambda_=0.0).item() == 0.0
+    assert net.norm.num_batches_tracked == 0  # a pass would have moved batch norm
+
+
 def test_both_forward_passes_teach_the_network():
     """The update of a step is minus lr times the gradient of cross-entropy plus penalty, both with x and q in training."""
     config = TrialConfig.of(TINY | {

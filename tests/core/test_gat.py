@@ -162,7 +162,7 @@ def test_a_generator_step_is_an_adam_step_on_the_papers_loss():
         part.generator[0].weight *= 1e3
     peer = copy.deepcopy(part.generator)
     x, y = batch()
-    part.practise(net, lambda: (x, y, len(y)))
+    part.practise(net, lambda: (x, y))
 
     delta = probability_slope(net, x, y)[0]
     offset = peer(delta)
@@ -187,7 +187,7 @@ def test_a_linear_generator_finds_the_optimum_at_minus_one_over_two_c(c_g):
     part.adam = torch.optim.Adam(part.generator.parameters(), lr=0.05)
     x, y = batch()[0], torch.tensor([0, 1, 1, 0, 1, 0])
     for _ in range(300):
-        part.practise(net, lambda: (x, y, len(y)))
+        part.practise(net, lambda: (x, y))
     assert part.generator.a.item() == pytest.approx(-1 / (2 * c_g), rel=1e-3)
 
 
@@ -203,7 +203,7 @@ def practised(net, c_g: float, steps: int = 60):
     """Norms of the offsets of a generator that was trained, and by how much the objective has improved."""
     part = bound_to(net, c_g=c_g, k=steps, lr_g=1e-2, width=6)
     x, y = batch()[0], torch.tensor([0, 1, 1, 0, 1, 0])
-    part.practise(net, lambda: (x, y, len(y)))
+    part.practise(net, lambda: (x, y))
     offset = part(net, x, y, None) - x
     true = [net(z).softmax(1)[torch.arange(6), y] for z in (x, x + offset)]
     power = offset.flatten(1).square().sum(1)
@@ -245,7 +245,7 @@ def test_the_curve_reports_norm_probability_and_flips_and_starts_anew():
     net = classifier()
     part = bound_to(net, k=2, lr_g=0.0, delta_scale="batch_std")
     x, y = batch()
-    part.practise(net, lambda: (x, y, len(y)))
+    part.practise(net, lambda: (x, y))
     out = part(net, x, y, None)
     p = net(out).softmax(1)[torch.arange(6), y].mean().item()
     flips = (net(out).argmax(1) != net(x).argmax(1)).double().mean().item()
@@ -270,7 +270,7 @@ def test_generator_steps_move_the_generator_alone_and_classifier_steps_the_class
         return {name: torch.cat([t.reshape(-1) for t in s.values()]) for name, s in state.items()}
 
     start = now()
-    part.practise(bound.net, lambda: (x, y, 8))
+    part.practise(bound.net, lambda: (x, y))
     practised = now()
     assert torch.equal(start["net"], practised["net"])
     assert not torch.equal(start["generator"], practised["generator"])
@@ -305,11 +305,11 @@ def test_there_are_k_generator_steps_on_fresh_batches_for_each_step_of_the_class
     assert len(seen["training"]) == 3 and len(seen["practice"]) == 3 * k
     steps = {int(s["step"]) for s in bound.optimizers["perturbation"].state_dict()["state"].values()}
     assert steps == ({3 * k} if k else set())
-    for x, _, count in seen["practice"]:
-        assert len(x) == count in (7, 8)
+    for x, _ in seen["practice"]:
+        assert len(x) in (7, 8)
         assert not any(len(x) == len(other) and torch.equal(x, other) for other in seen["training"])
     if k:  # k passes over the members, each an order of its own
-        passes = [torch.cat([x for x, _, _ in seen["practice"][3 * i : 3 * i + 3]]).flatten(1) for i in range(k)]
+        passes = [torch.cat([x for x, _ in seen["practice"][3 * i : 3 * i + 3]]).flatten(1) for i in range(k)]
         whole = torch.cat(seen["training"]).flatten(1)
         for one in passes:
             assert sorted(one.tolist()) == sorted(whole.tolist())
@@ -357,7 +357,10 @@ def test_a_trial_whose_generator_does_nothing_is_flagged(monkeypatch):
 
 
 def test_one_silent_epoch_is_enough_for_the_flag(monkeypatch):
-    config, pool = TrialConfig.of({"pool": 200, "judge.steps": 1, "judge.images": 20, "net.width": 2}), data.load("digits", pool=200)
+    config, pool = (
+        TrialConfig.of({"pool": 200, "judge.steps": 1, "judge.images": 20, "net.width": 2}),
+        data.load("digits", pool=200),
+    )
     parts = data.split(pool)
     bound = train.bind(config, pool.at(parts.members), torch.device("cpu"))
     for norms, flag in (([2e-4, 0.9e-4, 1.0], 1.0), ([2e-4, 1.1e-4, 1.0], 0.0)):
