@@ -94,9 +94,12 @@ class Outputs(NamedTuple):
 class Step:
     """One batch on its way through one update. What several slots want to see is computed once, when it is first asked for."""
 
-    def __init__(self, net: Net, x: Tensor, labels: Tensor, perturbed: Tensor | None, draw: Draw, epoch: int):
-        """`x`, `perturbed`: images in [0, 1], [B, c, h, w]. `draw`: noise for the regularizer."""
+    def __init__(
+        self, net: Net, x: Tensor, labels: Tensor, perturbed: Tensor | None, draw: Draw, epoch: int, radius: float = 0.0
+    ):  # fmt: skip
+        """`x`, `perturbed`: images in [0, 1], [B, c, h, w], `radius` apart. `draw`: noise for the regularizer."""
         self.net, self.x, self.labels, self.perturbed, self.draw, self.epoch = net, x, labels, perturbed, draw, epoch
+        self.radius = radius
 
     @cached_property
     def clean(self) -> Outputs:

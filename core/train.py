@@ -219,7 +219,8 @@ def _epoch(config: TrialConfig, bound: Bound, material: _Material, epoch: int) -
             draws = {use: rng.Draw(streams[use], len(batch), workers.rows(len(batch))) for use in ("perturb", "regularize")}
             bound.perturbation.practise(bound.net, fresh)
             perturbed = bound.perturbation(bound.net, x, classes_of(labels), draws["perturb"]) if len(batch) else None
-            step = Step(bound.net, x, labels, perturbed, draws["regularize"], epoch)
+            radius = getattr(bound.perturbation, "epsilon", 0.0)
+            step = Step(bound.net, x, labels, perturbed, draws["regularize"], epoch, radius)
             loss, correct = _update(bound, step, len(batch))
             bound.regularizer.after_step(bound.net, lr)
             sums += torch.stack([loss * len(batch) / workers.count(), correct, correct.new_tensor(len(labels))]).double()

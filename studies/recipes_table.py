@@ -106,13 +106,9 @@ def jobs_of(args: argparse.Namespace) -> dict[tuple[str, int], Job]:
 
 
 def _at_radius(changes: Mapping[str, Value], epsilon: float) -> dict[str, Value]:
-    """A row with its radii at the threat model's."""
-    radii: dict[str, Value] = {}
-    if changes.get("perturbation", "gat") != "gat":
-        radii["perturbation.epsilon"] = epsilon
-    if changes.get("regularizer") == "rss":
-        radii |= {"regularizer.epsilon": epsilon, "regularizer.start": epsilon / 4}
-    return radii | dict(changes)
+    """A row, with the threat model's radius where it names none."""
+    radius: dict[str, Value] = {"perturbation.epsilon": epsilon} if changes.get("perturbation", "gat") != "gat" else {}
+    return radius | dict(changes)
 
 
 def table(recipes: Sequence[str], seeds: int, results: Mapping[tuple[str, int], Mapping]) -> str:

@@ -2,8 +2,8 @@
 
     CE(g(x_f), y) + lambda * mean |g(x_f) - g(x_r)|^2
 
-x_f are FGSM images (the perturbation slot's); x_r start at a random corner of a small ball and take a signed step of full
-length epsilon from there. Where FGSM overfits the gradient at x, the two sets of logits part.
+x_f are FGSM images (the perturbation slot's, with its epsilon); x_r start at a random corner of a small ball and take a
+signed step of full length epsilon from there. Where FGSM overfits the gradient at x, the two sets of logits part.
 """
 
 from typing import Annotated
@@ -13,7 +13,7 @@ from torch import Tensor
 from core import workers
 from core.attacks import gradient
 from core.errors import InputError
-from core.perturbations.adversarial import FGSM, IN_PIXELS
+from core.perturbations.adversarial import FGSM
 from core.slots import Context, Part, Step
 from core.space import Bounds, LogUniform, Uniform, knobs
 
@@ -24,10 +24,8 @@ class RSS:
 
     lambda_: Annotated[float, Bounds(0), LogUniform(1.0, 100.0)] = 25.0
     """Weight: 25 for CIFAR, 5 for MNIST."""
-    epsilon: Annotated[float, Bounds(0, 1, IN_PIXELS)] = 8 / 255
-    """Length of the gradient step of the twins."""
-    start: Annotated[float, Bounds(0, 1, IN_PIXELS), Uniform(0.5 / 255, 4 / 255)] = 2 / 255
-    """Length of their random step: 2/255 for CIFAR, 0.01 for MNIST."""
+    random_share: Annotated[float, Bounds(0, 1), Uniform(0.03, 0.5)] = 0.25
+    """Length of the twins' random step as a share of epsilon: 2/255 of 8/255 for CIFAR, 0.01 of 0.3 for MNIST."""
 
     # not `per_image`: an image and its twin are rows of one forward pass, and DP-SGD would clip them one by one
 
@@ -55,6 +53,7 @@ class _RSS(Part):
         k = self.knobs
         if not k.lambda_ or step.perturbed is None:
             return step.x.new_zeros(())
-        twins = gradient.rfgsm(step.net, step.x, step.classes, epsilon=k.epsilon, start=k.start, draw=step.draw, total=False)
+        start = k.random_share * step.radius
+        twins = gradient.rfgsm(step.net, step.x, step.classes, epsilon=step.radius, start=start, draw=step.draw, total=False)
         theirs = step.beside_adversarial(twins).logits
         return k.lambda_ * workers.batch_mean((step.adversarial.logits - theirs).square().sum(1))

@@ -245,8 +245,8 @@ class Normed(nn.Module):
 def rss_step(net, **knobs):
     """A step with FGSM images at 0.1, its penalty, and the twins made by the definition."""
     x, y = interior()
-    made = RSS(**{"lambda_": 2.0, "epsilon": 0.1, "start": 0.05, **knobs}).bind(context(net))
-    step = Step(net, x, y, fgsm(net, x, y, epsilon=0.1), draw(6), 1)
+    made = RSS(**{"lambda_": 2.0, "random_share": 0.5, **knobs}).bind(context(net))
+    step = Step(net, x, y, fgsm(net, x, y, epsilon=0.1), draw(6), 1, radius=0.1)
     corner = x + 0.05 * draw(6).normal(1, 4, 4).sign()
     was = net.training
     inputs = corner.clone().requires_grad_()
@@ -306,6 +306,7 @@ def test_rss_of_weight_zero_is_fgsm_training_to_the_bit():
     at = {"perturbation": "fgsm", "perturbation.epsilon": 0.1, "perturbation.alpha": 0.0}
     assert torch.equal(fit(at), fit(at | {"regularizer": "rss", "regularizer.lambda": 0.0}))
     assert not torch.equal(fit(at), fit(at | {"regularizer": "rss", "regularizer.lambda": 1.0}))
+    assert not torch.equal(fit(at | {"regularizer": "rss"}), fit(at | {"regularizer": "rss", "perturbation.epsilon": 0.2}))
     off = {"perturbation": "fgsm", "perturbation.epsilon": 0.0}
     assert torch.equal(fit({}), fit(off | {"regularizer": "rss"}))
 
