@@ -1,0 +1,75 @@
+"""The papers' presets: legal, and with the published numbers."""
+
+import pytest
+
+from core.config import SLOTS, TrialConfig
+from core.optimizers.standard import factor
+from core.recipes import RECIPES
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_legal_and_says_how_to_train(name):
+    config = TrialConfig.of(RECIPES[name])
+    params = config.params()
+    assert all(params[key] == value for key, value in RECIPES[name].items())
+    assert {"optimizer", "batch_size", "epochs"} <= RECIPES[name].keys()
+
+
+def test_every_training_method_has_a_recipe():
+    fills = {(slot, TrialConfig.of(recipe).params()[slot]) for recipe in RECIPES.values() for slot in SLOTS}
+    methods = {(slot, name) for slot in ("loss", "perturbation", "regularizer") for name in SLOTS[slot]}
+    assert methods | {("augmentation", "mixup"), ("optimizer", "dp_sgd")} <= fills
+
+
+LEARNING_RATES = {  # 0-based epoch: rate, as published
+    "cross_entropy": {0: 0.01, 49: 0.01, 50: 1e-3, 79: 1e-3, 80: 1e-4, 99: 1e-4},
+    "crl": {0: 0.01, 50: 1e-3, 80: 1e-4},
+    "relaxloss": {0: 0.1, 149: 0.1, 150: 0.01, 225: 1e-3},
+    "bpfc": {0: 0.1, 25: 0.1, 26: 0.02, 50: 0.02, 51: 0.004, 75: 0.004, 76: 0.0008},
+    "bpfc_mnist": {0: 0.01, 12: 0.01, 13: 0.002, 25: 0.002, 26: 0.0004, 37: 0.0004, 38: 8e-5},
+    "pgd_at": {0: 0.1, 99: 0.1, 100: 0.01, 150: 0.001},
+    "gat": {0: 1e-3, 199: 1e-3},
+}
+
+
+@pytest.mark.parametrize("name", LEARNING_RATES)
+def test_the_learning_rate_is_the_published_one(name):
+    config = TrialConfig.of(RECIPES[name])
+    for epoch, rate in LEARNING_RATES[name].items():
+        assert config.optimizer.lr * factor(config.optimizer.schedule, epoch, config.epochs) == pytest.approx(rate)
+
+
+PUBLISHED = {
+    "crl": {"batch_size": 256, "epochs": 100, "optimizer.weight_decay": 5e-4, "optimizer.momentum": 0.9, "loss.lr_c": 1e-3},
+    "relaxloss": {"batch_size": 128, "epochs": 300, "optimizer.weight_decay": 1e-4, "loss.alpha": 1.0, "loss.variant": "official"},
+    "bpfc": {"batch_size": 128, "epochs": 100, "regularizer.k": 5, "regularizer.lambda": 1.0, "regularizer.growth": 9.0,
+             "optimizer.weight_decay": 5e-4, "augmentation.padding": 4, "normalize": False, "net": "resnet18"},
+    "bpfc_mnist": {"batch_size": 64, "epochs": 50, "regularizer.k": 7, "regularizer.lambda": 30.0, "regularizer.growth": 1.0,
+                   "net": "mlenet", "augmentation": "none"},
+    "bpfc_fashion_mnist": {"regularizer.k": 6, "regularizer.lambda": 25.0, "regularizer.growth": 1.0},
+    "bpfc_a1": {"regularizer.noise": 0.0}, "bpfc_a3": {"regularizer.distance": "l1"},
+    "bpfc_a2": {"regularizer.quantiser": "uniform_noise"},
+    "rss_at": {"perturbation.alpha": 0.0, "regularizer.lambda": 25.0, "regularizer.random_share": 0.25},
+    "pgd_at": {"perturbation.steps": 10, "perturbation.step_size": 2 / 255, "perturbation.alpha": 0.0,
+               "optimizer.weight_decay": 2e-4, "perturbation.random_start": True},
+    "gat": {"perturbation.k": 1, "perturbation.alpha": 0.5, "perturbation.lr_g": 1e-6, "perturbation.delta_scale": "none",
+            "net": "allconv", "net.width": 48, "perturbation.width": 48, "normalize": False},
+    "mixup": {"augmentation.a": 1.0, "optimizer.lr": 0.1, "optimizer.weight_decay": 1e-4},
+    "l1": {"regularizer.l1": 0.01}, "l2": {"regularizer.l2": 0.01},
+    "elastic_net": {"regularizer.l1": 0.01, "regularizer.l2": 0.01, "optimizer": "adam", "optimizer.lr": 1e-3},
+    "advreg": {"regularizer.alpha": 6.0, "regularizer.lr_h": 1e-3},
+    "dmp": {"loss.crl_compat": True, "loss.reference": 0.5, "loss.temperature": 1.0},
+    "label_smoothing": {"loss.epsilon": 0.1}, "confidence_penalty": {"loss.alpha": 0.1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_settings_are_the_published_ones(name):
+    params = TrialConfig.of(RECIPES[name]).params()
+    assert {key: params[key] for key in PUBLISHED[name]} == PUBLISHED[name]
+
+
+def test_the_phases_of_dmp_each_have_the_schedule_of_the_crl_paper():
+    config = TrialConfig.of(RECIPES["dmp"])
+    taught = config.loss.teacher_epochs(config.epochs)
+    assert (taught, config.epochs - taught) == (100, 100)
