@@ -1,16 +1,11 @@
 """The contract of every filling of every slot that takes part in training: one table, and what each row must do."""
 
-import hashlib
 import io
 import math
-import os
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import pytest
 import torch
+from states import digest, of_two_workers, same, tensors
 
 from core import train
 from core.config import SLOTS, TrialConfig
@@ -18,7 +13,6 @@ from core.data import Images
 from core.errors import InputError
 
 torch.set_num_threads(1)
-ROOT = Path(__file__).resolve().parents[2]
 TRAINING = {slot: SLOTS[slot] for slot in ("loss", "perturbation", "regularizer", "augmentation", "optimizer")}
 PLAIN = {"net.width": 3, "net.hidden": 8, "epochs": 10, "batch_size": 16, "optimizer.lr": 0.05}
 CASES: dict[tuple[str, str], dict] = {
@@ -77,30 +71,6 @@ def config(case, **changes) -> TrialConfig:
 
 def fit(made: TrialConfig, **options) -> train.Bound:
     return train.train(made, MEMBERS, VAL, **options)
-
-
-def tensors(state) -> dict[str, torch.Tensor]:
-    """Every tensor and number of a state by its path, but for the seconds."""
-    found = {}
-
-    def walk(path, node):
-        if isinstance(node, torch.Tensor):
-            found[path] = node.detach().clone()
-        elif isinstance(node, dict | list):
-            for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-                walk(f"{path}/{key}", value)
-        elif isinstance(node, int | float) and not path.endswith("epoch/seconds"):
-            found[path] = torch.tensor(node, dtype=torch.float64)
-
-    walk("", state)
-    return found
-
-
-def digest(state) -> str:
-    sha = hashlib.sha256()
-    for path, value in sorted(tensors(state).items()):
-        sha.update(path.encode() + value.contiguous().numpy().tobytes())
-    return sha.hexdigest()
 
 
 def test_the_table_has_a_row_for_every_filling():
@@ -206,49 +176,30 @@ def test_dp_sgd_refuses_what_voids_its_guarantee(changes, reason):
 # -- two workers ------------------------------------------------------------------------------------------------------
 
 
+def shared_out() -> dict:
+    """What each of two workers does: every case."""
+    return {"=".join(case): fit(config(case, epochs=2)).state() for case in CASES}
+
+
 @pytest.fixture(scope="module")
 def two_workers(tmp_path_factory):
-    """States of every case from rank 0 of two gloo workers."""
-    folder = tmp_path_factory.mktemp("workers")
-    code = f"""
-        import importlib.util, sys, torch, torch.distributed as dist
-        spec = importlib.util.spec_from_file_location("peer", {str(Path(__file__).resolve())!r})
-        peer = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(peer)
-        rank = int(sys.argv[1])
-        dist.init_process_group("gloo", init_method="file://{folder}/meet", rank=rank, world_size=2)
-        found = {{"=".join(case): peer.fit(peer.config(case, epochs=2)).state() for case in peer.CASES}}
-        digests = [None, None]
-        mine = {{name: peer.digest([state["modules"], state["curve"]]) for name, state in found.items()}}
-        dist.all_gather_object(digests, mine)
-        if rank == 0:
-            differ = [name for name in found if digests[0][name] != digests[1][name]]
-            torch.save({{"states": found, "differ": differ}}, "{folder}/found.pt")
-        dist.destroy_process_group()
-    """
-    env = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, "-c", textwrap.dedent(code)]
-    both = [subprocess.Popen([*command, str(r)], env=env, stderr=subprocess.PIPE, text=True) for r in (0, 1)]
-    try:
-        errors = [worker.communicate(timeout=240)[1] for worker in both]
-    finally:
-        for worker in both:
-            worker.kill()
-    assert [worker.returncode for worker in both] == [0, 0], "\n".join(errors)
-    return torch.load(folder / "found.pt", weights_only=True)
+    """States of every case from both of two gloo workers."""
+    return of_two_workers(__file__, "shared_out", tmp_path_factory.mktemp("workers"))
 
 
 @every
 def test_two_workers_train_what_one_would(two_workers, case):
     one = tensors(fit(config(case, epochs=2)).state())
-    two = tensors(two_workers["states"]["=".join(case)])
+    two = tensors(two_workers[0]["=".join(case)])
     assert one.keys() == two.keys()
     for path in one:
         torch.testing.assert_close(two[path], one[path], rtol=2e-3, atol=1e-4, msg=lambda m, path=path: f"{path}: {m}")
 
 
 def test_two_workers_hold_the_same_bits(two_workers):
-    assert two_workers["differ"] == []
+    rank_0, rank_1 = two_workers
+    kept = ("modules", "curve")
+    assert [name for name in rank_0 if any(not same(rank_0[name][part], rank_1[name][part]) for part in kept)] == []
 
 
 PER_IMAGE = [case for case in CASES if case[0] != "optimizer" and getattr(TRAINING[case[0]][case[1]], "per_image", False)]

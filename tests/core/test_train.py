@@ -1,19 +1,15 @@
 """The training loop: the same bits wherever and however often it is interrupted, on one worker or two."""
 
-import hashlib
 import io
 import math
 import os
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from states import digest, in_another_process, of_two_workers, same, tensors
 
 from core import nets, rng, train, trial
 from core.config import AUGMENTATIONS, REGULARIZERS, TrialConfig
@@ -23,7 +19,6 @@ from core.optimizers.standard import factor
 from core.slots import Context, Part, Step
 
 torch.set_num_threads(1)
-ROOT = Path(__file__).resolve().parents[2]
 TINY = {"net.width": 3, "net.hidden": 6, "epochs": 2, "batch_size": 8, "optimizer.lr": 0.05}
 PGD = {"perturbation": "pgd", "perturbation.steps": 2, "perturbation.epsilon": 0.1, "perturbation.alpha": 0.3}
 CRL = {"loss": "crl", "loss.alpha_rce": 3.0, "loss.lambda": 0.5, "loss.alpha_rcl": 1.2, "loss.lr_c": 0.1}
@@ -46,38 +41,6 @@ def fit_vgg(**options) -> train.Bound:
     config = TrialConfig.of({k: v for k, v in TINY.items() if not k.startswith("net.")} | params)
     members = images(8, (3, 32, 32))
     return train.train(config, members, members, **options)
-
-
-def tensors(state) -> dict[str, torch.Tensor]:
-    """Every tensor of a state by its path, optimizers' buffers and the curve's numbers included."""
-    found = {}
-
-    def walk(path, node):
-        if isinstance(node, torch.Tensor):
-            found[path] = node.detach().clone()
-        elif isinstance(node, dict):
-            for key, value in node.items():
-                walk(f"{path}/{key}", value)
-        elif isinstance(node, list):
-            for i, value in enumerate(node):
-                walk(f"{path}/{i}", value)
-        elif isinstance(node, int | float) and not path.endswith("epoch/seconds"):
-            found[path] = torch.tensor(node, dtype=torch.float64)
-
-    walk("", state)
-    return found
-
-
-def digest(state) -> str:
-    sha = hashlib.sha256()
-    for path, value in sorted(tensors(state).items()):
-        sha.update(path.encode() + value.contiguous().numpy().tobytes())
-    return sha.hexdigest()
-
-
-def same(a, b) -> bool:
-    a, b = tensors(a), tensors(b)
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 def weights(bound: train.Bound) -> torch.Tensor:
@@ -123,18 +86,11 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
 
 
 def test_another_process_in_another_directory_gives_the_same_bits(tmp_path):
-    code = f"""
-        import importlib.util, sys
-        spec = importlib.util.spec_from_file_location("peer", {str(Path(__file__).resolve())!r})
-        peer = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(peer)
-        print(peer.digest(peer.fit(peer.FULL).state()))
-    """
-    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "123"}
-    command = [sys.executable, "-c", textwrap.dedent(code)]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [digest(fit(FULL).state())]
+    env = os.environ | {"PYTHONHASHSEED": "123"}
+    other = in_another_process("print(peer.digest(peer.fit(peer.FULL).state()))", __file__, cwd=tmp_path, env=env)
+    out, errors = other.communicate(timeout=120)
+    assert other.returncode == 0, errors
+    assert out.split() == [digest(fit(FULL).state())]
 
 
 def test_every_random_use_of_the_seed_is_a_stream_of_its_own():
@@ -213,51 +169,34 @@ SHARED_OUT = {
 """23 members in batches of 8, 8 and 7: the last one is shared out as 3 and 4."""
 
 
+def shared_out() -> dict:
+    """What each of two workers does: every configuration, and batch norm."""
+    states = {name: fit(params).state() for name, params in SHARED_OUT.items()}
+    try:
+        fit_vgg()
+        error = "no error"
+    except InputError as caught:
+        error = str(caught)
+    return {"states": states, "error": error}
+
+
 @pytest.fixture(scope="module")
 def two_workers(tmp_path_factory):
-    """States of every configuration from rank 0 of two gloo workers, whether both agree, and the batch-norm error."""
-    folder = tmp_path_factory.mktemp("workers")
-    code = f"""
-        import importlib.util, sys, torch, torch.distributed as dist
-        spec = importlib.util.spec_from_file_location("peer", {str(Path(__file__).resolve())!r})
-        peer = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(peer)
-        rank = int(sys.argv[1])
-        dist.init_process_group("gloo", init_method="file://{folder}/meet", rank=rank, world_size=2)
-        found = {{name: peer.fit(params).state() for name, params in peer.SHARED_OUT.items()}}
-        digests = [None, None]
-        dist.all_gather_object(digests, {{name: peer.digest(state["modules"]) for name, state in found.items()}})
-        try:
-            peer.fit_vgg()
-            error = "no error"
-        except peer.InputError as caught:
-            error = str(caught)
-        if rank == 0:
-            torch.save({{"states": found, "agree": digests[0] == digests[1], "error": error}}, "{folder}/found.pt")
-        dist.destroy_process_group()
-    """
-    env = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, "-c", textwrap.dedent(code)]
-    both = [subprocess.Popen([*command, str(r)], env=env, stderr=subprocess.PIPE, text=True) for r in (0, 1)]
-    try:
-        errors = [worker.communicate(timeout=120)[1] for worker in both]
-    finally:
-        for worker in both:
-            worker.kill()
-    assert [worker.returncode for worker in both] == [0, 0], "\n".join(errors)
-    return torch.load(folder / "found.pt", weights_only=True)
+    """States of every configuration, and the batch-norm error, from both of two gloo workers."""
+    return of_two_workers(__file__, "shared_out", tmp_path_factory.mktemp("workers"))
 
 
 @pytest.mark.parametrize("name", SHARED_OUT)
 def test_two_workers_train_what_one_would(two_workers, name):
-    one, two = tensors(fit(SHARED_OUT[name]).state()), tensors(two_workers["states"][name])
+    one, two = tensors(fit(SHARED_OUT[name]).state()), tensors(two_workers[0]["states"][name])
     assert one.keys() == two.keys()
     for path in one:
         torch.testing.assert_close(two[path], one[path], rtol=2e-4, atol=2e-5, msg=lambda m, path=path: f"{path}: {m}")
 
 
 def test_two_workers_hold_the_same_weights_to_the_bit(two_workers):
-    assert two_workers["agree"] is True
+    rank_0, rank_1 = (found["states"] for found in two_workers)
+    assert all(same(rank_0[name]["modules"], rank_1[name]["modules"]) for name in SHARED_OUT)
 
 
 def test_the_configurations_of_the_two_worker_test_differ_by_more_than_its_tolerance():
@@ -268,8 +207,8 @@ def test_the_configurations_of_the_two_worker_test_differ_by_more_than_its_toler
 
 
 def test_batch_norm_over_several_cpu_workers_is_refused(two_workers):
-    assert "batch norm over several CPU workers" in two_workers["error"]
-    assert "convnet" in two_workers["error"] and "\n" not in two_workers["error"]
+    assert "batch norm over several CPU workers" in two_workers[0]["error"]
+    assert "convnet" in two_workers[0]["error"] and "\n" not in two_workers[0]["error"]
 
 
 # -- the loop itself --------------------------------------------------------------------------------------------------
