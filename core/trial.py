@@ -17,6 +17,7 @@ from torch import Tensor
 
 from core import data, rng
 from core.attacks import gradient
+from core.attacks.losses import margin
 from core.audits.threshold import leak_metrics, threshold_audits
 from core.config import Judge, Metrics, TrialConfig
 from core.data import Images, Parts
@@ -177,8 +178,9 @@ def robustness(net, x: Tensor, y: Tensor, judge_: Judge, seed: int, batch_size: 
 def _zero_gradients(net, x: Tensor, y: Tensor) -> int:
     if not len(x):
         return 0
-    with gradient.frozen(net):
-        slope, _ = gradient._climb(net, x, y, False)
+    with gradient.frozen(net), torch.enable_grad():
+        x = x.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(-margin(net(x), y).sum(), x)
     steepest = slope.flatten(1).abs().amax(1)
     return int((~((steepest > 0) & steepest.isfinite())).sum())
 

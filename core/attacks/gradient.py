@@ -1,9 +1,6 @@
-"""Gradient attacks: FGSM (Goodfellow 2015) and PGD (Madry 2018), in Linf and L2, untargeted and targeted.
+"""Gradient attacks: FGSM (Goodfellow 2015), I-FGSM (Kurakin 2017), R-FGSM (Tramer 2018) and PGD (Madry 2018), Linf and L2.
 
-They climb the cross-entropy by its *direction* only: a sign or a unit vector per image. That direction is taken from
-`logsumexp_{i != y} z_i - z_y`, of which the cross-entropy is an increasing function. The directions are equal, but the
-cross-entropy's own gradient rounds to zero in float32 once a network is sure (p_y = 1), and the attack would then stand
-still before an unprotected network and call it robust.
+They climb a loss of `core.attacks.losses` by its *direction* only: a sign or a unit vector per image.
 """
 
 import contextlib
@@ -12,8 +9,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from core import rng
 from core.attacks.ball import Norm, draw_offset, project, step
-from core.rng import Draw
+from core.attacks.losses import LOSSES, Loss, fooled
+from core.rng import Draw, PerImage
 
 
 def fgsm(net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, norm: Norm = "linf", targeted: bool = False) -> Tensor:
@@ -33,7 +32,24 @@ def fgsm(net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, norm: Norm = "
     return pgd(net, x, y, epsilon=epsilon, steps=1, step_size=epsilon, norm=norm, targeted=targeted)
 
 
-def rfgsm(net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, start: float, draw: Draw, total: bool = True) -> Tensor:
+def ifgsm(
+    net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, steps: int, norm: Norm = "linf", stop_when_fooled: bool = False
+) -> Tensor:
+    """I-FGSM: `steps` steps of length epsilon / steps from the image itself, so that their sum just reaches the ball's edge.
+
+    Args:
+        net, x, y, epsilon, norm: as in `fgsm`. steps, stop_when_fooled: as in `pgd`.
+
+    Returns:
+        Images like x.
+    """
+    size = epsilon / steps
+    return pgd(net, x, y, epsilon=epsilon, steps=steps, step_size=size, norm=norm, stop_when_fooled=stop_when_fooled)
+
+
+def rfgsm(
+    net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, start: float, draw: Draw | PerImage, total: bool = True
+) -> Tensor:
     """R-FGSM (Tramer 2018): a random signed step of length `start`, then a signed gradient step from there, in Linf.
 
     Args:
@@ -52,8 +68,8 @@ def rfgsm(net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, start: float,
 
 def pgd(
     net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, steps: int, step_size: float | None = None,
-    norm: Norm = "linf", restarts: int = 0, targeted: bool = False, draw: Draw | None = None,
-    stop_when_fooled: bool = False,
+    norm: Norm = "linf", loss: str | Loss = "ce", restarts: int = 0, targeted: bool = False,
+    draw: Draw | PerImage | None = None, stop_when_fooled: bool = False,
 ) -> Tensor:  # fmt: skip
     """Projected gradient ascent: `steps` steepest steps, each followed by the projection on the ball and on [0, 1].
 
@@ -61,10 +77,13 @@ def pgd(
         net, x, y, epsilon, norm, targeted: as in `fgsm`.
         steps: how many steps.
         step_size: their length; default 2.5 * epsilon / steps, so that every point of the ball can be reached.
+        loss: what to climb, a name in `core.attacks.losses.LOSSES` or a function.
         restarts: 0 starts at x. From 1 on, each start is drawn evenly from the ball, and a later one is tried only on
             images that the earlier ones did not fool.
         draw: where random starts come from; required with `restarts`.
-        stop_when_fooled: leave an image as soon as it is fooled (evaluation). Otherwise take every step (training).
+        stop_when_fooled: for judging. Leave an image as soon as it is fooled, or, in Linf, as soon as its iteration is back
+            at a point where it has been: steps of one length on pixels that are clipped often run in circles, and no
+            further step would find anything new (Doldo et al. 2025). Otherwise take every step (training).
 
     Returns:
         Images like x: for each, one that fools the network where one was found, else the last iterate.
@@ -74,67 +93,97 @@ def pgd(
     """
     if restarts and draw is None:
         raise ValueError("random starts need a draw")
-    size = 2.5 * epsilon / steps if step_size is None else step_size
-    sign = -1.0 if targeted else 1.0
-    best = x.clone()
-    with frozen(net):
-        alive = torch.arange(len(x), device=x.device)
+    climb = LOSSES[loss] if isinstance(loss, str) else loss
+    size = (-1 if targeted else 1) * (2.5 * epsilon / steps if step_size is None else step_size)
+    best, rows = x.clone(), torch.arange(len(x), device=x.device)
+    with frozen(net, weights=stop_when_fooled):
         for _ in range(max(1, restarts)):
             start = x
             if restarts and draw is not None:
-                start = project(x + draw_offset(draw, x.shape, epsilon, norm).to(x.dtype), x, epsilon, norm)
-            alive = _ascend(net, x, y, start, best, alive, epsilon, steps, sign * size, norm, targeted, stop_when_fooled)
-            if restarts > 1 or stop_when_fooled:
+                start = project(x + draw_offset(draw, x.shape, epsilon, norm).to(x), x, epsilon, norm)
+            found = _ascend(net, x, y, start, best, rows, epsilon, steps, size, norm, climb, targeted, stop_when_fooled)
+            if restarts > 1:
                 with torch.no_grad():
-                    alive = alive[~_is_fooled(net(best[alive]), y[alive], targeted)] if len(alive) else alive
-            if not len(alive):
+                    left = rows[~found[rows]]
+                    rows = left[~fooled(net(best[left]), y[left], targeted)] if len(left) else left
+            if not len(rows):
                 break
     return best
 
 
-def _ascend(net, x, y, start, best, alive, epsilon, steps, size, norm, targeted, stop_when_fooled):
-    """One run from `start` on the images `alive`, written into `best`; returns those that took every step."""
-    adv = start[alive]
+def _ascend(net, x, y, start, best, rows, epsilon, steps, size, norm, climb, targeted, stop_when_fooled):
+    """One run from `start` on the images `rows`, written into `best`; returns which images were seen to be fooled, [N] bool."""
+    found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    adv, clean, labels = start[rows], x[rows], y[rows]
+    been = _Been(adv, steps) if stop_when_fooled and norm == "linf" else None
     for _ in range(steps):
-        gradient, fooled = _climb(net, adv, y[alive], targeted)
-        if stop_when_fooled and fooled.any():
-            best[alive[fooled]] = adv[fooled]
-            alive, adv, gradient = alive[~fooled], adv[~fooled], gradient[~fooled]
-            if not len(alive):
-                return alive
-        adv = project(adv + step(gradient, size, norm), x[alive], epsilon, norm)
-    best[alive] = adv
-    return alive
+        gradient, hit = slope(net, adv, labels, climb, targeted)
+        if stop_when_fooled and hit.any():
+            best[rows[hit]] = adv[hit]
+            found[rows[hit]] = True
+            rows, adv, clean, labels, gradient = (v[~hit] for v in (rows, adv, clean, labels, gradient))
+            if been:
+                been.keep(~hit)
+            if not len(rows):
+                return found
+        adv = project(adv + step(gradient, size, norm), clean, epsilon, norm)
+        if been and (again := been.again(adv)).any():
+            best[rows[again]] = adv[again]
+            rows, adv, clean, labels = (v[~again] for v in (rows, adv, clean, labels))
+            been.keep(~again)
+            if not len(rows):
+                return found
+    best[rows] = adv
+    return found
 
 
-def _climb(net: nn.Module, x: Tensor, y: Tensor, targeted: bool) -> tuple[Tensor, Tensor]:
-    """The direction in which the loss of y rises, and which images are fooled already."""
+class _Been:
+    """The points where each image's iteration has been, as 64-bit fingerprints."""
+
+    def __init__(self, x: Tensor, steps: int):
+        self.weights = rng.words(x[0].numel(), x.device)
+        self.points = self._fingerprints(x).unsqueeze(1)
+
+    def again(self, x: Tensor) -> Tensor:
+        """Which images are back where they were, [B] bool; the others' points are noted."""
+        now = self._fingerprints(x).unsqueeze(1)
+        back = (self.points == now).any(1)
+        self.points = torch.cat([self.points, now], 1)
+        return back
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some of the images."""
+        self.points = self.points[rows]
+
+    def _fingerprints(self, x: Tensor) -> Tensor:
+        bits = x.flatten(1).contiguous().view(torch.int32 if x.dtype == torch.float32 else torch.int64)
+        return (bits.long() * self.weights).sum(1)
+
+
+def slope(net: nn.Module, x: Tensor, y: Tensor, climb: Loss, targeted: bool = False) -> tuple[Tensor, Tensor]:
+    """The gradient of the loss by the images, like x (zero where it is NaN), and which of them are fooled already, [B] bool."""
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         logits = net(x)
-        (gradient,) = torch.autograd.grad(-margin(logits, y).sum(), x)
-    return gradient, _is_fooled(logits.detach(), y, targeted)
-
-
-def margin(logits: Tensor, y: Tensor) -> Tensor:
-    """log p_y - log(1 - p_y) = z_y - logsumexp of the others, without cancellation. logits: [B, C], y: [B] -> [B]."""
-    true = y.unsqueeze(1)
-    others = logits.scatter(1, true, float("-inf"))
-    return logits.gather(1, true).squeeze(1) - others.logsumexp(1)
-
-
-def _is_fooled(logits: Tensor, y: Tensor, targeted: bool) -> Tensor:
-    hit = logits.argmax(1) == y
-    return hit if targeted else ~hit
+        (gradient,) = torch.autograd.grad(climb(net, x, logits, y).sum(), x)
+    return gradient.nan_to_num_(nan=0.0), fooled(logits.detach(), y, targeted)
 
 
 @contextlib.contextmanager
-def frozen(net: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, each module's own mode restored after; running statistics do not move."""
+def frozen(net: nn.Module, weights: bool = False) -> Iterator[None]:
+    """Evaluation mode inside, each module's own mode restored after; running statistics do not move.
+
+    With `weights`, these ask for no gradient inside, which saves autograd from keeping what only they would need.
+    """
     modes = [(module, module.training) for module in net.modules()]
+    asking = [p for p in net.parameters() if p.requires_grad] if weights else []
     net.eval()
+    for p in asking:
+        p.requires_grad_(False)
     try:
         yield
     finally:
         for module, training in modes:
             module.training = training
+        for p in asking:
+            p.requires_grad_()

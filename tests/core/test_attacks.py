@@ -14,7 +14,8 @@ from torch import nn
 
 from core import rng
 from core.attacks.ball import draw_offset, project, random_offset
-from core.attacks.gradient import fgsm, frozen, margin, pgd
+from core.attacks.gradient import fgsm, frozen, pgd
+from core.attacks.losses import margin
 
 torch.set_num_threads(1)
 
@@ -100,9 +101,7 @@ def test_fgsm_is_pgd_with_one_step_of_length_epsilon_bit_for_bit(norm, targeted)
 def test_fgsm_is_the_clipped_sign_of_the_cross_entropys_gradient(targeted):
     net, (x, y) = mlp(dtype=torch.float64), images(200, dtype=torch.float64)
     move = 0.1 * cross_entropy_gradient(net, x, y).sign()
-    assert torch.equal(
-        fgsm(net, x, y, epsilon=0.1, targeted=targeted), (x - move if targeted else x + move).clamp(0, 1)
-    )
+    assert torch.equal(fgsm(net, x, y, epsilon=0.1, targeted=targeted), (x - move if targeted else x + move).clamp(0, 1))
 
 
 def test_fgsm_in_l2_is_epsilon_times_the_unit_gradient_of_the_cross_entropy():
@@ -135,9 +134,7 @@ def test_margin_is_the_log_odds_of_the_label(seed, classes, scale):
     logits = scale * torch.randn(8, classes, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     y = torch.arange(8) % classes
     p = logits.softmax(1)
-    others = torch.stack(
-        [row[[i for i in range(classes) if i != label]].sum() for row, label in zip(p, y.tolist(), strict=True)]
-    )
+    others = torch.stack([row[[i for i in range(classes) if i != label]].sum() for row, label in zip(p, y.tolist(), strict=True)])
     expected = p.gather(1, y[:, None]).squeeze(1).log() - others.log()  # 1 - p_y without cancellation
     torch.testing.assert_close(margin(logits, y), expected, rtol=1e-9, atol=1e-9)
 
@@ -157,9 +154,7 @@ def test_margin_is_exact_where_the_probability_rounds_to_one():
     corner=st.booleans(), step_size=st.sampled_from([None, 0.01, 3.0]),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
-def test_any_attack_stays_in_the_ball_and_in_zero_one(
-    norm, epsilon, steps, restarts, targeted, stop, seed, corner, step_size
-):
+def test_any_attack_stays_in_the_ball_and_in_zero_one(norm, epsilon, steps, restarts, targeted, stop, seed, corner, step_size):
     net, (x, y) = mlp(seed), images(5, seed=seed)
     x = x.round() if corner else x
     before = x.clone()
@@ -265,9 +260,7 @@ def test_accuracy_does_not_rise_with_the_number_of_steps_from_the_same_start(nor
         assert accuracies[-1] < accuracies[0] - 0.02
 
 
-@pytest.mark.parametrize(
-    ("norm", "radii"), [("linf", (0, 0.01, 0.03, 0.06, 0.12, 0.3)), ("l2", (0, 0.1, 0.3, 0.6, 1.2, 3))]
-)
+@pytest.mark.parametrize(("norm", "radii"), [("linf", (0, 0.01, 0.03, 0.06, 0.12, 0.3)), ("l2", (0, 0.1, 0.3, 0.6, 1.2, 3))])
 def test_accuracy_does_not_rise_with_epsilon_and_ends_at_clean_and_at_zero(norm, radii):
     net, x, y = trained()
     accuracies = [right(net, pgd(net, x, y, epsilon=e, steps=8, norm=norm), y).double().mean().item() for e in radii]
@@ -346,9 +339,7 @@ def test_the_same_draw_gives_the_same_images_and_another_gives_others():
 def test_an_image_is_attacked_alike_in_any_company():
     net, (x, y) = mlp(), images(8)
     together = pgd(net, x, y, epsilon=0.1, steps=4, stop_when_fooled=True)
-    alone = torch.cat(
-        [pgd(net, x[i : i + 1], y[i : i + 1], epsilon=0.1, steps=4, stop_when_fooled=True) for i in range(8)]
-    )
+    alone = torch.cat([pgd(net, x[i : i + 1], y[i : i + 1], epsilon=0.1, steps=4, stop_when_fooled=True) for i in range(8)])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
 
 
@@ -413,9 +404,7 @@ def test_images_without_a_gradient_do_not_turn_into_nan(norm):
 
 
 def with_batch_norm():
-    net = nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(16, 3)
-    )
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(16, 3))
     net.train()
     net[1].eval()
     return net

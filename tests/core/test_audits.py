@@ -73,9 +73,7 @@ def test_modified_entropy_of_a_sure_and_wrong_prediction_grows_without_bound():
 @pytest.mark.parametrize("classes", [2, 7, 40])
 def test_modified_entropy_equals_the_naive_formula_on_moderate_logits(classes):
     logits, y = logits_and_labels(classes=classes)
-    np.testing.assert_allclose(
-        scores.modified_entropy(logits, y).numpy(), naive_modified_entropy(logits, y), rtol=1e-9, atol=1e-12
-    )
+    np.testing.assert_allclose(scores.modified_entropy(logits, y).numpy(), naive_modified_entropy(logits, y), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", scores.SCORES)
@@ -93,9 +91,7 @@ def test_scores_are_finite_for_any_logits(name, scale, seed, classes):
 def test_scores_do_not_change_when_a_constant_is_added_to_all_logits(name):
     logits, y = logits_and_labels()
     logits = logits.double()
-    torch.testing.assert_close(
-        scores.SCORES[name](logits + 300, y), scores.SCORES[name](logits, y), rtol=1e-9, atol=1e-9
-    )
+    torch.testing.assert_close(scores.SCORES[name](logits + 300, y), scores.SCORES[name](logits, y), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("classes", [2, 10])
@@ -289,9 +285,7 @@ def test_threshold_audits_score_members_higher_and_equal_scikit_learn():
     got = threshold_audits(logits, y, others, other_y)
     assert set(got) == {"confidence", "loss", "entropy", "modified_entropy"}
     truth = np.r_[np.ones(120), np.zeros(80)]
-    nll = [
-        torch.nn.functional.cross_entropy(a.double(), b, reduction="none") for a, b in ((logits, y), (others, other_y))
-    ]
+    nll = [torch.nn.functional.cross_entropy(a.double(), b, reduction="none") for a, b in ((logits, y), (others, other_y))]
     assert got["loss"].auc == pytest.approx(sklearn.metrics.roc_auc_score(truth, -torch.cat(nll).numpy()), abs=1e-12)
     naive = np.r_[naive_modified_entropy(logits, y), naive_modified_entropy(others, other_y)]
     assert got["modified_entropy"].auc == pytest.approx(sklearn.metrics.roc_auc_score(truth, naive), abs=1e-9)
@@ -315,9 +309,7 @@ def test_mia_auc_is_at_least_one_half_and_blind_to_the_scores_sign(groups):
     assert got >= 0.5 and got == pytest.approx(flipped, abs=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("others", "expected"), [(99, set()), (100, {"0.01"}), (999, {"0.01"}), (1000, {"0.01", "0.001"})]
-)
+@pytest.mark.parametrize(("others", "expected"), [(99, set()), (100, {"0.01"}), (999, {"0.01"}), (1000, {"0.01", "0.001"})])
 def test_a_tpr_is_left_out_where_the_non_members_cannot_resolve_its_fpr(others, expected):
     got = leak_metrics(audits(others=others))
     rates = {name.split("/")[0].removeprefix("mia_tpr_at_fpr_") for name in got if name.startswith("mia_tpr")}

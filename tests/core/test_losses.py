@@ -360,9 +360,7 @@ def test_centres_have_an_sgd_of_their_own_with_momentum_and_decay():
 # -- CRL: the floor of the cross-entropy ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "tau, classes, floor", [(1.0, 10, 1.420), (1.0, 100, 3.617), (0.1, 10, 2.4e-4), (0.1, 100, 4.3e-3)]
-)
+@pytest.mark.parametrize("tau, classes, floor", [(1.0, 10, 1.420), (1.0, 100, 3.617), (0.1, 10, 2.4e-4), (0.1, 100, 4.3e-3)])
 def test_cross_entropy_floor_has_the_known_values(tau, classes, floor):
     digits = 3 if floor > 1 else 1
     assert f"{cross_entropy_floor(tau, classes):.{digits}{'f' if floor > 1 else 'e'}}" == (

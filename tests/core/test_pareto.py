@@ -19,9 +19,7 @@ CELLS = 4
 def lattice(max_rows=10, min_rows=1):
     """Points on a coarse grid in the unit cube, so that ties and duplicates are common; the last grid line is 1."""
     point = st.tuples(*[st.integers(0, CELLS)] * 3)
-    return st.lists(point, min_size=min_rows, max_size=max_rows).map(
-        lambda p: np.array(p, float).reshape(-1, 3) / CELLS
-    )
+    return st.lists(point, min_size=min_rows, max_size=max_rows).map(lambda p: np.array(p, float).reshape(-1, 3) / CELLS)
 
 
 def dominates(a, b):

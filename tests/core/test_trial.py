@@ -239,9 +239,7 @@ def test_a_network_whose_input_gradient_is_not_a_number_is_on_no_front():
     assert on_front(r) == [False]
 
 
-@pytest.mark.parametrize(
-    ("only_fgsm", "only_pgd", "flag"), [(0, 0, 0), (1, 0, 0), (20, 0, 1), (30, 5, 1), (12, 10, 0), (0, 20, 0)]
-)
+@pytest.mark.parametrize(("only_fgsm", "only_pgd", "flag"), [(0, 0, 0), (1, 0, 0), (20, 0, 1), (30, 5, 1), (12, 10, 0), (0, 20, 0)])
 def test_one_step_that_beats_many_beyond_chance_is_flagged(monkeypatch, only_fgsm, only_pgd, flag):
     """`only_fgsm`: images that fall to the single step alone."""
     one, many = torch.ones(100, dtype=torch.bool), torch.ones(100, dtype=torch.bool)

@@ -20,9 +20,7 @@ def verdicts(*groups, failed=0):
 
 
 def test_a_flagged_point_leaves_the_front_says_why_and_pushes_no_honest_point_off():
-    flagged, honest = verdicts(
-        replicates(0.9, 0.9, 0.5, 0.001, **{"flag/zero_gradients": 1.0}), replicates(0.8, 0.4, 0.6, 0.001)
-    )
+    flagged, honest = verdicts(replicates(0.9, 0.9, 0.5, 0.001, **{"flag/zero_gradients": 1.0}), replicates(0.8, 0.4, 0.6, 0.001))
     assert not flagged.on_front and flagged.probability == 0 and flagged.flags == ("zero_gradients",)
     assert honest.on_front and honest.probability == 1
 

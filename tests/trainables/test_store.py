@@ -161,9 +161,7 @@ def test_a_checkpoint_that_is_a_program_is_not_run(store, tmp_path, wrap):
     with pytest.raises(pickle.UnpicklingError):
         store.read_state("a.pt")
     assert not (tmp_path / "boom").exists()
-    torch.load(io.BytesIO(buffer.getvalue()), weights_only=False) if wrap is torch.save else pickle.loads(
-        buffer.getvalue()
-    )
+    torch.load(io.BytesIO(buffer.getvalue()), weights_only=False) if wrap is torch.save else pickle.loads(buffer.getvalue())
     assert (tmp_path / "boom").exists()  # it was one
 
 
