@@ -42,8 +42,10 @@ class Judge:
     """Threat model of the attacks."""
     epsilon: Annotated[float, Bounds(0, 1, IN_PIXELS)] = 8 / 255
     """Its radius, in units of [0, 1] images."""
+    suite: Literal["quick", "standard", "strong"] = "quick"
+    """Which attacks: see `core.attacks.suite`."""
     steps: Annotated[int, Bounds(1)] = 20
-    """PGD steps."""
+    """PGD steps; some attacks of a suite take twice as many."""
     restarts: Annotated[int, Bounds(1)] = 1
     """PGD random starts; later ones only on images still standing."""
     images: Annotated[int, Bounds(0)] = 1000

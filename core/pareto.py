@@ -6,8 +6,9 @@ import moocore
 import numpy as np
 
 from core.config import Objective
+from core.flags import FLAGS
 
-EXCLUDING_FLAGS = ("flag/at_chance", "flag/zero_gradients", "flag/split_overlap")
+EXCLUDING_FLAGS = tuple(f"flag/{name}" for name, flag in FLAGS.items() if flag.bars)
 """Flags under which a good-looking number means nothing: such a trial is on no front."""
 
 

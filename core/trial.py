@@ -6,29 +6,34 @@ result.metrics["robust_accuracy"]
 """
 
 import contextlib
-import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from core import data, rng
-from core.attacks import gradient
-from core.attacks.losses import margin
+from core import data
+from core.attacks.bpfc import adaptive_pgd
+from core.attacks.deepfool import deepfool
+from core.attacks.generator import generator
+from core.attacks.masking import masking_flags
+from core.attacks.radius import adversarial_radius, shortest
+from core.attacks.suite import PROBE, SUITES, Attack, Verdicts, accuracy_over_epsilon, attacked, right
 from core.audits.threshold import leak_metrics, threshold_audits
 from core.config import Judge, Metrics, TrialConfig
 from core.data import Images, Parts
 from core.density import activation_density, share_near_zero
-from core.errors import TrialError
-from core.perturbations.gat import SILENT
+from core.errors import InputError, TrialError
+from core.perturbations.gat import SILENT, Adversary
+from core.regularizers.bpfc import BPFC
 from core.stats import wilson
-from core.train import Bound, OnEpoch, State, as_float, predict, steps_per_epoch, train
+from core.train import Bound, OnEpoch, State, as_float, bind, predict, steps_per_epoch, train
 
 NO_GUARANTEE = 1e9
-"""`dp_epsilon` of DP-SGD without noise: metrics are finite."""
+"""`dp_epsilon` of DP-SGD without noise, and the radius of a network that nothing misleads: metrics are finite."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,16 @@ class Result:
     """Per-image evidence: rows, labels, logits of members and non-members, and who stands under each attack."""
     state: State
     """The trained network and its slots."""
+
+
+@dataclass(frozen=True)
+class Rejudged:
+    """What further attacks found on a stored network."""
+
+    metrics: Metrics
+    """`robust_accuracy` is the worst case with what was known; new attacks, flags and distances by their names."""
+    predictions: dict[str, np.ndarray]
+    """`stands/<attack>` of the new attacks."""
 
 
 def run(
@@ -90,39 +105,39 @@ def judge(
         if len(reference):  # it came out of the members, so what leaks of it counts
             labels = images.y[reference].to(device)
             logits = predict(bound.net, images.x[reference].to(device))
-            found = threshold_audits(logits, labels, other_logits, others.y)
-            audits |= {f"reference_{name}": roc for name, roc in found.items()}
+            aside_audits = threshold_audits(logits, labels, other_logits, others.y)
+            audits |= {f"reference_{name}": roc for name, roc in aside_audits.items()}
             aside = {"reference_rows": reference, "reference_labels": labels, "reference_logits": logits}
         leaks = leak_metrics(audits)
     correct = other_logits.argmax(1) == others.y
     with clock("attack"):
-        attacked = slice(config.judge.images or None)
-        judged = as_float(others.x[attacked])
-        stands, zero = robustness(bound.net, judged, others.y[attacked], config.judge, config.seed)
-    worst = torch.stack(list(stands.values())).all(0)
+        x, y, ids = _attacked_images(config, images, rows, device)
+        attacks = suite_of(config, bound)
+        found = attacked(bound.net, x, y, attacks, seed=config.seed, ids=ids, **_ball(config.judge))
+        masking = masking_flags(bound.net, x, y, found, attacks, seed=config.seed, **_ball(config.judge))
+        distances = {} if config.judge.suite == "quick" else distance_metrics(bound.net, x, y, config.judge, config.seed)
     hits, largest_class = int(correct.sum()), others.y.bincount().max().item() / len(correct)
     values = {
         "accuracy": hits / len(correct),
         "train_accuracy": (member_logits.argmax(1) == members.y).double().mean().item(),
-        "robust_accuracy": worst.double().mean().item(),
-        **{f"robust_accuracy/{name}": alive.double().mean().item() for name, alive in stands.items()},
+        **robust_metrics(found),
+        **distances,
         **leaks,
         **guarantee(config, len(private)),
-        "density": activation_density(bound.net, judged),
+        "density": activation_density(bound.net, x),
         "weights_below_0.001": share_near_zero(bound.net),
         "flag/at_chance": float(wilson(hits, len(correct)).low <= largest_class),
-        "flag/zero_gradients": float(zero),
-        "flag/fgsm_beats_pgd": float(_beats(stands["fgsm"], stands["pgd"])),
+        **{f"flag/{name}": float(raised) for name, raised in masking.items()},
         "flag/auc_below_half": float(any(roc.auc_interval().high < 0.5 for roc in audits.values())),
         "flag/few_non_members": float(0.01 * len(rows) < 10),
         "flag/generator_silent": float(any(row.get("epoch/generator_norm", 1.0) < SILENT for row in bound.curve)),
         "flag/split_overlap": float(len(np.intersect1d(parts.members, rows)) > 0),
-        **clock.metrics(train=len(private) * len(bound.curve), attack=len(worst), audit=len(members.y) + len(rows)),
+        **clock.metrics(train=len(private) * len(bound.curve), attack=len(y), audit=len(members.y) + len(rows)),
     }
     evidence = {
         "member_rows": private, "member_labels": members.y, "member_logits": member_logits,
         **aside, "rows": rows, "labels": others.y, "logits": other_logits,
-        **{f"stands/{name}": alive for name, alive in stands.items()},
+        **{f"stands/{name}": alive for name, alive in found.stands.items()},
     }  # fmt: skip
     arrays = {name: v.cpu().numpy() if isinstance(v, Tensor) else v for name, v in evidence.items()}
     return Result(Metrics(values), bound.curve, arrays, bound.state())
@@ -145,51 +160,95 @@ def guarantee(config: TrialConfig, members: int) -> dict[str, float]:
     return {"dp_epsilon": min(spent, NO_GUARANTEE)}
 
 
-def robustness(net, x: Tensor, y: Tensor, judge_: Judge, seed: int, batch_size: int = 256) -> tuple[dict[str, Tensor], bool]:
-    """Which images are still classified right after each attack, and whether the attacks had a gradient to follow.
-
-    Verdicts are taken on the finished images in a forward pass of their own.
+def rejudge(
+    config: TrialConfig, modules: Mapping[str, State], images: Images, suite: str, known: Mapping[str, np.ndarray], *,
+    others: Mapping[str, Attack] | None = None, device: torch.device | str = "cpu",
+) -> Rejudged:  # fmt: skip
+    """Attack a stored network further; nothing is trained.
 
     Args:
-        net: the network. x: images in [0, 1], [N, c, h, w]. y: labels, [N].
-        judge_: threat model and effort. seed: of the random starts.
+        config: of the trial. modules: what `Result.state["modules"]` was. images: the pool.
+        suite: a name in `core.attacks.suite.SUITES`; attacks that the trial has met with the same settings are left out.
+        known: `Result.predictions` of the trial, or of an earlier `rejudge`: its `stands/...` say who stood so far.
+        others: further attacks by name, after the suite's.
+        device: where.
+
+    Raises:
+        InputError: the configuration does not fit the images, or the evidence is not of these images.
+    """
+    device, clock = torch.device(device), _Clock()
+    parts = data.split(images, config.split, config.replicate)
+    bound = bind(config, images.at(parts.members).to(device), device)
+    for name, module in bound.modules.items():
+        module.load_state_dict(modules[name])
+    rows = parts.judged(config.judge.part)
+    so_far = [torch.from_numpy(stands).to(device) for name, stands in known.items() if name.startswith("stands/")]
+    with clock("attack"):
+        x, y, ids = _attacked_images(config, images, rows, device)
+        if not so_far or any(len(stands) != len(y) for stands in so_far) or not np.array_equal(known["rows"], rows):
+            raise InputError("the stored predictions are not of these images; is it the same data set and version?")
+        met = suite_of(config, bound)
+        attacks = {name: a for name, a in suite_of(config, bound, suite).items() if met.get(name) != a} | dict(others or {})
+        worst = torch.stack(so_far).all(0)
+        found = attacked(bound.net, x, y, attacks, seed=config.seed, ids=ids, known=worst, **_ball(config.judge))
+        masking = masking_flags(bound.net, x, y, found, attacks, seed=config.seed, **_ball(config.judge))
+        distances = distance_metrics(bound.net, x, y, config.judge, config.seed)
+    metrics = robust_metrics(found) | distances | {f"flag/{name}": float(raised) for name, raised in masking.items()}
+    evidence = {f"stands/{name}": alive.cpu().numpy() for name, alive in found.stands.items()}
+    return Rejudged(Metrics(metrics | clock.metrics(attack=len(y))), evidence)
+
+
+def _attacked_images(config: TrialConfig, images: Images, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Images, labels and numbers of those that attacks are run on."""
+    rows = rows[: config.judge.images or None]
+    chosen = images.at(rows).to(device)
+    return as_float(chosen.x), chosen.y, torch.from_numpy(rows)
+
+
+def distance_metrics(net: nn.Module, x: Tensor, y: Tensor, judge_: Judge, seed: int, images: int = PROBE) -> dict[str, float]:
+    """How far the first images are from being misread, and the accuracy in balls around the judge's own.
 
     Returns:
-        `{"fgsm": [N] bool, "pgd": [N] bool}`, and True if over 1 % of the images give an input gradient that is zero or not
-        finite, so that the attacks stood still.
+        `adversarial_radius` (L2, median over images that are right), `deepfool_l2` (median) and `deepfool_fooling_rate`,
+        `robust_accuracy_at/<multiple>` for balls of that multiple of epsilon, by PGD alone.
     """
-    draw = rng.Draw(rng.generator(seed, "attack", device=x.device), batch_size)
-    stands: dict[str, list[Tensor]] = {"fgsm": [], "pgd": []}
-    still = 0
-    for part, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
-        draw.rows = slice(len(part))
-        one = gradient.fgsm(net, part, labels, epsilon=judge_.epsilon, norm=judge_.norm)
-        many = gradient.pgd(
-            net, part, labels, epsilon=judge_.epsilon, steps=judge_.steps, norm=judge_.norm,
-            restarts=judge_.restarts, draw=draw, stop_when_fooled=True,
-        )  # fmt: skip
-        clean = predict(net, part).argmax(1) == labels
-        for name, images in (("fgsm", one), ("pgd", many)):
-            stands[name].append(clean & (predict(net, images).argmax(1) == labels))
-        still += _zero_gradients(net, part[clean], labels[clean])
-    return {name: torch.cat(alive) for name, alive in stands.items()}, still > 0.01 * len(x)
+    x, y = x[:images], y[:images]
+    scales = (0.25, 0.5, 1.0, 2.0, 4.0)
+    radii = [scale * judge_.epsilon for scale in scales]
+    curve = accuracy_over_epsilon(net, x, y, radii, norm=judge_.norm, steps=judge_.steps, seed=seed)
+    values = {f"robust_accuracy_at/{scale:g}": curve[r] for scale, r in zip(scales, radii, strict=True)}
+    standing = right(net, x, y)
+    if not standing.any():
+        return values
+    x, y = x[standing], y[standing]
+    found = shortest(net, x, y, deepfool(net, x, y))
+    radius = adversarial_radius(net, x, y, steps=500).clamp(max=NO_GUARANTEE).median().item()
+    return values | {"adversarial_radius": radius, "deepfool_l2": found.median, "deepfool_fooling_rate": found.fooling_rate}
 
 
-def _zero_gradients(net, x: Tensor, y: Tensor) -> int:
-    if not len(x):
-        return 0
-    with gradient.frozen(net), torch.enable_grad():
-        x = x.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(-margin(net(x), y).sum(), x)
-    steepest = slope.flatten(1).abs().amax(1)
-    return int((~((steepest > 0) & steepest.isfinite())).sum())
+def suite_of(config: TrialConfig, bound: Bound, suite: str = "") -> dict[str, Attack]:
+    """The attacks of a suite, default `judge.suite`, and those that the network's own training calls for.
+
+    A network trained with BPFC or GAT meets its regularizer or its generator again.
+    """
+    judge_ = config.judge
+    attacks = SUITES[suite or judge_.suite](judge_.steps, judge_.restarts)
+    own: dict[str, Attack] = {}
+    if isinstance(config.regularizer, BPFC):
+        own["pgd_bpfc"] = Attack(adaptive_pgd, {"steps": judge_.steps, "defence": config.regularizer})
+    if isinstance(getattr(bound, "perturbation", None), Adversary):
+        own["generator"] = Attack(generator, {"adversary": bound.perturbation}, random=False)
+    return {name: a for name, a in (attacks | own).items() if not a.black_box} | {n: a for n, a in attacks.items() if a.black_box}
 
 
-def _beats(one: Tensor, many: Tensor) -> bool:
-    """Whether the single step fools more images than many steps do, beyond chance (McNemar's exact test at 2.5 %)."""
-    only_one, only_many = int((~one & many).sum()), int((one & ~many).sum())
-    n = only_one + only_many
-    return 40 * sum(math.comb(n, k) for k in range(only_one, n + 1)) <= 2**n  # whole numbers: 2**n outgrows a float
+def robust_metrics(found: Verdicts) -> dict[str, float]:
+    """`robust_accuracy`, the worst case, and `robust_accuracy/<attack>`."""
+    shares = {f"robust_accuracy/{name}": alive.double().mean().item() for name, alive in found.stands.items()}
+    return {"robust_accuracy": found.worst.double().mean().item()} | shares
+
+
+def _ball(judge_: Judge) -> dict[str, Any]:
+    return {"epsilon": judge_.epsilon, "norm": judge_.norm}
 
 
 class _Clock:

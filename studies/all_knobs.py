@@ -14,7 +14,8 @@ from core.regularizers import REGULARIZERS
 from core.space import Choice, LogUniform, Range, Uniform, switch
 from trainables.cli import main
 
-CONFIRM = {"judge.part": "test", "judge.steps": 50, "judge.restarts": 5, "judge.images": 0}
+CONFIRM = {"judge.part": "test", "judge.suite": "standard", "judge.restarts": 2, "judge.images": 0}
+PUBLISH = {"judge.part": "test", "judge.suite": "strong", "judge.images": 1000}
 
 DEV = TrialConfig.of({"dataset": "digits", "net": "convnet", "epochs": 40, "judge.epsilon": 0.1})
 PAPER = TrialConfig.of({
@@ -52,7 +53,7 @@ STUDY = Study(
     question="Which loss, which perturbation and which regularizer, and how strong?",
     presets={
         "dev": Preset(config=DEV, trials=40, confirm=CONFIRM, replicates=3),
-        "paper": Preset(config=PAPER, trials=300, confirm=CONFIRM, replicates=5),
+        "paper": Preset(config=PAPER, trials=300, confirm=PUBLISH, replicates=5),
     },
     space=space,
     baselines={

@@ -11,7 +11,8 @@ from core.regularizers import BPFC
 from core.space import Range, ranges
 from trainables.cli import main
 
-CONFIRM = {"judge.part": "test", "judge.steps": 50, "judge.restarts": 5, "judge.images": 0}
+CONFIRM = {"judge.part": "test", "judge.suite": "standard", "judge.restarts": 2, "judge.images": 0}
+PUBLISH = {"judge.part": "test", "judge.suite": "strong", "judge.images": 1000}
 
 DEV = TrialConfig.of({
     "dataset": "digits", "net": "convnet", "epochs": 50, "judge.epsilon": 0.1,
@@ -31,7 +32,7 @@ STUDY = Study(
     question="How much robustness does training without adversarial images buy, and at what accuracy and privacy?",
     presets={
         "dev": Preset(config=DEV, trials=20, confirm=CONFIRM, replicates=3),
-        "paper": Preset(config=PAPER, trials=40, confirm=CONFIRM, replicates=5),
+        "paper": Preset(config=PAPER, trials=40, confirm=PUBLISH, replicates=5),
     },
     space=space,
     baselines={

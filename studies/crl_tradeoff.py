@@ -17,7 +17,8 @@ from core.recipes import RECIPES
 from core.space import Range, Uniform, ranges
 from trainables.cli import main
 
-CONFIRM = {"judge.part": "test", "judge.steps": 50, "judge.restarts": 5, "judge.images": 0}
+CONFIRM = {"judge.part": "test", "judge.suite": "standard", "judge.restarts": 2, "judge.images": 0}
+PUBLISH = {"judge.part": "test", "judge.suite": "strong", "judge.images": 1000}
 
 DEV = TrialConfig.of({
     "dataset": "digits", "net": "convnet", "epochs": 50, "judge.epsilon": 0.1,
@@ -41,7 +42,7 @@ STUDY = Study(
     question="What does privacy by CRL cost, and does it go together with robustness by adversarial training?",
     presets={
         "dev": Preset(config=DEV, trials=20, confirm=CONFIRM, replicates=3),
-        "paper": Preset(config=PAPER, trials=60, confirm=CONFIRM, replicates=5),
+        "paper": Preset(config=PAPER, trials=60, confirm=PUBLISH, replicates=5),
     },
     space=space,
     baselines={

@@ -13,7 +13,8 @@ from core.recipes import RECIPES
 from core.space import Range, ranges
 from trainables.cli import main
 
-CONFIRM = {"judge.part": "test", "judge.steps": 50, "judge.restarts": 5, "judge.images": 0}
+CONFIRM = {"judge.part": "test", "judge.suite": "standard", "judge.restarts": 2, "judge.images": 0}
+PUBLISH = {"judge.part": "test", "judge.suite": "strong", "judge.images": 1000}
 SWEPT = {"perturbation": "gat", "perturbation.delta_scale": "batch_std", "perturbation.lr_g": 1e-3}
 
 DEV = TrialConfig.of({
@@ -33,7 +34,7 @@ STUDY = Study(
     question="Does a trained generator regularise better than the gradient itself, and does that make the network robust?",
     presets={
         "dev": Preset(config=DEV, trials=16, confirm=CONFIRM, replicates=3),
-        "paper": Preset(config=PAPER, trials=40, confirm=CONFIRM, replicates=5),
+        "paper": Preset(config=PAPER, trials=40, confirm=PUBLISH, replicates=5),
     },
     space=space,
     baselines={

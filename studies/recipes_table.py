@@ -112,8 +112,8 @@ def _at_radius(changes: Mapping[str, Value], epsilon: float) -> dict[str, Value]
 
 
 def table(recipes: Sequence[str], seeds: int, results: Mapping[tuple[str, int], Mapping]) -> str:
-    """Means with intervals and the pace of training, then paired differences to cross-entropy with their intervals."""
-    lines = ["| recipe | " + " | ".join(METRICS) + " | time per epoch |", "|---" * (len(METRICS) + 2) + "|"]
+    """Means with intervals, seeds whose network is no better than chance, and the pace; then paired differences."""
+    lines = ["| recipe | " + " | ".join(METRICS) + " | at chance | time per epoch |", "|---" * (len(METRICS) + 3) + "|"]
     reference = {s: results[REFERENCE, s] for s in range(1, seeds + 1) if (REFERENCE, s) in results}
     for name in recipes:
         runs = {s: results[name, s] for s in range(1, seeds + 1) if not results[name, s]["error"]}
@@ -123,13 +123,14 @@ def table(recipes: Sequence[str], seeds: int, results: Mapping[tuple[str, int], 
         paces = sorted(_pace(run) / _pace(reference[s]) for s, run in runs.items() if reference and not reference[s]["error"])
         pace = f"{paces[len(paces) // 2]:.2f}x" if paces else "-"
         cells = [_cell([run["metrics"][m] for run in runs.values()]) for m in METRICS]
-        lines.append(f"| {name} | {' | '.join(cells)} | {pace} |")
+        lost = sum(run["metrics"]["flag/at_chance"] for run in runs.values())
+        lines.append(f"| {name} | {' | '.join(cells)} | {lost:.0f} of {len(runs)} | {pace} |")
     for name in recipes:
         pairs = [(results[name, s]["metrics"], reference[s]["metrics"]) for s in reference]
         pairs = [(ours, theirs) for ours, theirs in pairs if ours and theirs]
         if name != REFERENCE and pairs:
             cells = [_cell([ours[m] - theirs[m] for ours, theirs in pairs], sign=True) for m in METRICS]
-            lines.append(f"| {name} - {REFERENCE} | {' | '.join(cells)} | |")
+            lines.append(f"| {name} - {REFERENCE} | {' | '.join(cells)} | | |")
     return "\n".join(lines)
 
 

@@ -6,7 +6,7 @@ Exit codes: 0 all good; 1 some trials failed; 2 bad input, nothing started (or n
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from core import data, space
@@ -22,9 +22,13 @@ ALIKE = ("dataset", "pool", "split", "replicate", "seed")
 
 def main(study: Study, argv: Sequence[str] | None = None) -> NoReturn:
     """Run a study as the command line asks, and leave with its exit code."""
+    leave(lambda: _main(study, parser(study).parse_args(argv), list(sys.argv if argv is None else ["study", *argv])))
+
+
+def leave(work: Callable[[], int]) -> NoReturn:
+    """Leave with the exit code of the work, after one line about input that cannot be used."""
     try:
-        args = parser(study).parse_args(argv)
-        code = _main(study, args, list(sys.argv if argv is None else ["study", *argv]))
+        code = work()
     except InputError as error:
         print("error:", redacted(" ".join(str(error).splitlines())), file=sys.stderr)
         code = 2
@@ -46,18 +50,21 @@ def _main(study: Study, args: argparse.Namespace, command: list[str]) -> int:
     return launch.start(plan, site, command=command, objectives=study.objectives)
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """One that complains in one line."""
+
     def error(self, message: str) -> NoReturn:
+        """Called by argparse."""
         raise InputError(message)  # one line, without the usage
 
 
 def parser(study: Study) -> argparse.ArgumentParser:
     """The switches; the same for every study."""
-    p = _Parser(description=study.question, allow_abbrev=False)
+    p = Parser(description=study.question, allow_abbrev=False)
     what = p.add_argument_group("what to study (fixed once the study has begun)")
     what.add_argument("--preset", default="dev", help=f"{' or '.join(study.presets)} (default: dev, minutes on 2 CPU cores)")
-    what.add_argument("--trials", type=_at_least(1), metavar="N", help="trials, baselines included")
-    what.add_argument("--seed", type=_at_least(0), default=0, metavar="S", help="of everything random (default: 0)")
+    what.add_argument("--trials", type=at_least(1), metavar="N", help="trials, baselines included")
+    what.add_argument("--seed", type=at_least(0), default=0, metavar="S", help="of everything random (default: 0)")
     what.add_argument("--sampler", default="tpe", help=f"one of {', '.join(SAMPLERS)} (default: tpe)")
     what.add_argument(
         "--set", action="extend", nargs="+", default=[], metavar="NAME=VALUE", help="fix a setting, e.g. net.width=32 epochs=50"
@@ -67,27 +74,36 @@ def parser(study: Study) -> argparse.ArgumentParser:
     )
     what.add_argument("--dataset", metavar="D", help=f"{', '.join(data.DATASETS)} or {data.PARQUET}DIR")
     what.add_argument("--no-confirm", action="store_true", help="do not re-train the front with fresh seeds")
-    where = p.add_argument_group("where to run it")
-    where.add_argument("--data-dir", default="data", metavar="DIR", help="for downloaded data sets (default: data)")
-    where.add_argument("--address", default="", metavar="ADDR", help="of a Ray cluster: auto or HOST:PORT, from its head node")
-    where.add_argument(
-        "--workers-per-trial", type=_at_least(0), default=0, metavar="N", help="0 (default) trains in the trial's process"
-    )
-    where.add_argument(
-        "--gpus-per-worker", type=_share, metavar="F", help="default: 1 if there are GPUs; 0.25 packs four trials on one"
-    )
-    where.add_argument("--cpus-per-worker", type=_share, default=1.0, metavar="F", help="default: 1, which is fastest on CPUs")
-    where.add_argument("--concurrency", type=_at_least(1), metavar="N", help="trials at a time (default: as many as fit)")
-    where.add_argument("--storage", default="runs", metavar="URI", help="folder or s3://, gs:// ... for results (default: runs)")
-    where.add_argument(
-        "--tracking-uri", default="sqlite:///mlflow.db", metavar="URI", help="of MLflow (default: sqlite:///mlflow.db)"
-    )
+    add_where(p)
     p.add_argument("--resume", metavar="NAME", help="go on with a study that was interrupted")
     p.add_argument("--dry-run", action="store_true", help="print what would be done and what it would cost, and stop")
     return p
 
 
-def _at_least(low: int):
+def add_where(p: argparse.ArgumentParser, train: bool = True) -> None:
+    """The switches that say where; without `train`, those of what trains nothing."""
+    where = p.add_argument_group("where to run it")
+    where.add_argument("--data-dir", default="data", metavar="DIR", help="for downloaded data sets (default: data)")
+    where.add_argument("--address", default="", metavar="ADDR", help="of a Ray cluster: auto or HOST:PORT, from its head node")
+    if train:
+        where.add_argument(
+            "--workers-per-trial", type=at_least(0), default=0, metavar="N", help="0 (default) trains in the trial's process"
+        )
+    where.add_argument(
+        "--gpus-per-worker", type=_share, metavar="F", help="default: 1 if there are GPUs; 0.25 packs four trials on one"
+    )
+    where.add_argument("--cpus-per-worker", type=_share, default=1.0, metavar="F", help="default: 1, which is fastest on CPUs")
+    where.add_argument("--concurrency", type=at_least(1), metavar="N", help="trials at a time (default: as many as fit)")
+    where.add_argument("--storage", default="runs", metavar="URI", help="folder or s3://, gs:// ... for results (default: runs)")
+    where.add_argument(
+        "--tracking-uri", default="sqlite:///mlflow.db", metavar="URI", help="of MLflow (default: sqlite:///mlflow.db)"
+    )
+    p.set_defaults(workers_per_trial=0)
+
+
+def at_least(low: int) -> Callable[[str], int]:
+    """Reads whole numbers from `low` on."""
+
     def read(text: str) -> int:
         try:
             value = int(text)

@@ -5,12 +5,11 @@ times and judged harder, on `test`; the points' means then make a second front, 
 it belongs there.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import ray
-from ray.exceptions import RayError
 
 from core import pareto
 from core.config import Objective
@@ -37,13 +36,7 @@ def confirm(
     """
     jobs = {(point.number, r): replicate_job(plan, point, r) for point in front for r in range(1, plan.replicates + 1)}
     results = fan_out(jobs, arrays, store, share, concurrency, lambda text: say(f"confirm {text}"))
-    kept: list[tuple[Trial, list[dict[str, float]], int]] = []
-    for point in front:
-        ended = [results[point.number, r] for r in range(1, plan.replicates + 1)]
-        metrics = [result["metrics"] for result in ended if not result["error"]]
-        if metrics:
-            kept.append((point, metrics, len(ended) - len(metrics)))
-    return _verdicts(kept, plan.objectives)
+    return verdicts(front, results, plan.objectives)
 
 
 def replicate_job(plan: Plan, point: Trial, replicate: int) -> Job:
@@ -62,26 +55,39 @@ def fan_out(
     Returns:
         The result of each job, as `perform` gives it.
     """
-    shared = ray.put(arrays)
-    here = share.workers == 0
-    task = ray.remote(perform).options(num_cpus=share.cpus if here else 0, num_gpus=share.gpus if here else 0, max_retries=2)
-    waiting, running, results = list(jobs), {}, {}
-    while waiting or running:
-        while waiting and len(running) < concurrency:
-            name = waiting.pop(0)
-            running[task.remote(jobs[name], shared, store, share)] = name
-        (ready, *_), _ = ray.wait(list(running))
-        name = running.pop(ready)
-        try:
-            results[name] = ray.get(ready)
-        except RayError as error:
-            results[name] = {"metrics": {}, "curve": [], "error": str(error).strip().splitlines()[-1]}
-        reason = results[name]["error"]
-        say(f"[{len(results)}/{len(jobs)}] {name[0]}, replicate {name[1]}" + (f" failed: {reason}" if reason else ""))
-    return results
+    from trainables.tasks import spread  # Ray is worth loading only where something is run
+
+    count = itertools.count(1)
+
+    def ended(name: Any, result: Mapping[str, Any]) -> None:
+        reason = f" failed: {result['error']}" if result["error"] else ""
+        say(f"[{next(count)}/{len(jobs)}] {name[0]}, replicate {name[1]}{reason}")
+
+    calls = {name: {"job": job, "store": store, "share": share} for name, job in jobs.items()}
+    return spread(perform, calls, arrays, share, concurrency, ended)
 
 
-def _verdicts(kept: list[tuple[Trial, list[dict[str, float]], int]], objectives: tuple[Objective, ...]) -> list[Confirmed]:
+def verdicts(
+    points: Sequence[Trial], results: Mapping[tuple[int, int], Mapping[str, Any]], objectives: Sequence[Objective]
+) -> list[Confirmed]:
+    """What the replicates say of their points.
+
+    Args:
+        points: that were trained again. results: of replicate r of point n, at (n, r): `metrics`, and `error` if it failed.
+
+    Returns:
+        One record per point of which at least one replicate succeeded.
+    """
+    kept: list[tuple[Trial, list[Mapping[str, float]], int]] = []
+    for point in points:
+        ended = [result for (number, _), result in sorted(results.items()) if number == point.number]
+        metrics = [result["metrics"] for result in ended if not result["error"]]
+        if metrics:
+            kept.append((point, metrics, len(ended) - len(metrics)))
+    return _verdicts(kept, objectives)
+
+
+def _verdicts(kept: list[tuple[Trial, list[Mapping[str, float]], int]], objectives: Sequence[Objective]) -> list[Confirmed]:
     if not kept:
         return []
     means = [{o.metric: float(np.mean([m[o.metric] for m in metrics])) for o in objectives} for _, metrics, _ in kept]

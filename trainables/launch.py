@@ -21,8 +21,9 @@ from core.data import Images
 from core.errors import InputError, redacted
 from core.space import Switch
 from trainables import preflight
-from trainables.outcome import Outcome
+from trainables.outcome import WHEN, Outcome
 from trainables.plan import Plan, Site
+from trainables.results import Version, ended_trials, outcomes, versions
 from trainables.store import Store
 from trainables.trial import pack
 
@@ -45,18 +46,27 @@ def resume(study: Study, name: str, site: Site, *, changed: list[str], command: 
     """
     if changed:
         raise InputError(f"--resume goes on with the study as it was planned; drop {', '.join(changed)}")
+    plan = stored_plan(name, site)
+    if plan.study != study.name:
+        raise InputError(f"{name} is a study of {plan.study}; resume it with python studies/{plan.study}.py")
+    images = preflight.check(plan, site)
+    return _run(plan, site, images, command)
+
+
+def stored_plan(name: str, site: Site) -> Plan:
+    """The plan of a study that was started before.
+
+    Raises:
+        InputError: there is none of that name, or its plan cannot be read.
+    """
     store = Store.at(site.storage)
     known = [folder for folder in store.names("") if store.read(f"{folder}/plan.json") is not None]
     if name not in known:
         raise InputError(f"no study {name!r} in --storage {site.storage}, there is: {', '.join(known) or 'none'}")
     try:
-        plan = Plan.of_json(store.read_json(f"{name}/plan.json"))
+        return Plan.of_json(store.read_json(f"{name}/plan.json"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{store.root}/{name}/plan.json is not a plan of this version ({type(error).__name__}: {error})") from None
-    if plan.study != study.name:
-        raise InputError(f"{name} is a study of {plan.study}; resume it with python studies/{plan.study}.py")
-    images = preflight.check(plan, site)
-    return _run(plan, site, images, command)
 
 
 def dry_run(plan: Plan, site: Site, *, objectives: Objectives) -> int:
@@ -117,27 +127,31 @@ def _run(plan: Plan, site: Site, images: Images, command: list[str]) -> int:
     from ray.exceptions import RayError
     from ray.tune import TuneError
 
-    from trainables import cluster, sweep
+    from trainables import cluster
     from trainables.progress import front_table, terminal
     from trainables.tracking import Tracker
 
     console = terminal()
+    later = [version for version in versions(Store.at(site.storage).below(plan.name)) if version.finished]
     with cluster.joined(site) as capacity:
-        signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's polite end is Ctrl-C to us; Ray had set a handler, too
+        signal.signal(signal.SIGTERM, interrupt)  # a scheduler's polite end is Ctrl-C to us; Ray had set a handler, too
         store = Store.at(site.storage).below(plan.name)
         if store.read("plan.json") is None:
             store.write_json("plan.json", plan.to_json())
         outcome = Outcome(
             name=plan.name, study=plan.study, question=plan.question, objectives=plan.objectives, space=plan.space,
-            planned=plan.trials, facts=_facts(plan, store, command), trials=sweep.ended_trials(store),
+            planned=plan.trials, facts=_facts(plan, store, command), trials=ended_trials(store),
         )  # fmt: skip
         tracker = Tracker(site.tracking_uri, plan, outcome, home=store.root)
+        if later:
+            tracker.versions(outcomes(plan, store, outcome.facts, later)[1:])
         try:
             _sweep_and_confirm(plan, site, capacity, images, store, outcome, tracker, console)
-            undelivered = _publish(outcome, store, tracker)
+            outcome = _publish(plan, outcome, store, tracker, later)
+            undelivered = tracker.close()
         except (KeyboardInterrupt, OSError, RayError, TuneError) as error:
             why = "interrupted" if isinstance(error, KeyboardInterrupt) else redacted(f"error: {error}".splitlines()[0])
-            console.print(f"{why}; continue with\n  {_resume_command(plan, site)}", markup=False)
+            console.print(f"{why}; continue with\n  {resume_command(plan, site, sys.argv[0])}", markup=False)
             tracker.close("KILLED")
             return 130 if isinstance(error, KeyboardInterrupt) else 3
         except InputError:  # of the searcher: it finds no legal configuration any more
@@ -166,42 +180,44 @@ def _sweep_and_confirm(plan: Plan, site: Site, capacity, images: Images, store: 
             tracker.confirmed()
 
 
-def _publish(outcome: Outcome, store: Store, tracker) -> int:
-    """Write the front and the report into the store, and end the tracking."""
+def _publish(plan: Plan, outcome: Outcome, store: Store, tracker, later: list[Version]) -> Outcome:
+    """Write the front and the report into the store; those of the newest version where stored networks were looked at again.
+
+    Returns:
+        The study at that version.
+    """
     from trainables import report
 
-    store.write("front.csv", report.csv(report.front_rows(outcome)).encode())
-    if outcome.confirmed:
-        store.write("confirmed.csv", report.csv(report.confirmed_rows(outcome)).encode())
-    store.write("report.html", report.html(outcome).encode())
-    for name, picture in report.figures(outcome).items():
-        store.write(f"plots/{name}", picture)
-    return tracker.close()
+    if not later:
+        store.write_all(report.files(outcome))
+        return outcome
+    newest = outcomes(plan, store, outcome.facts, later)[-1]  # a replicate that was lost may have a result now
+    tracker.versions([newest])
+    store.write_all(report.files(newest))
+    return newest
 
 
 def _farewell(outcome: Outcome, store: Store, site: Site, console: Console, undelivered: int, trouble: str) -> int:
     """The last lines, and the exit code."""
+    from trainables.progress import flag_lines, where_lines
+
     say = lambda text: console.print(text, markup=False)  # noqa: E731
     left = [str(point.number) for point in outcome.confirmed if not point.on_front]
     if outcome.confirmed:
         say(f"confirm: {len(outcome.confirmed) - len(left)} of {len(outcome.confirmed)} points stay on the front"
             + (f"; left it: {', '.join(left)}" if left else ""))  # fmt: skip
-    lost = (
-        {trial.number for trial in outcome.front()} - {point.number for point in outcome.confirmed} if outcome.confirmed else set()
-    )
+    points = {point.number for point in outcome.confirmed}
+    new = {trial.number for trial in outcome.front()} - points if points else set()
+    lost = set() if outcome.changes else new
     for point in outcome.confirmed:
         if point.failed:
             say(f"confirm: {point.failed} replicates of trial {point.number} failed")
     if lost:
         say(f"confirm: every replicate failed of trials {', '.join(map(str, sorted(lost)))}")
-    flagged = {trial.number: trial.flags for trial in outcome.front() if trial.flags}
-    for flag in sorted({flag for flags in flagged.values() for flag in flags}):
-        say(f"flag {flag}: trials {', '.join(str(n) for n, flags in flagged.items() if flag in flags)}")
-    say(f"report: {redacted(store.below('report.html').root)}")
-    if site.tracking_uri.startswith("http"):
-        say(f"MLflow: {redacted(site.tracking_uri)}")
-    else:
-        say(f"MLflow: {shlex.quote(sys.executable)} -m mlflow ui --backend-store-uri {redacted(site.tracking_uri)}")
+    elif new:
+        say(f"confirm: not trained again, because new on the front: trials {', '.join(map(str, sorted(new)))}")
+    for line in (*flag_lines(outcome), *where_lines(store, site)):
+        say(line)
     if undelivered:
         say(f"{undelivered} writes did not reach MLflow ({trouble}); when it is up again: --resume {outcome.name}")
     for trial in outcome.failed:
@@ -214,19 +230,26 @@ def _farewell(outcome: Outcome, store: Store, site: Site, console: Console, unde
     return 1 if wrong or any(point.failed for point in outcome.confirmed) else 0
 
 
-def _interrupt(signum, frame) -> None:
+def interrupt(signum, frame) -> None:
+    """A signal's handler: like Ctrl-C."""
     raise KeyboardInterrupt
 
 
-def _resume_command(plan: Plan, site: Site) -> str:
+def resume_command(plan: Plan, site: Site, script: str = "") -> str:
+    """What to type to go on with a study; `script` is its own where that is known."""
+    script = script if script.endswith(".py") else f"studies/{plan.study}.py"
+    return command_line(script, ["--resume", plan.name], site)
+
+
+def command_line(script: str, words: list[str], site: Site) -> str:
+    """A script of ours with these words, and the switches that say where."""
     switches = {
         "address": "--address", "workers": "--workers-per-trial", "cpus": "--cpus-per-worker", "gpus": "--gpus-per-worker",
         "concurrency": "--concurrency", "storage": "--storage", "tracking_uri": "--tracking-uri", "data_dir": "--data-dir",
     }  # fmt: skip
     changed = {switch: getattr(site, name) for name, switch in switches.items() if getattr(site, name) != getattr(Site(), name)}
-    words = [word for switch, value in changed.items() for word in (switch, str(value))]
-    script = sys.argv[0] if sys.argv[0].endswith(".py") else f"studies/{plan.study}.py"
-    return redacted(shlex.join([sys.executable, script, "--resume", plan.name, *words]))
+    where = [word for switch, value in changed.items() for word in (switch, str(value))]
+    return redacted(shlex.join([sys.executable, script, *words, *where]))
 
 
 def _facts(plan: Plan, store: Store, command: list[str]) -> dict[str, str]:
@@ -264,5 +287,5 @@ def facts(command: list[str]) -> dict[str, str]:
         "commit": commit + dirty,
         "versions": ", ".join(f"{p} {version(p)}" for p in ("torch", "torchvision", "ray", "optuna", "mlflow")),
         "hardware": f"{os.cpu_count()} CPU cores ({platform.machine()})" + (f", {', '.join(gpus)}" if gpus else ""),
-        "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "started": time.strftime(WHEN),
     }

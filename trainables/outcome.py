@@ -1,12 +1,17 @@
 """What a study has found so far: its trials, their front, and what confirm made of it. Plain data, no Ray, no MLflow."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from core import pareto
 from core.config import Objective
+from core.flags import FLAGS, raised
 from core.space import Range, Value
 from core.stats import Interval
+
+WHEN = "%Y-%m-%d %H:%M:%S %z"
+"""How a moment is written."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,12 @@ class Trial:
     @property
     def flags(self) -> list[str]:
         """Names of the flags that are raised."""
-        return [name.removeprefix("flag/") for name, value in self.metrics.items() if name.startswith("flag/") and value]
+        return raised(self.metrics)
+
+    @property
+    def barred(self) -> bool:
+        """Whether a flag keeps it off every front."""
+        return any(flag in FLAGS and FLAGS[flag].bars for flag in self.flags)
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,38 @@ class Confirmed:
     """Flags under which it may be on no front, raised by any replicate."""
 
 
+class Move(NamedTuple):
+    """How a metric changed over trials."""
+
+    mean: float
+    largest: float
+    """The change that is farthest from zero, with its sign."""
+    trial: int
+    """Whose that is."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a later look at the stored networks did to a front."""
+
+    version: int
+    """Of the front that it led to."""
+    how: str
+    """In words: by which attacks, say."""
+    when: str
+    """When it was finished."""
+    left: tuple[int, ...]
+    """Trials that were on the front before."""
+    entered: tuple[int, ...]
+    """Trials that were not."""
+    moves: Mapping[str, Move]
+    """By objective, of those that moved."""
+    raised: Mapping[int, tuple[str, ...]]
+    """New flags, by trial."""
+    measured: Mapping[int, tuple[str, ...]]
+    """Names of the metrics that were measured anew, by trial."""
+
+
 @dataclass
 class Outcome:
     """A study and everything that came out of it so far."""
@@ -69,6 +111,13 @@ class Outcome:
     trials: list[Trial] = field(default_factory=list)
     """Ended trials, in the order in which they ended."""
     confirmed: list[Confirmed] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    """Later looks at the stored networks, oldest first; the trials and confirmed points are those after all of them."""
+
+    @property
+    def version(self) -> int:
+        """Of the front: 1 as the study ended, one more with each later look."""
+        return len(self.changes) + 1
 
     @property
     def done(self) -> list[Trial]:
@@ -86,6 +135,20 @@ class Outcome:
         mask = pareto.front([t.metrics for t in done], self.objectives)
         first = self.objectives[0]
         return sorted((t for t, on in zip(done, mask, strict=True) if on), key=lambda t: first.loss(t.metrics[first.metric]))
+
+    def flags(self) -> dict[str, list[Trial]]:
+        """Every flag that is raised, with the finished trials that it is raised on; those that bar from the front come first."""
+        found: dict[str, list[Trial]] = {}
+        for trial in self.done:
+            for flag in trial.flags:
+                found.setdefault(flag, []).append(trial)
+        return dict(sorted(found.items(), key=lambda pair: (not (pair[0] in FLAGS and FLAGS[pair[0]].bars), pair[0])))
+
+    def kept_off(self) -> list[Trial]:
+        """Trials that would be on the front by their numbers and are not because of a flag."""
+        done = self.done
+        mask = pareto.front([{**t.metrics, **dict.fromkeys(pareto.EXCLUDING_FLAGS, 0.0)} for t in done], self.objectives)
+        return [t for t, on in zip(done, mask, strict=True) if on and t.barred]
 
     def hypervolume(self) -> float:
         """Of the front, between ideal and references."""
@@ -106,3 +169,23 @@ class Outcome:
                 seen.setdefault(name, set()).add(value)
         varied = {name for name, values in seen.items() if len(values) > 1 or any(name not in t.params for t in self.trials)}
         return [name for name in seen if name in varied]
+
+
+def change(before: Outcome, after: Outcome, how: str, when: str, measured: Mapping[int, tuple[str, ...]]) -> Change:
+    """What became of a front; `after` has the trials of a version one later than `before`."""
+    old_front, new_front = ({t.number for t in outcome.front()} for outcome in (before, after))
+    old = {t.number: t for t in before.done}
+    pairs = [(old[t.number], t) for t in after.done]
+    moves = {}
+    for metric in (o.metric for o in before.objectives):
+        both = [(a.metrics[metric], b.metrics[metric], b.number) for a, b in pairs if metric in a.metrics and metric in b.metrics]
+        shifts = [(now - was, number) for was, now, number in both]
+        if any(shift for shift, _ in shifts):
+            largest = max(shifts, key=lambda pair: abs(pair[0]))
+            moves[metric] = Move(sum(shift for shift, _ in shifts) / len(shifts), *largest)
+    new = {b.number: tuple(flag for flag in b.flags if flag not in a.flags) for a, b in pairs}
+    return Change(
+        version=before.version + 1, how=how, when=when, left=tuple(sorted(old_front - new_front)),
+        entered=tuple(sorted(new_front - old_front)),
+        moves=moves, raised={number: flags for number, flags in new.items() if flags}, measured=measured,
+    )  # fmt: skip

@@ -7,8 +7,9 @@ from string import Template
 
 from core import pareto, space
 from core.config import Objective
+from core.flags import FLAGS
 from core.space import Value
-from trainables.outcome import Confirmed, Outcome, Trial
+from trainables.outcome import Change, Confirmed, Outcome, Trial
 
 LABELS = {"mia_auc": "membership-inference AUC"}
 """Names for people, where the metric's own name does not read well."""
@@ -47,6 +48,7 @@ def render(outcome: Outcome, charts: str) -> str:
         answer="".join(f"<li>{sentence}</li>" for sentence in _answer(outcome)),
         charts=charts,
         front=_front_table(outcome),
+        flags=_flags_table(outcome),
         confirmed=_confirmed_table(outcome),
         trials=_trials_table(outcome),
         failed=_failed_table(outcome),
@@ -81,9 +83,29 @@ def _answer(outcome: Outcome) -> Iterable[str]:
         parts = [f"{escape(t.baseline)} {'is' if t in front else 'is not'}" for t in baselines]
         yield f"Baselines on the front: {', '.join(parts)}."
     yield from _confirm_changed(outcome)
-    if flagged := [t for t in done if t.flags]:
+    for change in outcome.changes:
+        yield _changed(change, outcome)
+    if flagged := [t for t in front if t.flags]:
         parts = [f"{escape(named(t))}: {escape(', '.join(t.flags))}" for t in flagged]
-        yield f"Flagged, to be read with care: {'; '.join(parts)}."
+        yield f"On the front but flagged, to be read with care: {'; '.join(parts)}."
+    if kept_off := outcome.kept_off():
+        parts = [f"{escape(named(t))}: {escape(', '.join(t.flags))}" for t in kept_off]
+        yield f"Kept off the front by their flags: {'; '.join(parts)}."
+
+
+def _changed(change: Change, outcome: Outcome) -> str:
+    """What a later look did to the front; HTML."""
+    trials = {t.number: t for t in outcome.trials}
+    names = lambda numbers: ", ".join(escape(named(trials[n])) for n in numbers) or "none"  # noqa: E731
+    moves = [
+        f"{escape(label(o))} moved by {_signed(move.mean)} on average, at most by {_signed(move.largest)} ({names([move.trial])})"
+        for o in outcome.objectives
+        if (move := change.moves.get(o.metric))
+    ]
+    return (
+        f"<b>Version {change.version} of the front</b>, from the stored networks {escape(change.how)}: "
+        f"{'; '.join(moves) or 'no objective moved'}. Left the front: {names(change.left)}; entered it: {names(change.entered)}."
+    )
 
 
 def _numbers(trial: Trial, objectives: Sequence[Objective], names: bool = False) -> str:
@@ -142,10 +164,32 @@ def _objectives(trial: Trial, outcome: Outcome) -> list[Value | None]:
 def _front_table(outcome: Outcome) -> str:
     front, balanced = outcome.front(), knee(outcome)
     columns = [c for c in outcome.columns() if any(c in t.params for t in front)]
-    heads = ["trial", "baseline", *map(label, outcome.objectives), *columns]
-    rows = [[t.number, t.baseline, *_objectives(t, outcome), *map(t.params.get, columns)] for t in front]
-    caption = f"Front of the sweep; {named(balanced)}, in bold, is the knee" if balanced else ""
+    heads = ["trial", "baseline", *map(label, outcome.objectives), "flags", *columns]
+    rows = [[t.number, t.baseline, *_objectives(t, outcome), ", ".join(t.flags), *map(t.params.get, columns)] for t in front]
+    version = f", version {outcome.version}" if outcome.changes else ""
+    caption = f"Front of the sweep{version}; {named(balanced)}, in bold, is the knee" if balanced else ""
     return _table(caption, heads, rows, mark=balanced.number if balanced else None)
+
+
+def _flags_table(outcome: Outcome) -> str:
+    """Every flag that is raised on a trial or in confirm: what it means, what to do, and what it did to the front."""
+    raised = {flag: [t.number for t in trials] for flag, trials in outcome.flags().items()}
+    again = {flag: [c.number for c in outcome.confirmed if flag in c.flags] for c in outcome.confirmed for flag in c.flags}
+    kept_off = {t.number: t.flags for t in outcome.kept_off()}
+    rows = []
+    for name in dict.fromkeys([*raised, *again]):
+        flag, on = FLAGS.get(name), raised.get(name, [])
+        off = [number for number, flags in kept_off.items() if name in flags]
+        bars = f"barred from the front; would be on it: {_numbered(off)}" if flag and flag.bars else "marked"
+        rows.append([
+            name, flag.means if flag else "not known to this version", flag.advice if flag else "",
+            "every trial" if len(on) == len(outcome.done) > 1 else _numbered(on), _numbered(again.get(name, [])), bars,
+        ])  # fmt: skip
+    return _table("Why not to believe a number", ["flag", "it means", "what to do", "trials", "in confirm", "effect"], rows)
+
+
+def _numbered(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(numbers))) or "none"
 
 
 def _confirmed_table(outcome: Outcome) -> str:
@@ -159,7 +203,7 @@ def _confirmed_table(outcome: Outcome) -> str:
             f"{c.replicates} ({c.failed} failed)" if c.failed else c.replicates,
             *(cell for o in outcome.objectives for cell in _confirmed_cells(c, trials[c.number], o)),
             f"{c.probability:.3f}",
-            "stays" if c.on_front else "left",
+            "stays" if c.on_front else f"left: {', '.join(c.flags)}" if c.flags else "left",
         ]
         for c in outcome.confirmed
     ]
@@ -178,7 +222,7 @@ def _trials_table(outcome: Outcome) -> str:
     rows = [
         [
             t.number,
-            "failed" if t.error else "front" if t.number in front else "done",
+            "failed" if t.error else "front" if t.number in front else "barred" if t.barred else "done",
             t.baseline,
             *_objectives(t, outcome),
             ", ".join(t.flags),
@@ -277,6 +321,7 @@ PAGE = Template("""<!doctype html>
 <section aria-labelledby="answer"><h2 id="answer">Answer</h2><ul>$answer</ul></section>
 <section aria-labelledby="pictures"><h2 id="pictures">Pictures</h2>$charts</section>
 <section aria-labelledby="front"><h2 id="front">Front</h2>$front</section>
+<section aria-labelledby="flags"><h2 id="flags">Flags</h2>$flags</section>
 <section aria-labelledby="confirmed"><h2 id="confirmed">Confirmed</h2>$confirmed</section>
 <section aria-labelledby="trials"><h2 id="trials">All trials</h2>$trials</section>
 <section aria-labelledby="failed"><h2 id="failed">Failed trials</h2>$failed</section>

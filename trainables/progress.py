@@ -1,5 +1,7 @@
 """What the terminal shows while a study runs: one live table, or on anything but a terminal a line per ended trial."""
 
+import shlex
+import sys
 import time
 from collections.abc import Mapping
 
@@ -8,8 +10,12 @@ from rich.live import Live
 from rich.table import Table
 
 from core import space
+from core.errors import redacted
+from core.flags import FLAGS
 from core.space import Value
 from trainables.outcome import Outcome, Trial
+from trainables.plan import Site
+from trainables.store import Store
 
 
 def terminal() -> Console:
@@ -89,10 +95,12 @@ class Progress:
 
 
 def front_table(outcome: Outcome) -> Table:
-    """The front with the knobs that were swept; the confirmed means where there are some."""
+    """The front with the knobs that were swept; the confirmed means where there are some. Flagged trials have a mark."""
     confirmed = {point.number: point for point in outcome.confirmed}
     searched = space.names(outcome.space)
-    table = Table(title=f"Front of {outcome.name}", title_justify="left")
+    caption = "! flagged, see below" if any(trial.flags for trial in outcome.front()) else None
+    version = f", version {outcome.version}" if outcome.changes else ""
+    table = Table(title=f"Front of {outcome.name}{version}", title_justify="left", caption=caption, caption_justify="left")
     for heading in ("trial", *(o.metric for o in outcome.objectives), *searched):
         table.add_column(heading, justify="right")
     if confirmed:
@@ -100,15 +108,55 @@ def front_table(outcome: Outcome) -> Table:
     for trial in outcome.front():
         knobs = [_short(trial.params.get(name)) for name in searched]
         cells = [
-            f"{trial.number} {trial.baseline}".strip(),
+            f"{trial.number} {trial.baseline}".strip() + (" !" if trial.flags else ""),
             *(f"{trial.metrics[o.metric]:.3f}" for o in outcome.objectives),
             *knobs,
         ]
         if confirmed:
             point = confirmed.get(trial.number)
-            cells.append(_verdict(point, outcome) if point else "failed")
+            cells.append(_verdict(point, outcome) if point else "not trained again" if outcome.changes else "failed")
         table.add_row(*cells)
     return table
+
+
+def flag_lines(outcome: Outcome) -> list[str]:
+    """A line per flag on the front or that keeps a trial off it: whose it is, what it means, what to do."""
+    front, kept_off = ({t.number for t in trials} for trials in (outcome.front(), outcome.kept_off()))
+    lines = []
+    for name, trials in outcome.flags().items():
+        numbers = {t.number for t in trials}
+        where = [
+            f"{place} {', '.join(map(str, sorted(numbers & some)))}"
+            for place, some in (("on the front: trials", front), ("kept off the front: trials", kept_off))
+            if numbers & some
+        ]
+        if where:
+            text = f": {FLAGS[name].means}; {FLAGS[name].advice}" if name in FLAGS else ""
+            lines.append(f"flag {name} ({'; '.join(where)}){text}")
+    return lines
+
+
+def change_lines(outcome: Outcome) -> list[str]:
+    """What the newest look at the stored networks did to the front."""
+    made, trials = outcome.changes[-1], {t.number: t for t in outcome.trials}
+    names = lambda numbers: ", ".join(f"{n} {trials[n].baseline}".strip() for n in numbers) or "none"  # noqa: E731
+    lines = [
+        f"{metric}: {move.mean:+.3f} on average over {len(outcome.done)} trials, at most {move.largest:+.3f} (trial {move.trial})"
+        for metric, move in made.moves.items()
+    ]
+    lines += [] if lines else ["no objective moved"]
+    lines.append(f"left the front: {names(made.left)}; entered it: {names(made.entered)}")
+    raised = sorted({flag for flags in made.raised.values() for flag in flags})
+    return lines + [f"new flag {flag}: trials {names(n for n, flags in made.raised.items() if flag in flags)}" for flag in raised]
+
+
+def where_lines(store: Store, site: Site) -> list[str]:
+    """Where the report is, and how to open MLflow."""
+    if site.tracking_uri.startswith("http"):
+        mlflow = site.tracking_uri
+    else:
+        mlflow = f"{shlex.quote(sys.executable)} -m mlflow ui --backend-store-uri {site.tracking_uri}"
+    return [f"report: {redacted(store.below('report.html').root)}", f"MLflow: {redacted(mlflow)}"]
 
 
 def _verdict(point, outcome: Outcome) -> str:

@@ -16,7 +16,7 @@ from core.space import Value
 from trainables import page
 from trainables.outcome import Confirmed, Outcome, Trial
 
-BLUE, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#B4BAC1", "#1B1F24"
+BLUE, ORANGE, PURPLE, GREY, INK = "#0072B2", "#D55E00", "#CC79A7", "#B4BAC1", "#1B1F24"
 """Of the palette by Okabe and Ito: told apart by colour-blind readers, and by lightness in black and white."""
 
 
@@ -36,6 +36,7 @@ def front_rows(outcome: Outcome) -> list[dict[str, Value]]:
     return [
         {"trial": t.number, "baseline": t.baseline}
         | {o.metric: t.metrics[o.metric] for o in outcome.objectives}
+        | {"flags": " ".join(t.flags)}
         | {name: t.params[name] for name in columns if name in t.params}
         for t in outcome.front()
     ]
@@ -69,6 +70,15 @@ def csv(rows: Sequence[Mapping[str, Value]]) -> str:
 def html(outcome: Outcome) -> str:
     """The report: one file from which no request leaves."""
     return page.render(outcome, _charts(outcome))
+
+
+def files(outcome: Outcome) -> dict[str, bytes]:
+    """Everything that people read, by its place in a study's folder."""
+    made = {"front.csv": csv(front_rows(outcome)).encode()}
+    if outcome.confirmed:
+        made["confirmed.csv"] = csv(confirmed_rows(outcome)).encode()
+    made |= {f"plots/{name}": picture for name, picture in figures(outcome).items()}
+    return made | {"report.html": html(outcome).encode()}
 
 
 def figures(outcome: Outcome) -> dict[str, bytes]:
@@ -122,7 +132,7 @@ def _front_figure(outcome: Outcome) -> bytes:
 
 
 def _project(axis: Any, outcome: Outcome, x: Objective, y: Objective) -> None:
-    """One pair of objectives: shape says what a point is, a filled marker is on the front."""
+    """One pair of objectives: shape says what a point is, a filled marker is on the front, a thick rim is flagged."""
     front = outcome.front()
     plain = [t for t in _plotted(outcome) if not t.baseline]
 
@@ -135,6 +145,10 @@ def _project(axis: Any, outcome: Outcome, x: Objective, y: Objective) -> None:
     for shape, trial in zip(cycle("s^vPXp*"), (t for t in _plotted(outcome) if t.baseline), strict=False):
         fill = BLUE if trial in front else "white"
         axis.plot(*at([trial]), shape, ms=7.5, color=fill, mec=INK, mew=1, label=trial.baseline, ls="none", zorder=5)
+    if flagged := [t for t in front if t.flags]:
+        axis.plot(*at(flagged), "o", ms=9.5, mfc="none", mec=PURPLE, mew=1.6, label="flagged, on the front", zorder=5.5)
+    if barred := [t for t in _plotted(outcome) if t.barred]:
+        axis.plot(*at(barred), "x", ms=5, color=PURPLE, mew=1.2, label="barred by a flag", zorder=5.5)
     if balanced := page.knee(outcome):
         axis.plot(*at([balanced]), "o", ms=14, mfc="none", mec=INK, mew=0.9, label="knee", zorder=6)
     _project_confirmed(axis, outcome, x, y)
@@ -196,6 +210,8 @@ def _charts(outcome: Outcome) -> str:
         f'<ul class="key"><li><span style="color:{GREY}">\u25cb</span> trial</li>'
         f'<li><span style="color:{BLUE}">\u25cf</span> front</li>'
         "<li>\u25a1 baseline, with its name, filled if on the front</li>"
+        f'<li><span style="color:{PURPLE}">\u25ef</span> flagged, on the front</li>'
+        f'<li><span style="color:{PURPLE}">\u00d7</span> barred from the front by a flag</li>'
         f'<li><span style="color:{ORANGE}">\u25c6</span> confirmed, with 95% intervals</li>'
         f'<li><span style="color:{ORANGE}">\u25c7</span> confirmed, left the front</li></ul>'
     )
@@ -227,6 +243,7 @@ def _groups(outcome: Outcome) -> list[dict[str, Any]]:
     """What the interactive pictures show, bottom layer first: points that share a look."""
     front, columns = outcome.front(), outcome.columns()
     trials = {t.number: t for t in outcome.trials}
+    barred = [t for t in _plotted(outcome) if t.barred]
     looks = [("circle-open", GREY, 7), ("circle", BLUE, 10), ("square-open", INK, 10), ("square", BLUE, 10)]
     groups = [{"look": look, "values": [], "hover": [], "names": []} for look in looks]
     for t in _plotted(outcome):
@@ -234,6 +251,10 @@ def _groups(outcome: Outcome) -> list[dict[str, Any]]:
         group["values"].append(t.metrics)
         group["hover"].append(_hover(t, t.metrics, outcome.objectives, columns))
         group["names"].append(escape(t.baseline, quote=False))
+    for symbol, size, marked in (("circle-open", 14, [t for t in front if t.flags]), ("x", 6, barred)):
+        groups.append(
+            {"look": (symbol, PURPLE, size), "values": [t.metrics for t in marked], "hover": None, "more": {"line": {"width": 2}}}
+        )
     for stays, symbol in ((True, "diamond"), (False, "diamond-open")):
         points = [c for c in outcome.confirmed if c.on_front is stays]
         hover = [_hover(trials[c.number], c.means, outcome.objectives, columns, "confirmed ") for c in points]
@@ -248,6 +269,7 @@ def _hover(
     lines = [f"<b>{kind}{escape(page.named(trial), quote=False)}</b>"]
     lines += [f"{escape(page.label(o), quote=False)}: {values[o.metric]:.4f}" for o in objectives]
     lines += [escape(f"{c} = {page.show(trial.params[c])}", quote=False) for c in columns if c in trial.params]
+    lines += [f"<i>flags: {escape(', '.join(trial.flags), quote=False)}</i>"] if trial.flags else []
     return "<br>".join(lines)
 
 
@@ -260,9 +282,9 @@ def _trace(group: Mapping[str, Any], objectives: Sequence[Objective], middle: fl
     trace = {
         "type": "scatter3d" if solid else "scatter",
         "mode": "markers+text" if named else "markers",
-        "marker": {"symbol": symbol, "color": color, "size": size * 0.6 if solid else size},
+        "marker": {"symbol": symbol, "color": color, "size": size * 0.6 if solid else size} | group.get("more", {}),
         "hovertext": group["hover"],
-        "hoverinfo": "text",
+        "hoverinfo": "text" if group["hover"] else "skip",
         "text": group["names"] if named else None,
         "textposition": ["top center" if solid else f"top {'left' if value > middle else 'right'}" for value in first],
     }

@@ -5,6 +5,8 @@
     trials/00007/checkpoint.pt         while it trains
     trials/00007/{network.pt,predictions.npz,result.json}     when it ended; result.json is written last
     confirm/00007/1/...                the same for its first replicate
+    front.csv, report.html, ...        what people read
+    versions/2/...                     what a later look at the stored networks found: trainables/results.py
 
 A file appears whole or not at all, so whatever can be read can be trusted after a crash. The result files are the one
 record of what has been done; a study is resumed from them and from nothing else.
@@ -15,6 +17,7 @@ import io
 import json
 import os
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -101,6 +104,11 @@ class Store:
         else:  # object stores show a file only once it is whole
             with system.open_output_stream(f"{base}/{name}") as stream:
                 stream.write(data)
+
+    def write_all(self, files: Mapping[str, bytes]) -> None:
+        """Make files, one after the other."""
+        for name, data in files.items():
+            self.write(name, data)
 
     def read(self, name: str) -> bytes | None:
         """A file's content, or None if there is no such file."""

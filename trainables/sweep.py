@@ -9,6 +9,7 @@ from ray import tune
 from core.space import Value
 from trainables.outcome import Outcome, Trial
 from trainables.plan import Plan
+from trainables.results import as_trial
 from trainables.search import StudySearcher
 from trainables.store import Store
 from trainables.trial import Arrays, Share, tune_trial
@@ -28,24 +29,6 @@ class Listener(Protocol):
     def ended(self, trial: Trial) -> None:
         """A trial ended, well or not."""
         ...
-
-
-def ended_trials(store: Store) -> list[Trial]:
-    """The trials of a study that have a result, by number."""
-    found = []
-    for folder in store.names("trials"):
-        result = store.read_json(f"trials/{folder}/result.json")
-        if result is not None:
-            found.append(as_trial(store.read_json(f"trials/{folder}/params.json"), result))
-    return found
-
-
-def as_trial(suggestion: Mapping[str, Any], result: Mapping[str, Any]) -> Trial:
-    """A suggestion of the searcher and what became of it."""
-    return Trial(
-        number=suggestion["number"], params=suggestion["params"], baseline=suggestion["baseline"],
-        metrics=result["metrics"], curve=result["curve"], error=result["error"],
-    )  # fmt: skip
 
 
 def sweep(

@@ -5,13 +5,14 @@ a fresh file, and a server that is down for a while must not stop a study. Every
 study's end has waited long enough; whatever is missing then is logged by the next `--resume`, from the store.
 """
 
+import datetime
 import json
 import logging
 import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from core import pareto, space
@@ -19,11 +20,11 @@ from core.config import Objective
 from core.errors import redacted
 from core.space import Value
 from trainables import report
-from trainables.outcome import Outcome, Trial
+from trainables.outcome import WHEN, Outcome, Trial
 from trainables.plan import Plan
 
 ENDED = ("FINISHED", "FAILED")
-NAME, KIND, NUMBER = "trilemma.name", "trilemma.kind", "trilemma.trial"
+NAME, KIND, NUMBER, VERSION = "trilemma.name", "trilemma.kind", "trilemma.trial", "front_version"
 HOPELESS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_DOES_NOT_EXIST")
 PUBLISH_SECONDS = 10.0  # the front on the parent run is refreshed at most this often while the study runs
 PATIENCE_SECONDS = 60.0  # how long the end of a study waits for a tracking server that is down
@@ -37,7 +38,9 @@ class Tracker:
 
         `home` is where artifacts go if the tracking store is a database that has no place for them.
         """
-        self.uri, self.plan, self.outcome, self.home = uri, plan, outcome, home
+        self.uri, self.plan, self.home = uri, plan, home
+        self.first = self.outcome = outcome
+        """The study as it was trained, and at its newest version."""
         self.orders: queue.Queue[Callable[[], object] | None] = queue.Queue()
         self.children: dict[int, str] = {}
         self.logged: dict[int, set[int]] = {}
@@ -73,7 +76,12 @@ class Tracker:
 
     def confirmed(self) -> None:
         """`outcome.confirmed` is complete."""
-        self.orders.put(self._confirmed)
+        self.orders.put(lambda: self._confirmed(self.first))
+
+    def versions(self, later: Sequence[Outcome]) -> None:
+        """The study after later looks at its networks, oldest first; the last one is what is shown from here on."""
+        for outcome in later:
+            self.orders.put(lambda outcome=outcome: self._version(outcome, newest=outcome is later[-1]))
 
     def close(self, status: str = "FINISHED") -> int:
         """Publish everything, or after an interruption only what is waiting; end the parent run, and wait for it.
@@ -133,20 +141,22 @@ class Tracker:
         home = _artifact_home(self.uri, self.plan.study, self.home)
         experiment = found.experiment_id if found else self.client.create_experiment(self.plan.study, home)
         self.experiment = experiment
-        runs = self.client.search_runs([experiment], f"tags.`{NAME}` = '{self.plan.name}' and tags.`{KIND}` = 'study'")
+        runs = _studies(self.client, [experiment], self.plan.name)
         tags = {NAME: self.plan.name, KIND: "study", "mlflow.note.content": self.plan.question}
         run = runs[0] if runs else self.client.create_run(experiment, run_name=self.plan.name, tags=tags)
         self.parent = run.info.run_id
-        self._params(self.parent, {
+        params = {
             **{f"space/{name}": space.text(span) for name, span in space.flat(self.plan.space).items()},
             **{f"config/{name}": value for name, value in self.plan.config.params().items()},
             **{f"fact/{name}": text for name, text in self.outcome.facts.items()},
             "objectives": json.dumps([vars(objective) for objective in self.plan.objectives]),
             "trials": self.plan.trials, "sampler": self.plan.sampler, "seed": self.plan.seed,
-        })  # fmt: skip
+        }  # fmt: skip
+        # A fact that grows with every resume keeps its first value: MLflow refuses another.
+        self._params(self.parent, {name: value for name, value in params.items() if name not in run.data.params})
         if runs:
             self.client.update_run(self.parent, status="RUNNING")
-            self._reconcile()
+        self._reconcile()
 
     def _reconcile(self) -> None:
         """Learn what an earlier driver logged, so that nothing is logged twice."""
@@ -227,13 +237,13 @@ class Tracker:
         self.client.log_text(self.parent, report.csv(rows), "front.csv")
         self.client.log_text(self.parent, json.dumps(rows, indent=1), "front.json")
         on = {trial.number for trial in front}
-        for trial in self.outcome.done:
+        for trial in self.outcome.trials:
             if trial.number not in self.children:
                 continue  # ended a moment ago; its child is the next order
             if self.marked.get(trial.number, False) != (trial.number in on):
                 self.client.set_tag(self.children[trial.number], "pareto", str(trial.number in on).lower())
                 self.marked[trial.number] = trial.number in on
-        step, now = len(self.outcome.trials), int(time.time() * 1000)
+        step, now = len(self.outcome.trials) + len(self.outcome.changes), int(time.time() * 1000)
         counts = {
             "hypervolume": self.outcome.hypervolume(), "front_size": len(front),
             "trials_completed": len(self.outcome.done), "trials_failed": len(self.outcome.failed),
@@ -257,21 +267,72 @@ class Tracker:
             path.write_bytes(data)
             self.client.log_artifact(self.parent, str(path), str(Path(name).parent))
 
-    def _confirmed(self) -> None:
+    def _confirmed(self, outcome: Outcome) -> None:
         from mlflow.entities import Metric
 
-        rows = report.confirmed_rows(self.outcome)
-        self.client.log_text(self.parent, report.csv(rows), "confirmed.csv")
-        finite = [{k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in row.items()} for row in rows]
-        self.client.log_text(self.parent, json.dumps(finite, indent=1), "confirmed.json")
+        rows = report.confirmed_rows(outcome)
+        if outcome.version == self.outcome.version:
+            self.client.log_text(self.parent, report.csv(rows), "confirmed.csv")
+            finite = [{k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in row.items()} for row in rows]
+            self.client.log_text(self.parent, json.dumps(finite, indent=1), "confirmed.json")
         now = int(time.time() * 1000)
-        for point in self.outcome.confirmed:
+        for point in outcome.confirmed:
             values = {f"confirmed/{name}": mean for name, mean in point.means.items()}
             values["confirmed/probability_non_dominated"] = point.probability
-            run_id = self.children[point.number]
-            if not values.keys() <= self.client.get_run(run_id).data.metrics.keys():
-                self.client.log_batch(run_id, metrics=[Metric(k, v, now, 0) for k, v in values.items()])
-            self.client.set_tag(run_id, "confirmed", str(point.on_front).lower())
+            run_id, step = self.children[point.number], len(outcome.changes)
+            new = [Metric(name, mean, now, step) for name, mean in values.items() if self._at(run_id, name, step) != mean]
+            self.client.log_batch(run_id, metrics=new)
+            if outcome.version == self.outcome.version:
+                self.client.set_tag(run_id, "confirmed", str(point.on_front).lower())
+
+    def _at(self, run_id: str, name: str, step: int) -> float | None:
+        """The newest value of a metric at a step."""
+        values = [m for m in self.client.get_metric_history(run_id, name) if m.step == step]
+        return max(values, key=lambda m: m.timestamp).value if values else None
+
+    def _version(self, outcome: Outcome, newest: bool) -> None:
+        """What a later look found on each trial, and the version's files; what is there already is not logged again."""
+        from mlflow.entities import Metric
+
+        self.outcome, made = outcome, outcome.changes[-1]
+        for trial in outcome.trials:
+            run = self.client.get_run(self.children[trial.number])
+            behind = int(run.data.tags.get(VERSION, 1)) < made.version
+            if not behind and (trial.error or run.info.status == "FINISHED"):
+                continue
+            # MLflow calls the value of the highest step the latest one, and the trial's own are at its last epoch.
+            step, when = int(trial.params["epochs"]) + made.version - 1, _milliseconds(made.when)
+            metrics = [Metric(name, trial.metrics[name], when, step) for name in made.measured.get(trial.number, ())]
+            self.client.log_batch(run.info.run_id, metrics=metrics)
+            if trial.error:
+                self.client.set_tag(run.info.run_id, "error", trial.error)
+            elif "error" in run.data.tags:
+                self.client.delete_tag(run.info.run_id, "error")
+            self.client.set_terminated(run.info.run_id, "FAILED" if trial.error else "FINISHED")
+            self.client.set_tag(run.info.run_id, VERSION, str(made.version))
+        if outcome.confirmed:
+            self._confirmed(outcome)
+        parent = self.client.get_run(self.parent)
+        if newest or int(parent.data.tags.get(VERSION, 1)) < made.version:  # of the newest, a network may have been tried again
+            for name, data in report.files(outcome).items():
+                self._artifact(f"versions/{made.version}/{name}", data)
+            self.client.set_tag(self.parent, VERSION, str(made.version))
+
+
+def front_version(uri: str, plan: Plan) -> int:
+    """The version of a study's front that a tracking server or database shows; 0 if it does not know the study."""
+    client = connect(uri)
+    experiment = client.get_experiment_by_name(plan.study)
+    runs = _studies(client, [experiment.experiment_id], plan.name) if experiment else []
+    return int(runs[0].data.tags.get(VERSION, 1)) if runs else 0
+
+
+def _studies(client, experiments: Sequence[str], name: str) -> list:
+    return client.search_runs(list(experiments), f"tags.`{NAME}` = '{name}' and tags.`{KIND}` = 'study'")
+
+
+def _milliseconds(when: str) -> int:
+    return int(datetime.datetime.strptime(when, WHEN).timestamp() * 1000)
 
 
 def front_from_runs(uri: str, name: str) -> list[dict[str, float | int]]:
@@ -282,7 +343,7 @@ def front_from_runs(uri: str, name: str) -> list[dict[str, float | int]]:
     """
     client = connect(uri)
     experiments = [e.experiment_id for e in client.search_experiments()]
-    (parent,) = client.search_runs(experiments, f"tags.`{NAME}` = '{name}' and tags.`{KIND}` = 'study'")
+    (parent,) = _studies(client, experiments, name)
     objectives = [Objective(**o) for o in json.loads(parent.data.params["objectives"])]
     runs = _children(client, parent.info.experiment_id, parent.info.run_id)
     runs = [run for run in runs if run.info.status == "FINISHED"]

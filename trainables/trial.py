@@ -8,7 +8,9 @@ what every worker loads.
 import io
 import time
 import warnings
-from collections.abc import Callable
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +96,7 @@ def _here(job: Job, arrays: Arrays, files: Store, share: Share, tell: Callable[[
             return outcome
         outcome |= {"metrics": dict(result.metrics.values), "curve": result.curve}
         files.write_state("network.pt", result.state["modules"])
-        files.write("predictions.npz", _npz(result.predictions))
+        files.write("predictions.npz", npz(result.predictions))
     except (TrialError, InputError) as error:
         outcome["error"] = str(error)
     except Exception as error:  # whatever a method raises fails its trial, not the study
@@ -136,10 +138,24 @@ class _Diary:
             self.rows, self.last = [], time.monotonic()
 
 
-def _npz(arrays: dict[str, np.ndarray]) -> bytes:
+def npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Arrays as a file; a slash in a name would be a folder in it, so it becomes a dot."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{name.replace("/", "."): array for name, array in arrays.items()})  # pyright: ignore[reportArgumentType]
     return buffer.getvalue()
+
+
+def of_npz(data: bytes) -> dict[str, np.ndarray]:
+    """The inverse of `npz`; nothing in the file is executed.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            return {name.replace(".", "/"): stored[name] for name in stored.files}
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, AttributeError) as error:
+        raise ValueError(str(error)) from None
 
 
 def _over_workers(job: Job, arrays: Arrays, store: Store, share: Share) -> None:

@@ -53,3 +53,10 @@ def draw_offset(draw, shape: torch.Size, epsilon: float, norm: Norm) -> Tensor:
 
 def _length(v: Tensor) -> Tensor:
     return v.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
+def inside(x_adv: Tensor, x: Tensor, epsilon: float, norm: Norm, slack: float = 1e-5) -> bool:
+    """Whether all images are in [0, 1] and within epsilon of x, up to rounding; NaN is not."""
+    offset = (x_adv - x).flatten(1)
+    far = offset.abs().amax(1) if norm == "linf" else offset.norm(dim=1)
+    return bool(((far <= epsilon + slack).all() & (x_adv >= 0).all() & (x_adv <= 1).all()).item()) if len(x) else True

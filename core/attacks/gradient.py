@@ -93,11 +93,16 @@ def pgd(
     """
     if restarts and draw is None:
         raise ValueError("random starts need a draw")
+    if not len(x):
+        return x.clone()
     climb = LOSSES[loss] if isinstance(loss, str) else loss
     size = (-1 if targeted else 1) * (2.5 * epsilon / steps if step_size is None else step_size)
     best, rows = x.clone(), torch.arange(len(x), device=x.device)
     with frozen(net, weights=stop_when_fooled):
-        for _ in range(max(1, restarts)):
+        if stop_when_fooled and restarts:  # what is fooled without being moved is not moved
+            with torch.no_grad():
+                rows = rows[~fooled(net(x), y, targeted)]
+        for _ in range(max(1, restarts) if len(rows) else 0):
             start = x
             if restarts and draw is not None:
                 start = project(x + draw_offset(draw, x.shape, epsilon, norm).to(x), x, epsilon, norm)
@@ -165,7 +170,10 @@ def slope(net: nn.Module, x: Tensor, y: Tensor, climb: Loss, targeted: bool = Fa
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         logits = net(x)
-        (gradient,) = torch.autograd.grad(climb(net, x, logits, y).sum(), x)
+        rise = climb(net, x, logits, y).sum()
+        gradient = torch.zeros_like(x)
+        if rise.requires_grad:  # a network may cut its input off
+            (gradient,) = torch.autograd.grad(rise, x, allow_unused=True, materialize_grads=True)
     return gradient.nan_to_num_(nan=0.0), fooled(logits.detach(), y, targeted)
 
 

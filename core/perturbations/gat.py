@@ -47,10 +47,12 @@ class GAT:
 
     def bind(self, context: Context) -> Part:
         """The generator with its optimizer."""
-        return _GAT(self, context)
+        return Adversary(self, context)
 
 
-class _GAT(Part):
+class Adversary(Part):
+    """The generator of one network, and how it is trained."""
+
     def __init__(self, knobs_: GAT, context: Context):
         super().__init__()
         self.knobs, self.alpha = knobs_, knobs_.alpha
@@ -59,9 +61,10 @@ class _GAT(Part):
         self._forget()
 
     def forward(self, net: Net, x: Tensor, classes: Tensor, draw: Draw) -> Tensor:
+        """The images with the generator's perturbation, a constant for the update."""
         del draw
         with torch.no_grad():
-            offset = self.generator(self.scaled(probability_slope(net, x, classes)[0]))
+            offset = self.offset(probability_slope(net, x, classes)[0])
         self._count("norms", _squares(offset).sqrt().sum(), x.new_tensor(float(len(x))))
         return self._added(x, offset)
 
@@ -71,7 +74,7 @@ class _GAT(Part):
             x, classes = fresh()
             delta, before = probability_slope(net, x, classes)
             with frozen(net):
-                offset = self.generator(self.scaled(delta))
+                offset = self.offset(delta)
                 log_p = F.log_softmax(net(self._added(x, offset)), 1)
             p_true = log_p.exp().gather(1, classes.unsqueeze(1)).squeeze(1)
             loss = workers.batch_mean(p_true) + self.knobs.c_g * workers.batch_mean(_squares(offset))
@@ -90,6 +93,10 @@ class _GAT(Part):
         self._forget()
         found = {"generator_norm": norm / max(seen, 1)}
         return found | ({"generator_p_true": p_true / tried, "generator_flipped": flipped / tried} if tried else {})
+
+    def offset(self, delta: Tensor) -> Tensor:
+        """What the generator adds to images whose probability slope is Delta, like Delta."""
+        return self.generator(self.scaled(delta))
 
     def scaled(self, delta: Tensor) -> Tensor:
         """Delta in the generator's units."""
@@ -135,7 +142,8 @@ def probability_slope(net: nn.Module, x: Tensor, classes: Tensor) -> tuple[Tenso
     with frozen(net), torch.enable_grad():
         x = x.detach().requires_grad_()
         log_p = F.log_softmax(net(x), 1)
-        (slope,) = torch.autograd.grad(log_p.gather(1, classes.unsqueeze(1)).exp().sum(), x)
+        p_true = log_p.gather(1, classes.unsqueeze(1)).exp().sum()
+        (slope,) = torch.autograd.grad(p_true, x, allow_unused=True, materialize_grads=True)
     return slope, log_p.argmax(1)
 
 

@@ -7,14 +7,13 @@ Without the low k bits (and with noise of half a coarse bit's width) an image ke
 with lambda growing at the quarters of the run. No gradient by the input is taken: two forward passes and one backward.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from core import workers
-from core.rng import Draw
 from core.slots import Context, Part, Step
 from core.space import Bounds, Choice, IntRange, LogUniform, knobs
 
@@ -75,7 +74,15 @@ class _BPFC(Part):
         return self.knobs.lambda_ * self.knobs.growth**passed
 
 
-def quantise(x: Tensor, k: int, noise: float = 1.0, draw: Draw | None = None) -> Tensor:
+class Uniform01(Protocol):
+    """Where the quantiser's noise comes from: a `Draw`, or whatever gives numbers in [0, 1) that fit a batch."""
+
+    def uniform(self, *shape: int) -> Tensor:
+        """[B, *shape], or [1, *shape] for the same noise on every image."""
+        ...
+
+
+def quantise(x: Tensor, k: int, noise: float = 1.0, draw: Uniform01 | None = None) -> Tensor:
     """The image without its low k bits: round(255 x), plus uniform noise, to the middle of its cell of 2^k levels.
 
     Args:

@@ -324,6 +324,63 @@ def test_a_further_restart_keeps_what_the_earlier_ones_fooled(stop, targeted):
     assert fooled[-1].sum() > fooled[0].sum()
 
 
+class Counted(nn.Module):
+    """How many images a network was asked about with a gradient to come, and how many without."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.steps, self.looks = net, 0, 0
+
+    def forward(self, x):
+        if x.requires_grad:
+            self.steps += len(x)
+        else:
+            self.looks += len(x)
+        return self.net(x)
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 0.1, 0.15])
+@pytest.mark.parametrize(("steps", "restarts"), [(20, 0), (100, 0), (20, 4)])
+def test_judging_gives_the_plain_verdicts_for_far_less_work(epsilon, steps, restarts):
+    """The plain attack, written out: every step of every start on every image, fooled by any iterate."""
+    net, x, y = trained()
+    size, stream = epsilon / 4, rng.per_image(7, ids=torch.arange(len(x)))
+    stands = right(net, x, y)
+    for _ in range(max(1, restarts)):
+        adv = project(x + draw_offset(stream, x.shape, epsilon, "linf"), x, epsilon, "linf") if restarts else x
+        for _ in range(steps):
+            adv = (adv + size * cross_entropy_gradient(net, adv, y).sign()).clamp(x - epsilon, x + epsilon).clamp(0, 1)
+            stands &= right(net, adv, y)
+    counted = Counted(net)
+    stream = rng.per_image(7, ids=torch.arange(len(x)))
+    ours = pgd(counted, x, y, epsilon=epsilon, steps=steps, step_size=size, restarts=restarts, draw=stream, stop_when_fooled=True)
+    assert torch.equal(right(net, ours, y), stands) and 0.05 < stands.double().mean() < 0.9
+    tries = steps * max(1, restarts)
+    assert counted.steps <= 1.15 * int(stands.sum()) * tries + 8 * int((~stands).sum())
+    assert steps < 100 or counted.steps < 0.6 * int(stands.sum()) * tries + 5 * int((~stands).sum())  # most run in circles by then
+    assert counted.looks <= len(x) * (1 + restarts)
+
+
+def test_an_iteration_that_runs_in_circles_is_left_but_tried_again_from_another_start():
+    """Between two walls the sign of the slope flips for ever; the hole is out of reach of a step, but not of a start."""
+
+    class Valley(nn.Module):
+        def forward(self, x):
+            s = x.flatten(1).mean(1) - 0.5
+            wall = torch.where((s > 0.028) & (s < 0.032), -1.0, 1.0)
+            return torch.stack([wall + 100 * s.abs() * wall.sign(), torch.zeros_like(s)], 1)
+
+    x, y = torch.full((4, 1, 1, 1), 0.5), torch.zeros(4, dtype=torch.long)
+    counted = Counted(Valley())
+    stuck = pgd(counted, x, y, epsilon=0.04, steps=200, step_size=0.01, stop_when_fooled=True)
+    assert right(counted, stuck, y).all() and counted.steps < 4 * 20
+    many = pgd(
+        counted, x, y, epsilon=0.04, steps=3, step_size=0.01, restarts=100, stop_when_fooled=True,
+        draw=rng.per_image(0, ids=torch.arange(4)),
+    )  # fmt: skip
+    assert not right(counted, many, y).any()
+
+
 def test_restarts_without_a_draw_are_refused():
     net, (x, y) = mlp(), images()
     with pytest.raises(ValueError, match="draw"):

@@ -1,7 +1,6 @@
 """Splits by their definition and against scikit-learn; parquet files that are right, and every way to be wrong."""
 
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared_data import real
 
 from core import data
 from core.data import Images, load, split
@@ -19,7 +19,6 @@ pq = pytest.importorskip("pyarrow.parquet")
 Image = pytest.importorskip("PIL.Image")
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED = Path(os.environ.get("TRILEMMA_TEST_DATA") or ROOT.parent / "shared" / "data")
 PARTS = ("members", "val", "test", "shadow")
 
 
@@ -418,10 +417,7 @@ def test_a_parquet_pool_that_cannot_be_drawn_is_refused(folder, size, text):
 
 @pytest.mark.parametrize("name, shape", [("cifar10-jpeg", (3, 32, 32)), ("mnist", (1, 28, 28))])
 def test_real_data_sets_load_from_parquet(name, shape):
-    where = SHARED / name
-    if not (where / "train.parquet").is_file():
-        pytest.skip(f"no {where}/train.parquet; set TRILEMMA_TEST_DATA to the folder that holds {name}")
-    images = load(f"parquet:{where}", pool=200)
+    images = load(real(name), pool=200)
     assert images.shape == shape and images.classes == 10 and len(images.y) == 200
     assert images.x.float().std() > 20 and np.bincount(images.y).min() >= 10
 

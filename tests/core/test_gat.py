@@ -285,7 +285,7 @@ def test_generator_steps_move_the_generator_alone_and_classifier_steps_the_class
 @pytest.mark.parametrize("k", [0, 1, 3])
 def test_there_are_k_generator_steps_on_fresh_batches_for_each_step_of_the_classifier(k, monkeypatch):
     seen = {"practice": [], "training": []}
-    forward, practise = gat._GAT.forward, gat._GAT.practise
+    forward, practise = gat.Adversary.forward, gat.Adversary.practise
 
     def listen_forward(self, net, x, classes, draw):
         seen["training"].append(x)
@@ -299,8 +299,8 @@ def test_there_are_k_generator_steps_on_fresh_batches_for_each_step_of_the_class
 
         return practise(self, net, keep)
 
-    monkeypatch.setattr(gat._GAT, "forward", listen_forward)
-    monkeypatch.setattr(gat._GAT, "practise", listen_practise)
+    monkeypatch.setattr(gat.Adversary, "forward", listen_forward)
+    monkeypatch.setattr(gat.Adversary, "practise", listen_practise)
     bound = fit(LOUD | {"perturbation.k": k, "epochs": 1})
     assert len(seen["training"]) == 3 and len(seen["practice"]) == 3 * k
     steps = {int(s["step"]) for s in bound.optimizers["perturbation"].state_dict()["state"].values()}

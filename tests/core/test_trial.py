@@ -12,7 +12,8 @@ from torch import nn
 
 from core import data, pareto, trial
 from core.attacks.gradient import fgsm
-from core.config import Judge, TrialConfig, trilemma
+from core.attacks.suite import Verdicts, attacked, quick
+from core.config import TrialConfig, trilemma
 from core.errors import TrialError
 from core.train import predict, train
 
@@ -58,6 +59,13 @@ def judged(net, config=CONFIG, images=None, split=None):
     return trial.judge(config, bound, images or pool(), split or parts())  # pyright: ignore[reportArgumentType]
 
 
+def found(fgsm_, pgd_):
+    """What stands in for the attacks: these verdicts, whatever the network."""
+    stands = {"fgsm": torch.tensor(fgsm_), "pgd": torch.tensor(pgd_)}
+    all_ = torch.ones(len(fgsm_), dtype=torch.bool)
+    return lambda *args, **kwargs: Verdicts(all_, all_, stands, {})
+
+
 def on_front(*results):
     return pareto.front([r.metrics.values for r in results], trilemma(10)).tolist()
 
@@ -88,9 +96,8 @@ def test_robust_accuracy_is_the_worst_case_of_every_image_over_the_attacks():
 
 
 def test_the_worst_case_is_taken_per_image_and_not_per_attack(monkeypatch):
-    verdicts = {"fgsm": torch.tensor([True, False, True, True]), "pgd": torch.tensor([False, True, True, True])}
-    monkeypatch.setattr(trial, "robustness", lambda *args: (verdicts, False))
-    assert judged(trained().net).metrics["robust_accuracy"] == 0.5
+    monkeypatch.setattr(trial, "attacked", found([True, False, True, True], [False, True, True, True]))
+    assert judged(trained().net, CONFIG.set({"judge.images": 4})).metrics["robust_accuracy"] == 0.5
 
 
 def test_metrics_can_be_recomputed_from_the_stored_predictions():
@@ -138,7 +145,7 @@ def test_a_wrong_image_that_an_attack_makes_right_does_not_stand():
     net = Pixels(lambda x: torch.stack([0 * x[:, 0], (x[:, 0] - 0.5) ** 2 - 0.001], 1))
     x, y = torch.full((4, 1, 8, 8), 0.51), torch.ones(4, dtype=torch.long)
     assert (net(fgsm(net, x, y, epsilon=0.1)).argmax(1) == y).all()
-    stands, _ = trial.robustness(net, x, y, Judge(epsilon=0.1, steps=1), 0)
+    stands = attacked(net, x, y, quick(1, 1), epsilon=0.1).stands
     assert not stands["fgsm"].any() and not stands["pgd"].any()
 
 
@@ -159,16 +166,8 @@ def test_the_first_images_are_attacked_and_all_are_audited():
 def test_epsilon_zero_leaves_robust_accuracy_at_accuracy_and_a_wide_ball_leaves_nothing():
     x, y = pool().x[parts().val] / 255, pool().y[parts().val]
     for epsilon, low, high in ((0.0, result().metrics["accuracy"], result().metrics["accuracy"]), (0.5, 0, 0.02)):
-        stands, _ = trial.robustness(trained().net, x, y, Judge(epsilon=epsilon, steps=10), 0)
-        assert low - 1e-9 <= torch.stack(list(stands.values())).all(0).double().mean() <= high + 1e-9
-
-
-def test_verdicts_hardly_depend_on_how_images_are_batched():
-    """Random starts differ between batches, so only without their influence: from FGSM, exactly."""
-    x, y = pool().x[parts().val][:100] / 255, pool().y[parts().val][:100]
-    small, large = (trial.robustness(trained().net, x, y, CONFIG.judge, 0, batch_size=b)[0] for b in (32, 100))
-    assert torch.equal(small["fgsm"], large["fgsm"])
-    assert (small["pgd"] != large["pgd"]).double().mean() < 0.05
+        worst = attacked(trained().net, x, y, quick(10, 1), epsilon=epsilon).worst
+        assert low - 1e-9 <= worst.double().mean() <= high + 1e-9
 
 
 # ---- who is judged
@@ -245,8 +244,10 @@ def test_one_step_that_beats_many_beyond_chance_is_flagged(monkeypatch, only_fgs
     one, many = torch.ones(100, dtype=torch.bool), torch.ones(100, dtype=torch.bool)
     one[:only_fgsm] = False
     many[only_fgsm : only_fgsm + only_pgd] = False
-    monkeypatch.setattr(trial, "robustness", lambda *args: ({"fgsm": one, "pgd": many}, False))
-    assert judged(trained().net).metrics["flag/fgsm_beats_pgd"] == flag
+    monkeypatch.setattr(trial, "attacked", found(one.tolist(), many.tolist()))
+    r = judged(trained().net, CONFIG.set({"judge.images": 100}))
+    assert r.metrics["flag/fgsm_beats_pgd"] == flag
+    assert on_front(r) == [not flag]
 
 
 def test_a_network_whose_input_gradient_is_zero_everywhere_is_flagged_and_on_no_front():
@@ -265,6 +266,8 @@ def test_a_saturated_network_has_a_gradient_and_is_not_more_robust_than_the_plai
     assert r.metrics["flag/zero_gradients"] == 0
     assert r.metrics["accuracy"] == result().metrics["accuracy"]
     assert r.metrics["robust_accuracy"] < result().metrics["robust_accuracy"] + 0.05
+    assert r.metrics["flag/saturated_logits"] == 1 and result().metrics["flag/saturated_logits"] == 0
+    assert on_front(r) == [False]  # other people's attacks and every audit of its confidence see nothing
 
 
 def memoriser():
@@ -338,9 +341,3 @@ def test_the_verdict_is_a_function_of_the_seed_and_moves_nothing_in_the_network(
     for name in first.predictions:
         assert (first.predictions[name] == again.predictions[name]).all()
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
-
-
-@pytest.mark.parametrize("only_one, only_many, beaten", [(1600, 1400, True), (1500, 1500, False), (5, 0, False), (6, 0, True)])
-def test_one_step_beats_many_by_the_exact_sign_test_however_many_images(only_one, only_many, beaten):
-    one = torch.cat([torch.zeros(only_one), torch.ones(only_many)]).bool()
-    assert trial._beats(one, ~one) is beaten

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 PEER = f"""
     import importlib.util, sys
-    sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+    sys.path[:0] = [{str(ROOT)!r}, {str(HERE)!r}]
     spec = importlib.util.spec_from_file_location("peer", sys.argv[1])
     peer = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(peer)

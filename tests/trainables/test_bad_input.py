@@ -220,6 +220,8 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "fraction by zero": (["--set", "loss.lambda=1/0"], ["loss.lambda takes float, got '1/0'"]),
     "real for a whole number": (["--set", "epochs=2.5"], ["epochs takes int, got '2.5'"]),
     "number for yes or no": (["--set", "normalize=2"], ["normalize takes bool, got '2'"]),
+    "unknown suite": (["--set", "judge.suite=stron"], ["judge.suite", "'stron'", "quick, standard, strong"]),
+    "space of suites": (["--space", "judge.suite=quick,strong"], ["--space judge.suite", "judge"]),
     "unknown option": (["--set", "judge.norm=l1"], ["judge.norm", "'l1'", "linf, l2"]),
     "epsilon in 255ths": (["--set", "judge.epsilon=8"], ["epsilon=8 is outside [0, 1]", "write 8/255"]),
     "training epsilon in 255ths": (["--set", "perturbation.epsilon=8"], ["epsilon=8 is outside [0, 3]", "write 8/255"]),

@@ -227,7 +227,7 @@ def test_as_many_trials_at_a_time_as_fit(cpus, gpus, most, trials):
 def test_the_command_to_go_on_reads_back_as_the_same_site():
     made = site("--address", "h:1", "--workers-per-trial", "2", "--storage", "a b", "--tracking-uri", "sqlite:///my.db",
                 "--data-dir", "d", "--gpus-per-worker", "0", "--concurrency", "3")  # fmt: skip
-    words = shlex.split(launch._resume_command(plan(), made))
+    words = shlex.split(launch.resume_command(plan(), made))
     assert words[0] == sys.executable and words[1].endswith(".py") and words[2] == "--resume"
     args = cli.parser(STUDY).parse_args(words[2:])
     assert cli.site_of(args) == made and not cli._changed(STUDY, args)
@@ -299,4 +299,4 @@ def test_no_password_of_a_url_is_printed_or_logged(tmp_path, monkeypatch, capsys
         cli.main(STUDY, ["--tracking-uri", uri])
     assert "secret" not in capsys.readouterr().err
     assert "secret" not in launch.facts(["x.py", "--tracking-uri", uri])["command"]
-    assert "secret" not in launch._resume_command(plan(), site("--tracking-uri", uri))
+    assert "secret" not in launch.resume_command(plan(), site("--tracking-uri", uri))

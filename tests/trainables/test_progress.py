@@ -3,15 +3,19 @@
 import io
 import re
 import time
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from core.config import trilemma
+from core.flags import FLAGS
 from core.space import LogUniform, Switch, Uniform
 from core.stats import Interval
-from trainables.outcome import Confirmed, Outcome, Trial
-from trainables.progress import Progress, front_table, terminal
+from trainables.outcome import Confirmed, Outcome, Trial, change
+from trainables.plan import Site
+from trainables.progress import Progress, change_lines, flag_lines, front_table, terminal, where_lines
+from trainables.store import Store
 
 
 def metrics(accuracy: float, robust: float, auc: float) -> dict[str, float]:
@@ -144,3 +148,61 @@ def test_the_front_shows_what_confirm_found(outcome):
 
 def test_a_log_is_wide_enough_for_whole_tables(capsys):
     assert terminal().width == 200 and not terminal().is_terminal
+
+
+def flagged(outcome: Outcome) -> Outcome:
+    """Trial 0 on the front but not done; trial 1 better than all, and barred; trial 3 barred and nothing anyway."""
+    masked = {"flag/zero_gradients": 1.0, "flag/at_chance": 0.0}
+    outcome.trials += [
+        Trial(0, {"loss": "crl"}, metrics(0.9, 0.1, 0.7) | {"flag/more_steps_help": 1.0}),
+        Trial(1, {"loss": "crl"}, metrics(0.8, 0.8, 0.6) | masked),
+        Trial(3, {"loss": "crl"}, metrics(0.2, 0.05, 0.8) | masked),
+        Trial(4, {"loss": "crl"}, metrics(0.7, 0.2, 0.7)),
+    ]
+    return outcome
+
+
+def test_flagged_trials_have_a_mark_in_the_table_and_the_table_says_so(outcome):
+    text = table(flagged(outcome))
+    assert re.search(r"│ +0 ! │ +0\.900", text) and re.search(r"│ +4 │ +0\.700", text) and "! flagged, see below" in text
+    outcome.trials = outcome.trials[3:]
+    assert "!" not in table(outcome)
+
+
+def test_every_flag_that_matters_to_the_front_is_explained_with_its_advice(outcome):
+    lines = flag_lines(flagged(outcome))
+    assert lines == [
+        f"flag zero_gradients (kept off the front: trials 1): {FLAGS['zero_gradients'].means}; {FLAGS['zero_gradients'].advice}",
+        f"flag more_steps_help (on the front: trials 0): {FLAGS['more_steps_help'].means}; {FLAGS['more_steps_help'].advice}",
+    ]
+    outcome.trials[0].metrics["flag/of_old"] = 1.0
+    assert "flag of_old (on the front: trials 0)" in flag_lines(outcome)
+
+
+def test_what_changed_is_said_in_numbers(outcome):
+    outcome.trials += [TRIALS[0], TRIALS[2], Trial(5, {"loss": "crl"}, metrics(0.6, 0.45, 0.6))]
+    lost = [replace(t, metrics=t.metrics | {"robust_accuracy": 0.2}) if t.number == 1 else t for t in outcome.trials]
+    after = replace(outcome, trials=lost)
+    after.changes = [change(outcome, after, "with more", "now", {})]
+    assert change_lines(after) == [
+        "robust_accuracy: -0.100 on average over 3 trials, at most -0.300 (trial 1)", "left the front: none; entered it: 5",
+    ]  # fmt: skip
+    assert "Front of crl-1, version 2" in table(after)
+    still = replace(outcome, changes=[change(outcome, outcome, "with more", "now", {})])
+    assert change_lines(still) == ["no objective moved", "left the front: none; entered it: none"]
+
+
+def test_a_point_that_entered_the_front_later_was_not_trained_again(outcome):
+    outcome.trials += TRIALS
+    interval = {name: Interval(0.1, 0.2) for name in ("accuracy", "robust_accuracy", "mia_auc")}
+    outcome.confirmed = [Confirmed(1, 3, metrics(0.65, 0.45, 0.56), interval, 0.5, True)]
+    outcome.changes = [change(outcome, outcome, "with more", "now", {})]
+    assert "not trained again" in table(outcome) and "failed" not in table(outcome)
+
+
+def test_where_things_are_without_passwords():
+    store = Store("s3://key:secret@host/runs")
+    for uri in ("http://me:secret@host:5000", "postgresql://me:secret@host/db"):
+        lines = where_lines(store, Site(tracking_uri=uri))
+        assert lines[0] == "report: s3://***@host/runs/report.html" and "secret" not in "".join(lines)
+    assert where_lines(store, Site())[1].endswith("-m mlflow ui --backend-store-uri sqlite:///mlflow.db")

@@ -2,21 +2,26 @@
 
 import csv
 import io
+import json
 import math
 import re
+from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
 from matplotlib.image import imread
 
 from core.config import trilemma
+from core.flags import FLAGS
 from core.space import LogUniform, Switch, Uniform
 from core.stats import Interval
 from trainables import report
-from trainables.outcome import Confirmed, Outcome, Trial
+from trainables.outcome import Confirmed, Outcome, Trial, change
 
 EVIL = "<script>alert('x')</script>"
 OBJECTIVES = trilemma(10)
+MASKED = {"flag/zero_gradients": 1.0, "flag/black_box_beats_white_box": 1.0, "flag/at_chance": 0.0}
 
 
 def metrics(accuracy: float, robust: float, auc: float, **more: float) -> dict[str, float]:
@@ -26,10 +31,11 @@ def metrics(accuracy: float, robust: float, auc: float, **more: float) -> dict[s
 def outcome(objectives=OBJECTIVES) -> Outcome:
     trials = [
         Trial(0, {"loss": "cross_entropy", "lr": 0.1}, metrics(0.9 + 1e-16, 0.1, 0.7), baseline=f"plain {EVIL}"),
-        Trial(1, {"loss": "crl", "loss.lambda": 1 / 3, "lr": 0.1}, metrics(2 / 3, 0.5, 0.55)),
+        Trial(1, {"loss": "crl", "loss.lambda": 1 / 3, "lr": 0.1}, metrics(2 / 3, 0.5, 0.55, **{"flag/more_steps_help": 1.0})),
         Trial(2, {"loss": "crl", "loss.lambda": 1e-17, "lr": 0.1}, metrics(0.5, 0.4, 0.6, **{"flag/few_non_members": 1.0})),
         Trial(3, {"loss": "crl", "loss.lambda": 2.0, "lr": 0.1}, error=f"TrialError: {EVIL}"),
         Trial(4, {"loss": "crl", "loss.lambda": 2.5, "lr": 0.1}, metrics(0.8, 0.3, 0.52)),
+        Trial(5, {"loss": "crl", "loss.lambda": 3.0, "lr": 0.1}, metrics(0.8, 0.9, 0.53, **MASKED)),
     ]
     means = {o.metric: trials[1].metrics[o.metric] - 0.01 for o in objectives}
     confirmed = [
@@ -104,7 +110,7 @@ def test_the_page_states_language_and_fits_a_phone(html):
 
 
 def test_each_front_trial_is_in_the_page(html):
-    section = html[html.index('<h2 id="front">') : html.index('<h2 id="confirmed">')]
+    section = html[html.index('<h2 id="front">') : html.index('<h2 id="flags">')]
     front = outcome().front()
     assert [t.number for t in front] == [0, 4, 1]
     assert [int(n) for n in re.findall(r'<tr[^>]*><td class="n" data-value="(\d+)"', section)] == [0, 4, 1]
@@ -112,10 +118,11 @@ def test_each_front_trial_is_in_the_page(html):
 
 def test_the_answer_says_what_happened(html):
     text = Page(html).text
-    assert "4 of 6 planned trials are done, 1 failed." in text
+    assert "5 of 6 planned trials are done, 1 failed." in text
     assert "Best accuracy: 0.900, trial 0" in text
     assert "1 stayed on the front, 1 left it: trial 4" in text
-    assert "trial 2: few_non_members" in text
+    assert "On the front but flagged, to be read with care: trial 1: more_steps_help." in text
+    assert "Kept off the front by their flags: trial 5: zero_gradients, black_box_beats_white_box." in text
 
 
 def test_no_number_in_the_page_is_nan_or_infinite(html):
@@ -136,8 +143,112 @@ def test_csv_reads_back_as_the_same_floats():
 
 def test_front_rows_hold_only_what_differs_and_what_a_trial_has():
     rows = report.front_rows(outcome())
-    assert list(rows[0]) == ["trial", "baseline", "accuracy", "robust_accuracy", "mia_auc", "loss"]
+    assert list(rows[0]) == ["trial", "baseline", "accuracy", "robust_accuracy", "mia_auc", "flags", "loss"]
     assert list(rows[1])[-2:] == ["loss", "loss.lambda"]
+
+
+def test_front_rows_name_the_flags():
+    assert [row["flags"] for row in report.front_rows(outcome())] == ["", "", "more_steps_help"]
+
+
+def cells(row: str) -> list[str]:
+    return [re.sub("<.*?>", "", cell) for cell in re.findall(r"<td.*?</td>", row)]
+
+
+def rows_of(page: str, section: str) -> dict[str, list[str]]:
+    """The rows of a section's table, by their first cell."""
+    body = re.search(rf'<h2 id="{section}">.*?<tbody>(.*?)</tbody>', page, re.S)
+    assert body
+    found = [cells(row) for row in re.findall(r"<tr.*?</tr>", body[1], re.S)]
+    return {row[0]: row for row in found}
+
+
+def test_flagged_and_barred_trials_are_seen_in_the_tables(html):
+    assert rows_of(html, "front")["1"][5] == "more_steps_help"
+    trials = rows_of(html, "trials")
+    assert {number: (row[1], row[6]) for number, row in trials.items()} == {
+        "0": ("front", ""), "1": ("front", "more_steps_help"), "2": ("done", "few_non_members"), "3": ("failed", ""),
+        "4": ("front", ""), "5": ("barred", "zero_gradients, black_box_beats_white_box"),
+    }  # fmt: skip
+
+
+def test_every_flag_that_occurs_is_explained_with_what_it_did_to_the_front(html):
+    table = rows_of(html, "flags")
+    assert set(table) == {"zero_gradients", "black_box_beats_white_box", "few_non_members", "more_steps_help"}
+    for name, row in table.items():
+        assert unescape(row[1]) == FLAGS[name].means and unescape(row[2]) == FLAGS[name].advice
+    assert table["zero_gradients"][3:] == ["5", "none", "barred from the front; would be on it: 5"]
+    assert table["more_steps_help"][3:] == ["1", "none", "marked"]
+
+
+def test_a_flag_of_confirm_is_explained_too():
+    study = outcome()
+    study.confirmed[0] = replace(study.confirmed[0], on_front=False, flags=("random_forward",))
+    page = report.html(study)
+    assert rows_of(page, "flags")["random_forward"][3:5] == ["none", "1"]
+    assert rows_of(page, "confirmed")["1"][-1] == "left: random_forward"
+
+
+def test_a_flag_that_this_program_does_not_know_is_shown_all_the_same():
+    study = outcome()
+    study.trials[4].metrics["flag/of_old"] = 1.0
+    assert rows_of(report.html(study), "flags")["of_old"][1] == "not known to this version"
+
+
+def marked(study: Outcome, symbol: str) -> list[list[dict]]:
+    """Of each interactive picture, the groups with that symbol in the colour of flags."""
+    pictures = re.findall(r'Plotly\.newPlot\(\s*"[^"]+",\s*(\[.*?\]),\s*\{"template', report.html(study), re.S)
+    return [
+        [t for t in json.loads(p) if t["marker"]["symbol"] == symbol and t["marker"]["color"] == report.PURPLE] for p in pictures
+    ]
+
+
+def test_flagged_front_points_have_a_ring_and_barred_trials_a_cross_in_every_picture():
+    for symbol, trial in (("circle-open", 1), ("x", 5)):
+        pictures = marked(outcome(), symbol)
+        assert len(pictures) == 4
+        for (group,), pair in zip(pictures[:3], [(0, 1), (0, 2), (1, 2)], strict=True):
+            x, y = (OBJECTIVES[i].metric for i in pair)
+            assert (group["x"], group["y"]) == ([outcome().trials[trial].metrics[x]], [outcome().trials[trial].metrics[y]])
+    honest = outcome()
+    honest.trials = [t for t in honest.trials if not t.flags]
+    honest.confirmed = []
+    assert marked(honest, "circle-open") == marked(honest, "x") == [[], [], [], []]
+    names = lambda study: {text.get_text() for text in figure(study).legends[0].get_texts()}  # noqa: E731
+    flags = {"flagged, on the front", "barred by a flag"}
+    assert flags <= names(outcome()) and not flags & names(honest)
+
+
+def figure(study: Outcome):
+    """The picture of the front before it is made a PNG."""
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "_png", lambda figure: drawn.append(figure) or b"")
+        report.figures(study)
+    return drawn[0]
+
+
+def test_the_answer_says_what_each_later_look_did():
+    before = outcome()
+    after = replace(before, trials=[
+        replace(t, metrics={**t.metrics, "robust_accuracy": 0.05}) if t.number == 1 else t for t in before.trials
+    ])  # fmt: skip
+    after.changes = [change(before, after, "with the attacks of suite strong", "2026-01-01 00:00:00 +0000", {})]
+    text = Page(report.html(after)).text
+    assert (
+        "Version 2 of the front, from the stored networks with the attacks of suite strong: robust accuracy moved by "
+        "\N{MINUS SIGN}0.090 on average, at most by \N{MINUS SIGN}0.450 (trial 1). Left the front: trial 1; entered it: trial 2."
+    ) in text
+    assert "Front of the sweep, version 2" in text
+
+
+def test_files_are_everything_that_people_read():
+    study = outcome()
+    made = report.files(study)
+    assert list(made) == ["front.csv", "confirmed.csv", "plots/front.png", "plots/hypervolume.png", "report.html"]
+    assert made["front.csv"].decode() == report.csv(report.front_rows(study))
+    study.confirmed = []
+    assert "confirmed.csv" not in report.files(study)
 
 
 def test_the_page_lists_the_ranges_of_every_option_and_leaves_empty_what_a_trial_lacks():

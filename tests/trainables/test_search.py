@@ -16,10 +16,10 @@ from core.rng import fold
 from core.space import Choice, IntRange, LogUniform, Switch, Uniform, contains, ends, flat, ranges
 from trainables.outcome import Trial
 from trainables.plan import Plan
+from trainables.results import ended_trials
 from trainables.search import SAMPLERS, StudySearcher, _quiet
 from trainables.space import distribution, suggest
 from trainables.store import Store
-from trainables.sweep import ended_trials
 
 CONFIG = TrialConfig.of({"loss": "crl", "perturbation": "pgd"})
 SPACE = ranges(CRL, "loss.", only=("alpha_rce", "lambda")) | {

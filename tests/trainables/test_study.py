@@ -152,7 +152,8 @@ def test_after_sigkill_resume_loses_repeats_and_logs_twice_no_finished_trial(tmp
     assert sorted(int(c.data.tags["trilemma.trial"]) for c in children) == list(range(9))
     for child in children:
         assert child.info.status == "FINISHED"
-        assert [m.step for m in client.get_metric_history(child.info.run_id, "epoch/loss")] == list(range(1, 41))
+        # Once each; where the first driver died before it logged what a checkpoint had, the end of the curve came first.
+        assert sorted(m.step for m in client.get_metric_history(child.info.run_id, "epoch/loss")) == list(range(1, 41))
         assert len(client.get_metric_history(child.info.run_id, "mia_auc")) == 1
     rebuilt = {row.pop("trial"): row for row in front_from_runs(uri, folder.name)}
     assert rebuilt == front_csv((folder / "front.csv").read_text())

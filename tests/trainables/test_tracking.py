@@ -9,9 +9,11 @@ from mlflow import MlflowClient
 
 from core.config import TrialConfig, trilemma
 from core.space import Choice, Switch, Uniform
-from trainables.outcome import Outcome, Trial
+from core.stats import Interval
+from trainables import report
+from trainables.outcome import Confirmed, Outcome, Trial, change
 from trainables.plan import Plan
-from trainables.tracking import Tracker, front_from_runs
+from trainables.tracking import Tracker, front_from_runs, front_version
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 GOOD = {"accuracy": 0.9, "robust_accuracy": 0.5, "mia_auc": 0.6}
@@ -105,3 +107,127 @@ def test_a_child_that_was_made_but_not_filled_is_taken_up_not_made_again(tmp_pat
     _, runs = children(uri)
     assert set(runs) == {"0"} and runs["0"].info.status == "FINISHED"
     assert runs["0"].data.params == {name: str(value) for name, value in TrialConfig().params().items()}
+
+
+def test_a_study_that_ended_before_the_store_existed_is_logged_whole_and_grown_facts_do_no_harm(tmp_path: Path):
+    uri, known = f"sqlite:///{tmp_path}/mlflow.db", outcome(trial(0), trial(1))
+    for resumed in ({}, {"resumed": "once"}, {"resumed": "once; twice"}):
+        known.facts = {"command": "python x.py", **resumed}
+        assert Tracker(uri, plan(), known).close() == 0
+    client, runs = children(uri)
+    assert set(runs) == {"0", "1"} and all(len(client.get_metric_history(r.info.run_id, "accuracy")) == 1 for r in runs.values())
+    (parent,) = client.search_runs([client.get_experiment_by_name("s").experiment_id], "tags.`trilemma.kind` = 'study'")
+    assert parent.data.params["fact/command"] == "python x.py" and parent.data.metrics["trials_completed"] == 2
+
+
+LATER = ("with more attacks", "2026-01-02 03:04:05 +0000")
+
+
+def looked(before: Outcome, robust: dict[int, float], errors: dict[int, str] | None = None) -> Outcome:
+    """A study after a later look that measured robust accuracy and a flag."""
+    found = lambda t: {**t.metrics, "robust_accuracy": robust[t.number], "flag/zero_gradients": 0.0}  # noqa: E731
+    lost = errors or {}
+    trials = [
+        replace(t, metrics={}, error=lost[t.number]) if t.number in lost else replace(t, metrics=found(t)) for t in before.trials
+    ]
+    after = replace(before, trials=trials)
+    measured = {t.number: ("robust_accuracy", "flag/zero_gradients") for t in trials if not t.error}
+    after.confirmed = [replace(point, means=point.means | {"robust_accuracy": robust[point.number]}) for point in before.confirmed]
+    after.changes = [*before.changes, change(before, after, *LATER, measured)]
+    return after
+
+
+def confirmed(number: int) -> Confirmed:
+    return Confirmed(number, 3, dict(GOOD), {name: Interval(0.0, 1.0) for name in GOOD}, 1.0, True)
+
+
+def histories(client, run, name: str) -> list[tuple[int, float]]:
+    return sorted((m.step, m.value) for m in client.get_metric_history(run.info.run_id, name))
+
+
+def state(uri: str):
+    """All that runs show: parameters, metrics with their histories, tags but the clock's, names of artifacts."""
+    client = MlflowClient(uri)
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    artifacts = lambda run, at=None: {  # noqa: E731
+        path for f in client.list_artifacts(run.info.run_id, at) for path in ([f.path] if not f.is_dir else artifacts(run, f.path))
+    }
+    return {
+        run.info.run_id: (
+            run.info.status, run.data.params, {name: histories(client, run, name) for name in run.data.metrics}, run.data.tags,
+            artifacts(run),
+        )
+        for run in runs
+    }  # fmt: skip
+
+
+def test_the_newest_version_is_what_runs_show_and_is_logged_once(tmp_path: Path):
+    """Trial 0 is more accurate, trial 1 more robust until the second look."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    first = outcome(trial(0, accuracy=0.95), trial(1, robust_accuracy=0.6), trial(2, mia_auc=0.55))
+    first.confirmed = [confirmed(0), confirmed(1)]
+    tracker = Tracker(uri, plan(), first)
+    tracker.confirmed()
+    assert tracker.close() == 0
+    second = looked(first, {0: 0.5, 1: 0.4, 2: 0.1})
+    third = looked(second, {0: 0.3, 1: 0.35, 2: 0.1}, {2: "in version 3: it broke"})
+    seen = []
+    for versions in ([second], [second, third], [second, third]):
+        tracker = Tracker(uri, plan(), first)
+        tracker.confirmed()
+        tracker.versions(versions)
+        assert tracker.close() == 0, tracker.last_error
+        on = {t.number for t in versions[-1].front()}
+        client, runs = children(uri)
+        assert {int(number) for number, run in runs.items() if run.data.tags["pareto"] == "true"} == on
+        assert {row["trial"] for row in front_from_runs(uri, "s-1")} == on
+        assert {run.data.tags["front_version"] for run in runs.values()} == {str(versions[-1].version)}
+        seen.append(state(uri))
+    assert seen[1] == seen[2]  # the same told again changes nothing
+    epochs = int(TrialConfig().params()["epochs"])
+    assert histories(client, runs["0"], "robust_accuracy") == [(epochs, 0.5), (epochs + 1, 0.5), (epochs + 2, 0.3)]
+    assert {number: run.data.metrics["robust_accuracy"] for number, run in runs.items()} == {"0": 0.3, "1": 0.35, "2": 0.1}
+    assert histories(client, runs["1"], "confirmed/robust_accuracy") == [(0, 0.5), (1, 0.4), (2, 0.35)]
+    assert [len(histories(client, runs["0"], name)) for name in ("accuracy", "flag/zero_gradients")] == [1, 2]
+    assert (runs["2"].info.status, runs["2"].data.tags["error"]) == ("FAILED", "in version 3: it broke")
+    (parent,) = client.search_runs([client.get_experiment_by_name("s").experiment_id], "tags.`trilemma.kind` = 'study'")
+    assert parent.data.tags["front_version"] == "3" and parent.info.status == "FINISHED"
+    assert parent.data.metrics["front_size"] == len(third.front()) and front_version(uri, plan()) == 3
+    logged = Path(parent.info.artifact_uri.removeprefix("file://"))
+    assert (
+        (logged / "front.csv").read_text() == (logged / "versions/3/front.csv").read_text() == report.csv(report.front_rows(third))
+    )
+    assert (logged / "versions/2/front.csv").read_text() == report.csv(report.front_rows(second))
+    assert (logged / "confirmed.csv").read_text() == report.csv(report.confirmed_rows(third))
+    assert (logged / "versions/3/plots/front.png").exists() and (logged / "versions/3/report.html").exists()
+
+
+def test_a_store_that_has_never_heard_of_the_study_is_told_all_of_it(tmp_path: Path):
+    uris = [f"sqlite:///{tmp_path}/{name}/mlflow.db" for name in ("slowly", "at_once")]
+    for uri in uris:
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir()
+    first = outcome(trial(0), trial(1, robust_accuracy=0.6))
+    second = looked(first, {0: 0.5, 1: 0.4})
+    third = looked(second, {0: 0.2, 1: 0.3})
+    for versions in ([], [second], [second, third]):
+        tracker = Tracker(uris[0], plan(), first)
+        tracker.versions(versions)
+        assert tracker.close() == 0
+    tracker = Tracker(uris[1], plan(), first)
+    tracker.versions([second, third])
+    assert tracker.close() == 0
+    both = [{n: {m: histories(c, run, m) for m in run.data.metrics} for n, run in runs.items()} for c, runs in map(children, uris)]
+    assert both[0] == both[1] and both[0]["1"]["robust_accuracy"][-1][1] == 0.3
+    assert front_version(uris[1], plan()) == 3 and front_version(uris[1], replace(plan(), name="s-2")) == 0
+
+
+def test_a_trial_that_is_looked_at_at_last_is_finished_again(tmp_path: Path):
+    uri, first = f"sqlite:///{tmp_path}/mlflow.db", outcome(trial(0), trial(1))
+    for second in (looked(first, {0: 0.4, 1: 0.4}, {1: "in version 2: it broke"}), looked(first, {0: 0.4, 1: 0.3})):
+        tracker = Tracker(uri, plan(), first)
+        tracker.versions([second])
+        assert tracker.close() == 0
+    client, runs = children(uri)
+    assert runs["1"].info.status == "FINISHED" and runs["1"].data.metrics["robust_accuracy"] == 0.3
+    assert [value for _, value in histories(client, runs["0"], "robust_accuracy")] == [0.5, 0.4]
+    assert "error" not in runs["1"].data.tags

@@ -1,0 +1,203 @@
+"""What a study's files say: its ended trials, and the versions of its front that later looks at the stored networks made.
+
+Version 1 is the study as it ended. A later look (new attacks, say) adds the next one and changes no earlier file:
+
+    versions/2/version.json                                     how, by which command, when finished
+    versions/2/trials/00007/{predictions.npz,result.json}       what was found on trial 7's network, and nothing else
+    versions/2/confirm/00007/1/...                              the same for its first replicate
+    versions/2/{front.csv,confirmed.csv,report.html,plots/}     that version; the newest is in the study's folder, too
+
+What a version says of a trial is put together from the trial's own result and every look since.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from core.errors import InputError
+from core.space import Value
+from trainables.confirm import verdicts
+from trainables.outcome import Confirmed, Outcome, Trial, change
+from trainables.plan import Plan
+from trainables.store import Store
+from trainables.trial import of_npz
+
+RENEWED = ("flag/more_steps_help",)
+"""Flags about an attack and not about the network: the newest verdict counts."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a front after the first."""
+
+    number: int
+    settings: dict[str, Value]
+    """What was looked for: the suite of attacks, say."""
+    how: str
+    """The same in words."""
+    facts: dict[str, str]
+    """Command, commit, versions, hardware, start."""
+    finished: str = ""
+    """When; empty while something is missing."""
+
+    @property
+    def folder(self) -> str:
+        """Below the study's."""
+        return f"versions/{self.number}"
+
+
+def ended_trials(store: Store) -> list[Trial]:
+    """The trials of a study that have a result, by number."""
+    found = []
+    for folder in store.names("trials"):
+        result = store.read_json(f"trials/{folder}/result.json")
+        if result is not None:
+            found.append(as_trial(store.read_json(f"trials/{folder}/params.json"), result))
+    return found
+
+
+def as_trial(suggestion: Mapping[str, Any], result: Mapping[str, Any]) -> Trial:
+    """A suggestion of the searcher and what became of it."""
+    return Trial(
+        number=suggestion["number"], params=suggestion["params"], baseline=suggestion["baseline"],
+        metrics=result["metrics"], curve=result["curve"], error=result["error"],
+    )  # fmt: skip
+
+
+def trial_folder(number: int) -> str:
+    """Where a trial's files are."""
+    return f"trials/{number:05d}"
+
+
+def replicates(store: Store) -> dict[tuple[int, int], dict[str, Any]]:
+    """The results of confirm, by trial and replicate."""
+    found = {}
+    for point in store.names("confirm"):
+        for replicate in store.names(f"confirm/{point}"):
+            result = store.read_json(f"confirm/{point}/{replicate}/result.json")
+            if result is not None:
+                found[int(point), int(replicate)] = result
+    return found
+
+
+def replicate_folder(number: int, replicate: int) -> str:
+    """Where a replicate's files are."""
+    return f"confirm/{number:05d}/{replicate}"
+
+
+def versions(store: Store) -> list[Version]:
+    """The versions after the first, by number; the last one may be unfinished.
+
+    Raises:
+        InputError: a version.json that cannot be read.
+    """
+    found = []
+    for number in sorted(int(name) for name in store.names("versions") if name.isdecimal() and int(name) > 1):
+        try:
+            plain = store.read_json(f"versions/{number}/version.json")
+            if plain is not None:
+                found.append(Version(**plain))
+        except (ValueError, TypeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise InputError(f"{store.root}/versions/{number}/version.json is not of this program ({reason})") from None
+    return found
+
+
+def write_version(store: Store, version: Version) -> None:
+    """Note that a version is begun, or finished."""
+    store.write_json(f"{version.folder}/version.json", dataclasses.asdict(version))
+
+
+def evidence(store: Store, folder: str, later: Sequence[Version]) -> dict[str, np.ndarray]:
+    """What is known of a network per image: its own predictions, and who still stands after every look since.
+
+    Raises:
+        InputError: a file is missing or cannot be read.
+    """
+    found: dict[str, np.ndarray] = {}
+    for place in (folder, *(f"{version.folder}/{folder}" for version in later)):
+        data = store.read(f"{place}/predictions.npz")
+        try:
+            arrays = of_npz(data or b"")
+        except ValueError as error:
+            reason = str(error) if data else "missing"
+            raise InputError(f"cannot read {store.root}/{place}/predictions.npz: {reason}") from None
+        for name, array in arrays.items():  # an attack that is met again with other settings keeps its name
+            found[name] = found[name] & array if name.startswith("stands/") and name in found else array
+    return found
+
+
+def merged(known: Mapping[str, float], found: Mapping[str, float]) -> dict[str, float]:
+    """A trial's metrics after a later look.
+
+    What was measured anew replaces what was known. Flags add up: that a stronger attack sees no sign of masked gradients does
+    not explain away the sign that a weaker one has seen on the same network. `more_steps_help` is no such sign; it says that
+    an attack had not come to its end, and an attack of the later look that was asked the same has the last word.
+    """
+    flags = {name for name in found if name.startswith("flag/") and name not in RENEWED}
+    return {**known, **found, **{name: max(known.get(name, 0.0), found[name]) for name in flags}}
+
+
+def outcomes(plan: Plan, store: Store, facts: Mapping[str, str], later: Sequence[Version]) -> list[Outcome]:
+    """A finished study at each version of its front, oldest first: as it ended, then after each of `later`."""
+    first = Outcome(
+        name=plan.name, study=plan.study, question=plan.question, objectives=plan.objectives, space=plan.space,
+        planned=plan.trials, facts=dict(facts), trials=ended_trials(store),
+    )  # fmt: skip
+    results = replicates(store)
+    for number in sorted({number for number, _ in results}):
+        for replicate in range(1, plan.replicates + 1):
+            results.setdefault((number, replicate), {"metrics": {}, "error": "its machine was lost"})
+    first.confirmed = _confirmed(first, first, results, plan)
+    found = [first]
+    for version in later:
+        results = {key: looked(store, replicate_folder(*key), version, result) for key, result in results.items()}
+        found.append(_next(plan, store, found[-1], first, version, results))
+    return found
+
+
+Results = Mapping[tuple[int, int], Mapping[str, Any]]
+"""Of confirm, by trial and replicate."""
+
+
+def _next(plan: Plan, store: Store, before: Outcome, first: Outcome, version: Version, results: Results) -> Outcome:
+    trials, measured = [], {}
+    for trial in before.trials:
+        result = looked(store, trial_folder(trial.number), version, {"metrics": trial.metrics, "error": trial.error})
+        trials.append(replace(trial, metrics=result["metrics"], error=result["error"]))
+        measured[trial.number] = tuple(result.get("measured", ()))
+    facts = before.facts | {
+        f"version {version.number}": f"{version.how}; {version.facts['started']}, commit {version.facts['commit']}; "
+        f"{version.facts['command']}"
+    }
+    after = replace(before, trials=trials, facts=facts, confirmed=[])
+    after.confirmed = _confirmed(after, first, results, plan)
+    made = change(before, after, version.how, version.finished or version.facts["started"], measured)
+    after.changes = [*before.changes, made]
+    return after
+
+
+def looked(store: Store, folder: str, version: Version, known: Mapping[str, Any]) -> dict[str, Any]:
+    """A result after a later look: `metrics`, `error`, and the names of what was `measured` in it.
+
+    What failed before is not looked at; what could not be looked at counts as failed from there on, since its numbers are not
+    to be compared with those of networks that met more.
+    """
+    if known["error"]:
+        return {**known, "measured": ()}
+    result = store.read_json(f"{version.folder}/{folder}/result.json") or {"metrics": {}, "error": "not looked at"}
+    if result["error"]:
+        return {"metrics": {}, "error": f"in version {version.number}: {result['error']}", "measured": ()}
+    return {"metrics": merged(known["metrics"], result["metrics"]), "error": "", "measured": tuple(result["metrics"])}
+
+
+def _confirmed(outcome: Outcome, first: Outcome, results: Results, plan: Plan) -> list[Confirmed]:
+    """Verdicts on the points that confirm has trained again, in the order of the front that it was given."""
+    trained = {number for number, _ in results}
+    order = [t.number for t in first.front()]
+    points = [t for t in outcome.done if t.number in trained]
+    points.sort(key=lambda t: (order.index(t.number) if t.number in order else len(order), t.number))
+    return verdicts(points, results, plan.objectives)
