@@ -23,6 +23,7 @@ def spsa(
     """Climb the margin max_{i != y} z_i - z_y from x: an estimated gradient, a step of Adam, the projections on ball and [0, 1].
 
     An image is left as soon as it is fooled; Adam and the noise are each image's own. A step takes 2 * samples + 1 queries.
+    Adam steps about equally far in every pixel, which suits Linf; in L2 it stays behind gradient attacks even with many samples.
 
     Args:
         net: images -> logits; attacked in eval mode and without gradients, handed back as it came.
@@ -34,7 +35,7 @@ def spsa(
         steps: estimates.
         delta: how far apart the logits are compared, in the same units; the points may lie outside [0, 1].
         lr: Adam's step size, in the same units.
-        draw: where the directions come from, a stream for each step; one for each of the images.
+        draw: where the directions come from, for these images; each step has its own stream.
         chunk: at most so many images in a forward pass.
 
     Returns:
@@ -75,7 +76,7 @@ def estimate(
         x: points, [B, C, H, W].
         samples: how many v for each of them.
         delta: d.
-        draw: where the v come from: for each of the x, one call for each sample.
+        draw: where the v come from, for these x, from its beginning; one call for each sample.
         chunk: at most so many images in a call of the loss, but at least 2.
 
     Returns:
