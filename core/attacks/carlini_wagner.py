@@ -89,8 +89,8 @@ class _Search:
                 self.best[better], self.size[better] = adv[better], size[better]
             gradient = offset.mul_(2).sub_(slope.mul_(weight))
             adam.update_(w, gradient.mul_(squashed.square_().neg_().add_(1).mul_(0.5)), lr)
-        self.high = torch.where(reached, torch.minimum(self.high, self.c), self.high)
-        self.low = torch.where(reached, self.low, torch.maximum(self.low, self.c))
+        self.high = torch.where(reached, self.c, self.high)
+        self.low = torch.where(reached, self.low, self.c)
         self.c = torch.where(self.high.isinf(), 10 * self.c, (self.low + self.high) / 2)
 
 

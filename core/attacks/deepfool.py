@@ -53,7 +53,7 @@ def deepfool(net: nn.Module, x: Tensor, y: Tensor, *, steps: int = 50, overshoot
                 )
                 if not len(rows):
                     return best
-                done = still
+                done = still  # of none
                 point, logits = _logits(net, adv)
             direction, length = _nearest(point, logits, labels, rivals)
             still = done | length.isinf()

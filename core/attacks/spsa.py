@@ -90,8 +90,7 @@ def estimate(
             count = min(together, samples - first)
             of = rows.repeat(count)
             near = x[of]
-            signs = torch.cat([stream.signs(*x.shape[1:]) for _ in range(count)])  # whatever `count` is, the same for each sample
-            signs = torch.empty_like(near).copy_(signs)
+            signs = torch.cat([stream.signs(*x.shape[1:]) for _ in range(count)]).to(x)  # the same for any `count`
             up, down = loss(torch.cat([near + delta * signs, near - delta * signs]), of.repeat(2)).view(2, -1, 1, 1, 1)
             rise = (up - down).nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
             total[rows] += (rise * signs).unflatten(0, (count, len(rows))).sum(0)
