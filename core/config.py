@@ -50,6 +50,9 @@ class Judge:
     """PGD random starts; later ones only on images still standing."""
     images: Annotated[int, Bounds(0)] = 1000
     """Attack at most this many images; 0 is all. Accuracy and audits always use all."""
+    audits: Literal["scores", "standard", "full"] = "scores"
+    """`scores`: what one forward pass gives; `standard`: also gradient norms, adversarial images where training had such, and
+    answers kept for audits by other networks; `full`: also the distance to the boundary from labels only, on `images`."""
 
 
 @knobs
@@ -64,6 +67,8 @@ class TrialConfig:
     """`paper`: the unstratified split of the CRL paper's code."""
     replicate: Annotated[int, Bounds(0)] = 0
     """Above 0, members are drawn anew from members + val."""
+    shadow: Annotated[int, Bounds(0)] = 0
+    """Above 0, this is a shadow model: its members are half of the shadow models' images, drawn by this number."""
     seed: Annotated[int, Bounds(0)] = 0
     """Folded into initial weights, order, augmentation and attacks."""
     epochs: Annotated[int, Bounds(1)] = 30
@@ -235,6 +240,18 @@ class Preset:
     """What confirm changes in a configuration: `test` part, more steps, restarts."""
     replicates: int = 3
     """Fresh seeds and members per front point in confirm."""
+    shadows: int = 0
+    """Shadow models per front point in confirm, on images that no other network sees."""
+
+
+CONFIRM: Mapping[str, Value] = {
+    "judge.part": "test", "judge.suite": "standard", "judge.restarts": 2, "judge.images": 0, "judge.audits": "standard",
+}  # fmt: skip
+"""What confirm usually changes: unseen images, all of them, and attacks and audits that a sweep could not pay for."""
+PUBLISH: Mapping[str, Value] = {
+    "judge.part": "test", "judge.suite": "strong", "judge.restarts": 1, "judge.images": 1000, "judge.audits": "full",
+}  # fmt: skip
+"""The same for numbers that others will quote: the field's standard attack, on 1,000 images as is usual."""
 
 
 @dataclass(frozen=True, kw_only=True)

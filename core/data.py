@@ -253,27 +253,32 @@ def _one_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def split(images: Images, protocol: str = "stratified", replicate: int = 0) -> Parts:
+def split(images: Images, protocol: str = "stratified", replicate: int = 0, shadow: int = 0) -> Parts:
     """Who is a member, who is judged, and whom shadow models may use.
 
     Args:
         images: the pool.
         protocol: "stratified", or "paper" for the shuffles of the CRL paper's code (seed 0, no stratification).
         replicate: above 0, members are drawn anew from members + val; `test` and `shadow` stay.
+        shadow: above 0, the parts of that shadow model instead: members and `val` are the halves of its pool, the others empty.
     """
     y = images.y.numpy()
     everyone = np.arange(len(y))
     if protocol == "paper":
-        target, shadow = _paper_halves(everyone, 0)
+        target, others = _paper_halves(everyone, 0)
         members, rest = _paper_halves(target, 0)
     else:
-        target, shadow = _stratified(everyone, y, 0.5, fold(0, "target"))
+        target, others = _stratified(everyone, y, 0.5, fold(0, "target"))
         members, rest = _stratified(target, y, 0.5, fold(0, "members"))
+    if shadow:
+        paper = protocol == "paper"
+        halves = _paper_halves(others, shadow - 1) if paper else _stratified(others, y, 0.5, fold(0, "shadow", shadow))
+        return Parts(*halves, others[:0], others[:0])
     val, test = _stratified(rest, y, 0.5, fold(0, "val"))
     if replicate:
         open_ = np.concatenate([members, val])
         members, val = _stratified(open_, y, len(members) / len(open_), fold(0, "replicate", replicate))
-    return Parts(members, val, test, shadow)
+    return Parts(members, val, test, others)
 
 
 def set_aside(y: Tensor, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -57,14 +57,27 @@ FLAGS: dict[str, Flag] = {
         "lower perturbation.c_g or raise perturbation.lr_g",
         bars=False,
     ),
+    "audit_is_blind": Flag(
+        "an audit does not find the members of networks that have memorised them, so a low AUC of it means nothing",
+        "report this with the study's folder; until then quote the threshold audits only",
+    ),
+    "audit_is_biased": Flag(
+        "an audit finds members where membership is shuffled, so its AUC is not about the network",
+        "report this with the study's folder; until then quote the threshold audits only",
+    ),
+    "audit_lacks_models": Flag(
+        "some of its shadow models could not be trained, so the audit by them is weaker than asked for",
+        "see why they failed in the terminal's lines, and start the same command again",
+        bars=False,
+    ),
     "auc_below_half": Flag(
         "a threshold audit is significantly worse than guessing; the AUC is counted from the other side",
         "look at the audit's ROC curve: members look less confident than others",
         bars=False,
     ),
     "few_non_members": Flag(
-        "fewer than 10 non-members lie beyond a false-positive rate of 1 %, so the true-positive rate there is noise",
-        "judge on more images (judge.part=both, a larger pool) before quoting mia_tpr_at_fpr_0.01",
+        "fewer than 10 non-members lie beyond a false-positive rate of 1 %, so no true-positive rate is given there",
+        "judge on more images (judge.part=both, a larger pool): mia_tpr_at_fpr_0.01 needs 1,000 non-members",
         bars=False,
     ),
 }

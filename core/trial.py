@@ -7,26 +7,33 @@ result.metrics["robust_accuracy"]
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core import data
+from core import data, rng
 from core.attacks.bpfc import adaptive_pgd
 from core.attacks.deepfool import deepfool
 from core.attacks.generator import generator
 from core.attacks.masking import masking_flags
 from core.attacks.radius import adversarial_radius, shortest
 from core.attacks.suite import PROBE, SUITES, Attack, Verdicts, accuracy_over_epsilon, attacked, right
-from core.audits.threshold import leak_metrics, threshold_audits
+from core.audits import fleet
+from core.audits.answers import Answers, ask
+from core.audits.fleet import Audit
+from core.audits.gradient_norm import gradient_norm
+from core.audits.label_only import boundary_distance
+from core.audits.roc import Roc
+from core.audits.threshold import leak_metrics, threshold_audits, worst_leak
 from core.config import Judge, Metrics, TrialConfig
 from core.data import Images, Parts
 from core.density import activation_density, share_near_zero
 from core.errors import InputError, TrialError
+from core.perturbations import PERTURBATIONS
 from core.perturbations.gat import SILENT, Adversary
 from core.regularizers.bpfc import BPFC
 from core.stats import wilson
@@ -47,6 +54,8 @@ class Result:
     """Per-image evidence: rows, labels, logits of members and non-members, and who stands under each attack."""
     state: State
     """The trained network and its slots."""
+    answers: Answers | None = None
+    """What the network says of every image, where `judge.audits` wants them kept."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,8 @@ class Rejudged:
     """`robust_accuracy` is the worst case with what was known; new attacks, flags and distances by their names."""
     predictions: dict[str, np.ndarray]
     """`stands/<attack>` of the new attacks."""
+    drawn: dict[str, Any] = field(default_factory=dict)
+    """For pictures: nothing."""
 
 
 def run(
@@ -73,12 +84,14 @@ def run(
         TrialError: training diverged or a metric is not finite.
         InputError: the configuration does not fit the images.
     """
-    parts = data.split(images, config.split, config.replicate)
+    parts = data.split(images, config.split, config.replicate, config.shadow)
     guarantee(config, len(member_rows(config, images, parts)[0]))  # an impossible delta is refused before the training
     clock = _Clock()
     with clock("train"):
         members, val = images.at(parts.members), images.at(parts.val)
         bound = train(config, members, val, device=device, on_epoch=on_epoch, resume=resume)
+    if config.shadow:
+        return _shadow(config, bound, images, parts, device=device, clock=clock)
     return judge(config, bound, images, parts, device=device, clock=clock)
 
 
@@ -108,7 +121,12 @@ def judge(
             aside_audits = threshold_audits(logits, labels, other_logits, others.y)
             audits |= {f"reference_{name}": roc for name, roc in aside_audits.items()}
             aside = {"reference_rows": reference, "reference_labels": labels, "reference_logits": logits}
+        answers = None
+        if config.judge.audits != "scores":
+            answers = answers_of(config, bound.net, images, device=device)
+            audits |= _further_audits(config, bound.net, answers, members, others, private, rows)
         leaks = leak_metrics(audits)
+        leaks |= worst_leak(leaks)
     correct = other_logits.argmax(1) == others.y
     with clock("attack"):
         x, y, ids = _attacked_images(config, images, rows, device)
@@ -140,7 +158,138 @@ def judge(
         **{f"stands/{name}": alive for name, alive in found.stands.items()},
     }  # fmt: skip
     arrays = {name: v.cpu().numpy() if isinstance(v, Tensor) else v for name, v in evidence.items()}
-    return Result(Metrics(values), bound.curve, arrays, bound.state())
+    return Result(Metrics(values), bound.curve, arrays, bound.state(), answers)
+
+
+def _shadow(
+    config: TrialConfig, bound: Bound, images: Images, parts: Parts, *, device: torch.device | str, clock: "_Clock"
+) -> Result:  # fmt: skip
+    """A shadow model is asked and not judged."""
+    private, reference = member_rows(config, images, parts)
+    with clock("audit"):
+        answers = answers_of(config, bound.net, images, device=device)
+    right = answers.logits[:, 0].argmax(1) == answers.y
+    values = {
+        "accuracy": float(right[parts.val].mean()), "train_accuracy": float(right[private].mean()),
+        **clock.metrics(train=len(private) * len(bound.curve), audit=len(answers.y)),
+    }  # fmt: skip
+    return Result(Metrics(values), bound.curve, {"member_rows": private, "reference_rows": reference}, bound.state(), answers)
+
+
+def answers_of(config: TrialConfig, net: nn.Module, images: Images, *, device: torch.device | str = "cpu") -> Answers:
+    """What a trained network of this configuration says of every image.
+
+    Mirrored, too, where training mirrored; and moved to be misread, where training saw such images. The latter for the target's
+    half of the pool only, which is where all who are audited are.
+
+    Raises:
+        TrialError: its logits are not finite.
+    """
+    parts = data.split(images, config.split, config.replicate, config.shadow)
+    target = data.split(images, config.split)
+    half = np.sort(np.concatenate([target.members, target.val, target.test]))
+    flips = bool(getattr(config.augmentation, "flip", False))
+    robust = not isinstance(config.perturbation, PERTURBATIONS["none"])
+    answers = ask(
+        net, images, *member_rows(config, images, parts), mirrored=flips, attack=half if robust else None,
+        seed=config.seed, device=device, **_ball(config.judge),
+    )  # fmt: skip
+    if not np.isfinite(answers.logits).all():
+        raise TrialError("the trained network's logits are not finite; lower optimizer.lr")
+    return answers
+
+
+def _further_audits(
+    config: TrialConfig, net: nn.Module, answers: Answers, members: Images, others: Images, private: np.ndarray, rows: np.ndarray
+) -> dict[str, Roc]:
+    """Audits of one network that take more than a forward pass."""
+    found = {"gradient_norm": Roc.of(*(gradient_norm(net, part.x, part.y).cpu() for part in (members, others)))}
+    if answers.adversarial_phi is not None:
+        found["loss_adversarial"] = Roc.of(answers.adversarial_phi[private, 0], answers.adversarial_phi[rows, 0])
+    if config.judge.audits == "full":
+        distances = []
+        for part, ids in ((members, private), (others, rows)):
+            some = part.at(torch.arange(min(config.judge.images or len(ids), len(ids)), device=part.y.device))
+            draw = rng.per_image(config.seed, "label_only", ids=torch.from_numpy(ids[: len(some.y)]).to(part.y.device))
+            distances.append(boundary_distance(net, some.x, some.y, draw=draw).cpu())
+        found["label_only"] = Roc.of(*distances)
+    return found
+
+
+def reaudit(
+    config: TrialConfig, modules: Mapping[str, State], images: Images, known: Mapping[str, float], *,
+    device: torch.device | str = "cpu",
+) -> Metrics:  # fmt: skip
+    """What a network judged with `judge.audits=scores` gets at `standard`, from its stored state.
+
+    Args:
+        config: of the trial. modules: what `Result.state["modules"]` was. images: the pool. known: its metrics. device: where.
+
+    Raises:
+        TrialError: a metric is not finite.
+    """
+    device = torch.device(device)
+    parts = data.split(images, config.split, config.replicate)
+    (private, _), rows = member_rows(config, images, parts), parts.judged(config.judge.part)
+    bound = stored(config, modules, images, device)
+    members, others = images.at(private).to(device), images.at(rows).to(device)
+    answers = answers_of(config, bound.net, images, device=device)
+    leaks = leak_metrics(_further_audits(config, bound.net, answers, members, others, private, rows))
+    return Metrics(leaks | worst_leak({**known, **leaks}))
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What other networks found out about one."""
+
+    metrics: Metrics
+    """Of the audits by others, and `mia_auc`, the worst of these and all that were known."""
+    evidence: dict[str, np.ndarray]
+    """`<protocol>/rows`, `<protocol>/member` and `<protocol>/<audit>`, the scores."""
+
+
+def audit(
+    config: TrialConfig, target: Answers, others: Sequence[Answers], shadows: Sequence[Answers], images: Images,
+    known: Mapping[str, float],
+) -> Audited:  # fmt: skip
+    """Audit a network by other networks of its recipe; nothing is trained but a small attack network.
+
+    Args:
+        config: of the network, a replicate. target: its answers.
+        others: of its sister replicates, for the protocol `auditor`; none skips it.
+        shadows: of shadow models, for the protocol `attacker`; none skips it.
+        images: the pool. known: metrics of the network so far.
+
+    Raises:
+        TrialError: the answers are of networks that were trained on other images than the configuration says.
+    """
+    parts = data.split(images, config.split, config.replicate)
+    private, _ = member_rows(config, images, parts)
+    if not np.array_equal(np.sort(np.flatnonzero(target.state > 0)), np.sort(private)):
+        raise TrialError("the stored answers are of a network with other members; is it the same data set and version?")
+    open_, judged = np.concatenate([parts.members, parts.val]), np.concatenate([private, parts.test])
+    protocols: dict[str, tuple[Callable[[Sequence[Answers]], Audit], Sequence[Answers], list[np.ndarray]]] = {}
+    if others:
+        protocols["auditor"] = (lambda f: fleet.auditor(f[0], f[1:], open_, parts.test)), [target, *others], [open_]
+    if shadows:
+        run = lambda f: fleet.attacker(f[0], f[1:], judged, parts.shadow, config.seed)  # noqa: E731
+        protocols["attacker"] = run, [target, *shadows], [judged, parts.shadow]
+    values: dict[str, float] = {}
+    evidence: dict[str, np.ndarray] = {}
+    for protocol, (run, networks, groups) in protocols.items():
+        result = run(networks)
+        rocs, twins = result.rocs(), run([fleet.memorising(answers) for answers in networks]).rocs()
+        chance = run(fleet.shuffled(networks, groups, config.seed)).rocs()
+        values |= leak_metrics(rocs)
+        values |= {f"mia_learned_accuracy/{name}": value for name, value in result.accuracies.items()}
+        values[f"mia_control_memorised/{protocol}"] = min(roc.auc for roc in twins.values())
+        values[f"mia_control_shuffled/{protocol}"] = max((roc.auc for roc in chance.values()), key=lambda auc: abs(auc - 0.5))
+        flags = {"audit_is_blind": fleet.misses(twins), "audit_is_biased": fleet.biased(chance)}
+        flags["auc_below_half"] = [name for name, roc in rocs.items() if roc.auc_interval().high < 0.5]
+        values |= {f"flag/{name}": max(values.get(f"flag/{name}", 0.0), float(bool(who))) for name, who in flags.items()}
+        evidence |= {f"{protocol}/rows": result.rows, f"{protocol}/member": result.member}
+        evidence |= {f"{protocol}/{name}": score for name, score in result.scores.items()}
+    return Audited(Metrics(values | (worst_leak({**known, **values}) if values else {})), evidence)
 
 
 def member_rows(config: TrialConfig, images: Images, parts: Parts) -> tuple[np.ndarray, np.ndarray]:
@@ -178,9 +327,7 @@ def rejudge(
     """
     device, clock = torch.device(device), _Clock()
     parts = data.split(images, config.split, config.replicate)
-    bound = bind(config, images.at(parts.members).to(device), device)
-    for name, module in bound.modules.items():
-        module.load_state_dict(modules[name])
+    bound = stored(config, modules, images, device)
     rows = parts.judged(config.judge.part)
     so_far = [torch.from_numpy(stands).to(device) for name, stands in known.items() if name.startswith("stands/")]
     with clock("attack"):
@@ -196,6 +343,15 @@ def rejudge(
     metrics = robust_metrics(found) | distances | {f"flag/{name}": float(raised) for name, raised in masking.items()}
     evidence = {f"stands/{name}": alive.cpu().numpy() for name, alive in found.stands.items()}
     return Rejudged(Metrics(metrics | clock.metrics(attack=len(y))), evidence)
+
+
+def stored(config: TrialConfig, modules: Mapping[str, State], images: Images, device: torch.device) -> Bound:
+    """A network and its slots as they were stored: `Result.state["modules"]`."""
+    members = images.at(data.split(images, config.split, config.replicate, config.shadow).members)
+    bound = bind(config, members.to(device), device)
+    for name, module in bound.modules.items():
+        module.load_state_dict(modules[name])
+    return bound
 
 
 def _attacked_images(config: TrialConfig, images: Images, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,16 +6,13 @@ A conditional space: a knob is searched where the method that has it is chosen. 
 FGSM images, say) are not tried. The sampler that models such spaces is tpe, the default.
 """
 
-from core.config import Preset, Study, TrialConfig
+from core.config import CONFIRM, PUBLISH, Preset, Study, TrialConfig
 from core.losses import LOSSES
 from core.perturbations import PERTURBATIONS
 from core.recipes import RECIPES
 from core.regularizers import REGULARIZERS
 from core.space import Choice, LogUniform, Range, Uniform, switch
 from trainables.cli import main
-
-CONFIRM = {"judge.part": "test", "judge.suite": "standard", "judge.restarts": 2, "judge.images": 0}
-PUBLISH = {"judge.part": "test", "judge.suite": "strong", "judge.images": 1000}
 
 DEV = TrialConfig.of({"dataset": "digits", "net": "convnet", "epochs": 40, "judge.epsilon": 0.1})
 PAPER = TrialConfig.of({
@@ -53,7 +50,7 @@ STUDY = Study(
     question="Which loss, which perturbation and which regularizer, and how strong?",
     presets={
         "dev": Preset(config=DEV, trials=40, confirm=CONFIRM, replicates=3),
-        "paper": Preset(config=PAPER, trials=300, confirm=PUBLISH, replicates=5),
+        "paper": Preset(config=PAPER, trials=300, confirm=PUBLISH, replicates=5, shadows=5),
     },
     space=space,
     baselines={

@@ -5,14 +5,11 @@
 Sweeps how many bits BPFC drops and how much it insists (k, lambda), against an undefended network and adversarial training.
 """
 
-from core.config import Preset, Study, TrialConfig
+from core.config import CONFIRM, PUBLISH, Preset, Study, TrialConfig
 from core.recipes import RECIPES
 from core.regularizers import BPFC
 from core.space import Range, ranges
 from trainables.cli import main
-
-CONFIRM = {"judge.part": "test", "judge.suite": "standard", "judge.restarts": 2, "judge.images": 0}
-PUBLISH = {"judge.part": "test", "judge.suite": "strong", "judge.images": 1000}
 
 DEV = TrialConfig.of({
     "dataset": "digits", "net": "convnet", "epochs": 50, "judge.epsilon": 0.1,
@@ -32,7 +29,7 @@ STUDY = Study(
     question="How much robustness does training without adversarial images buy, and at what accuracy and privacy?",
     presets={
         "dev": Preset(config=DEV, trials=20, confirm=CONFIRM, replicates=3),
-        "paper": Preset(config=PAPER, trials=40, confirm=PUBLISH, replicates=5),
+        "paper": Preset(config=PAPER, trials=40, confirm=PUBLISH, replicates=5, shadows=5),
     },
     space=space,
     baselines={

@@ -11,14 +11,11 @@ alone (0.423 +- 0.032 against 0.421 +- 0.092), with robust accuracy 0.139 +- 0.0
 0.637 +- 0.007 against 0.696 +- 0.014. The digits of the default preset leak too little to tell AUCs apart.
 """
 
-from core.config import Preset, Study, TrialConfig
+from core.config import CONFIRM, PUBLISH, Preset, Study, TrialConfig
 from core.losses import CRL
 from core.recipes import RECIPES
 from core.space import Range, Uniform, ranges
 from trainables.cli import main
-
-CONFIRM = {"judge.part": "test", "judge.suite": "standard", "judge.restarts": 2, "judge.images": 0}
-PUBLISH = {"judge.part": "test", "judge.suite": "strong", "judge.images": 1000}
 
 DEV = TrialConfig.of({
     "dataset": "digits", "net": "convnet", "epochs": 50, "judge.epsilon": 0.1,
@@ -42,7 +39,7 @@ STUDY = Study(
     question="What does privacy by CRL cost, and does it go together with robustness by adversarial training?",
     presets={
         "dev": Preset(config=DEV, trials=20, confirm=CONFIRM, replicates=3),
-        "paper": Preset(config=PAPER, trials=60, confirm=PUBLISH, replicates=5),
+        "paper": Preset(config=PAPER, trials=60, confirm=PUBLISH, replicates=5, shadows=5),
     },
     space=space,
     baselines={

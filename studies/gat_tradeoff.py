@@ -7,14 +7,12 @@ generator sees the gradient in units of its deviation and learns at a rate of it
 over runs as short as these (flag `generator_silent`).
 """
 
-from core.config import Preset, Study, TrialConfig
+from core.config import CONFIRM, PUBLISH, Preset, Study, TrialConfig
 from core.perturbations import GAT
 from core.recipes import RECIPES
 from core.space import Range, ranges
 from trainables.cli import main
 
-CONFIRM = {"judge.part": "test", "judge.suite": "standard", "judge.restarts": 2, "judge.images": 0}
-PUBLISH = {"judge.part": "test", "judge.suite": "strong", "judge.images": 1000}
 SWEPT = {"perturbation": "gat", "perturbation.delta_scale": "batch_std", "perturbation.lr_g": 1e-3}
 
 DEV = TrialConfig.of({
@@ -34,7 +32,7 @@ STUDY = Study(
     question="Does a trained generator regularise better than the gradient itself, and does that make the network robust?",
     presets={
         "dev": Preset(config=DEV, trials=16, confirm=CONFIRM, replicates=3),
-        "paper": Preset(config=PAPER, trials=40, confirm=PUBLISH, replicates=5),
+        "paper": Preset(config=PAPER, trials=40, confirm=PUBLISH, replicates=5, shadows=5),
     },
     space=space,
     baselines={

@@ -13,19 +13,22 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from core import data
+from core.audits.threshold import FPRS
 from core.config import TrialConfig
 from core.errors import InputError, unknown
 from core.space import Value
 from core.stats import mean_interval
 from trainables import cluster
 from trainables.cli import assignments, configured
-from trainables.confirm import fan_out
+from trainables.confirm import Crew, fan_out, leaks, subjects_of
+from trainables.fleet import audit_all, train_shadows, with_audit
 from trainables.plan import Site
 from trainables.preflight import check_config
 from trainables.store import Store
-from trainables.trial import Job, pack
+from trainables.trial import Arrays, Job, pack
 
 METRICS = ("accuracy", "robust_accuracy", "mia_auc", "train_accuracy", "density")
 REFERENCE = "cross_entropy"
@@ -72,6 +75,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     p.add_argument("--dataset")
     p.add_argument("--seeds", type=int, default=5)
     p.add_argument("--recipes", nargs="+", default=list(ROWS))
+    p.add_argument(
+        "--audits", action="store_true", help="let the seeds of a recipe audit each other, and print what each audit finds"
+    )
+    p.add_argument("--shadows", type=int, default=0, metavar="N", help="with --audits: also N shadow models for each recipe")
     p.add_argument("--set", action="extend", nargs="+", default=[], metavar="NAME=VALUE")
     p.add_argument("--data-dir", default="data")
     p.add_argument("--storage", default="runs/recipes_table")
@@ -86,8 +93,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     with cluster.joined(site) as capacity:
         share = cluster.share_of(site, capacity)
-        results = fan_out(jobs, pack(images), Store.at(args.storage), share, cluster.concurrency(share, capacity), print)
+        arrays, store, concurrency = pack(images), Store.at(args.storage), cluster.concurrency(share, capacity)
+        results = fan_out(jobs, arrays, store, share, concurrency, print)
+        if args.audits:
+            results = audit(jobs, results, args.shadows, arrays, Crew(store, replace(share, known=store), concurrency))
     print("\n" + table(args.recipes, args.seeds, results))
+    if args.audits:
+        print("\n" + audit_table(args.recipes, args.seeds, results))
 
 
 def jobs_of(args: argparse.Namespace) -> dict[tuple[str, int], Job]:
@@ -99,10 +111,47 @@ def jobs_of(args: argparse.Namespace) -> dict[tuple[str, int], Job]:
     for name in args.recipes:
         changes = _at_radius(ROWS[name], config.judge.epsilon)
         for seed in range(1, args.seeds + 1):
-            params = config.set({**changes, "seed": seed, "replicate": seed}).params()
+            audits: dict[str, Value] = {"judge.audits": "standard"} if args.audits else {}
+            params = config.set({**changes, **audits, "seed": seed, "replicate": seed}).params()
             digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:16]
             jobs[name, seed] = Job(f"{name}/{digest}", params)
     return jobs
+
+
+def audit(
+    jobs: Mapping[tuple[str, int], Job], results: Mapping[tuple[str, int], Mapping], shadows: int, arrays: Arrays, crew: Crew
+) -> dict[tuple[str, int], dict]:
+    """The results after audits by sisters and by shadow models, which are kept with the rest of the table."""
+    subjects = subjects_of({key: job for key, job in jobs.items() if not results[key]["error"]})
+    recipes = {name: subject.params for (name, _), subject in subjects.items()}
+    trained = train_shadows(list(recipes.values()), shadows, arrays, crew.root, crew.share, crew.concurrency, print)
+    by_recipe = dict(zip(recipes, trained, strict=True))
+    known = {key: by_recipe[key[0]] for key in subjects}
+    audits = audit_all(subjects, known, shadows, arrays, crew.root, crew.share, crew.concurrency, print)
+    return {key: with_audit(result, audits.get(key)) for key, result in results.items()}
+
+
+def audit_table(recipes: Sequence[str], seeds: int, results: Mapping[tuple[str, int], Mapping]) -> str:
+    """AUC of every audit, mean and interval over seeds; below, the true-positive rates where there are enough non-members."""
+    runs = {name: [results[name, s]["metrics"] for s in range(1, seeds + 1) if not results[name, s]["error"]] for name in recipes}
+    found = {name: leaks(metrics) for name, metrics in runs.items() if metrics}
+    audits = sorted({audit for own in found.values() for audit in own})
+    lines = [f"| audit, AUC | {' | '.join(found)} |", "|---" * (len(found) + 1) + "|"]
+    for audit in audits:
+        cells = [_cell([m[f"mia_auc/{audit}"] for m in runs[name]]) if audit in own else "-" for name, own in found.items()]
+        lines.append(f"| {audit} | {' | '.join(cells)} |")
+    for rate in FPRS:
+        key = f"mia_tpr_at_fpr_{rate:g}/"
+        for audit in audits:
+            if all(f"{key}{audit}" in m for own in runs.values() for m in own):
+                cells = [_cell([m[f"{key}{audit}"] for m in runs[name]]) for name in found]
+                lines.append(f"| {audit}, TPR at FPR {100 * rate:g} % | {' | '.join(cells)} |")
+    for control in ("memorised", "shuffled"):
+        for protocol in ("auditor", "attacker"):
+            key = f"mia_control_{control}/{protocol}"
+            if all(key in m for own in runs.values() for m in own):
+                lines.append(f"| control {control}, {protocol} | {' | '.join(_cell([m[key] for m in runs[n]]) for n in found)} |")
+    return "\n".join(lines)
 
 
 def _at_radius(changes: Mapping[str, Value], epsilon: float) -> dict[str, Value]:

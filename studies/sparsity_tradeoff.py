@@ -6,14 +6,11 @@ Sweeps the elastic net's two weights over accuracy, robust accuracy and activati
 an image turns on).
 """
 
-from core.config import Objective, Preset, Study, TrialConfig
+from core.config import CONFIRM, PUBLISH, Objective, Preset, Study, TrialConfig
 from core.recipes import RECIPES
 from core.regularizers import ElasticNet
 from core.space import Range, ranges
 from trainables.cli import main
-
-CONFIRM = {"judge.part": "test", "judge.suite": "standard", "judge.restarts": 2, "judge.images": 0}
-PUBLISH = {"judge.part": "test", "judge.suite": "strong", "judge.images": 1000}
 
 DEV = TrialConfig.of({
     "dataset": "digits", "net": "convnet", "epochs": 50, "judge.epsilon": 0.1, "regularizer": "elastic_net",
@@ -44,7 +41,7 @@ STUDY = Study(
     question="Do sparse networks resist attacks better, and what does sparsity cost?",
     presets={
         "dev": Preset(config=DEV, trials=24, confirm=CONFIRM, replicates=3),
-        "paper": Preset(config=PAPER, trials=40, confirm=PUBLISH, replicates=5),
+        "paper": Preset(config=PAPER, trials=40, confirm=PUBLISH, replicates=5, shadows=5),
     },
     space=space,
     baselines={

@@ -16,7 +16,7 @@ from core.space import Range, Switch, Value
 from trainables.plan import Plan, Site
 
 SAMPLERS = ("tpe", "nsga2", "gp", "random")
-ALIKE = ("dataset", "pool", "split", "replicate", "seed")
+ALIKE = ("dataset", "pool", "split", "replicate", "shadow", "seed")
 """What cannot be searched, besides the judge: trials would not be comparable."""
 
 
@@ -74,31 +74,36 @@ def parser(study: Study) -> argparse.ArgumentParser:
     )
     what.add_argument("--dataset", metavar="D", help=f"{', '.join(data.DATASETS)} or {data.PARQUET}DIR")
     what.add_argument("--no-confirm", action="store_true", help="do not re-train the front with fresh seeds")
+    what.add_argument("--shadows", type=at_least(0), metavar="N", help="also train N shadow models for each point, to audit it")
     add_where(p)
     p.add_argument("--resume", metavar="NAME", help="go on with a study that was interrupted")
     p.add_argument("--dry-run", action="store_true", help="print what would be done and what it would cost, and stop")
     return p
 
 
-def add_where(p: argparse.ArgumentParser, train: bool = True) -> None:
-    """The switches that say where; without `train`, those of what trains nothing."""
+def add_where(p: argparse.ArgumentParser, workers: bool = True, shadows: bool = True) -> None:
+    """The switches that say where; without those for trials over several workers, or for shadow models, if there are none."""
     where = p.add_argument_group("where to run it")
     where.add_argument("--data-dir", default="data", metavar="DIR", help="for downloaded data sets (default: data)")
     where.add_argument("--address", default="", metavar="ADDR", help="of a Ray cluster: auto or HOST:PORT, from its head node")
-    if train:
+    if workers:
         where.add_argument(
             "--workers-per-trial", type=at_least(0), default=0, metavar="N", help="0 (default) trains in the trial's process"
         )
     where.add_argument(
         "--gpus-per-worker", type=_share, metavar="F", help="default: 1 if there are GPUs; 0.25 packs four trials on one"
     )
+    if shadows:
+        where.add_argument(
+            "--gpus-per-shadow", type=_share, metavar="F", help="for a shadow model (default: as for a worker); 0.125 packs eight"
+        )
     where.add_argument("--cpus-per-worker", type=_share, default=1.0, metavar="F", help="default: 1, which is fastest on CPUs")
     where.add_argument("--concurrency", type=at_least(1), metavar="N", help="trials at a time (default: as many as fit)")
     where.add_argument("--storage", default="runs", metavar="URI", help="folder or s3://, gs:// ... for results (default: runs)")
     where.add_argument(
         "--tracking-uri", default="sqlite:///mlflow.db", metavar="URI", help="of MLflow (default: sqlite:///mlflow.db)"
     )
-    p.set_defaults(workers_per_trial=0)
+    p.set_defaults(workers_per_trial=0, gpus_per_shadow=None)
 
 
 def at_least(low: int) -> Callable[[str], int]:
@@ -132,6 +137,7 @@ def site_of(args: argparse.Namespace) -> Site:
         raise InputError("argument --cpus-per-worker: 0 would start every trial at once; expected more than 0")
     return Site(
         address=args.address, workers=args.workers_per_trial, cpus=args.cpus_per_worker, gpus=args.gpus_per_worker,
+        shadow_gpus=args.gpus_per_shadow,
         concurrency=args.concurrency or 0, storage=args.storage, tracking_uri=args.tracking_uri, data_dir=args.data_dir,
     )  # fmt: skip
 
@@ -165,6 +171,10 @@ def plan_of(study: Study, args: argparse.Namespace) -> Plan:
     if args.sampler == "gp" and (switched := [name for name, span in ranges.items() if isinstance(span, Switch)]):
         able = ", ".join(name for name in SAMPLERS if name != "gp")
         raise InputError(f"--sampler gp cannot search which {switched[0]} a trial has; use {able}, or --set {switched[0]}=...")
+    if config.shadow:
+        raise InputError("--set shadow=... : use --shadows, which trains shadow models for the points that are confirmed")
+    if args.shadows and args.no_confirm:
+        raise InputError("--shadows audits what confirm trains; drop --no-confirm")
     if config.judge.part != "val" and not args.no_confirm:
         raise InputError(f"judge.part={config.judge.part} would spend on the sweep what confirm needs unseen; add --no-confirm")
     return Plan(
@@ -172,6 +182,7 @@ def plan_of(study: Study, args: argparse.Namespace) -> Plan:
         objectives=(), baselines=_baselines(study, config), trials=args.trials or preset.trials,
         sampler=args.sampler, seed=args.seed, confirm=dict(preset.confirm),
         replicates=0 if args.no_confirm else preset.replicates,
+        shadows=0 if args.no_confirm else preset.shadows if args.shadows is None else args.shadows,
     )  # fmt: skip
 
 
@@ -264,5 +275,5 @@ def _name(study: Study) -> str:
 def _changed(study: Study, args: argparse.Namespace) -> list[str]:
     """The what-switches that were given; a resumed study goes on as it was planned."""
     defaults = parser(study).parse_args([])
-    names = ("preset", "trials", "seed", "sampler", "set", "space", "dataset", "no_confirm", "dry_run")
+    names = ("preset", "trials", "seed", "sampler", "set", "space", "dataset", "no_confirm", "shadows", "dry_run")
     return [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) != getattr(defaults, name)]

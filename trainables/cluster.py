@@ -5,12 +5,14 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import ray
 
 from core.errors import InputError
 from trainables.plan import Site
+from trainables.store import Store
 from trainables.trial import Share
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,7 +75,13 @@ def share_of(site: Site, capacity: Mapping[str, float]) -> Share:
         have = capacity.get(name, 0.0)
         if amount * workers > have:
             raise InputError(f"{workers} x {switch} {amount:g} is more than the {have:g} {name}s of the cluster")
-    return Share(site.workers, site.cpus, gpus)
+    return Share(site.workers, site.cpus, gpus, Store.at(site.storage))
+
+
+def shadow_share(site: Site, share: Share) -> Share:
+    """What one shadow model gets: a process of its own, and on a GPU the part that --gpus-per-shadow says."""
+    gpus = share.gpus if site.shadow_gpus is None else site.shadow_gpus
+    return replace(share, workers=0, gpus=gpus)
 
 
 def concurrency(share: Share, capacity: Mapping[str, float], most: int = 0) -> int:

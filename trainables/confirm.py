@@ -7,15 +7,18 @@ it belongs there.
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
 from core import pareto
-from core.config import Objective
+from core.audits.threshold import FPRS
+from core.config import Objective, TrialConfig
 from core.rng import fold
 from core.stats import mean_interval
-from trainables.outcome import Confirmed, Trial
+from trainables.fleet import GRID, Subject, audit_all, train_shadows, with_audit
+from trainables.outcome import Confirmed, Leak, Trial
 from trainables.plan import Plan
 from trainables.store import Store
 from trainables.trial import Arrays, Job, Share, perform
@@ -23,20 +26,59 @@ from trainables.trial import Arrays, Job, Share, perform
 
 def confirm(
     plan: Plan, front: list[Trial], arrays: Arrays, store: Store, share: Share, concurrency: int,
-    say: Callable[[str], None] = lambda text: None,
+    say: Callable[[str], None] = lambda text: None, crew: "Crew | None" = None,
 ) -> list[Confirmed]:  # fmt: skip
-    """Re-train and re-judge a front.
+    """Re-train and re-judge a front, and let its replicates and shadow models audit each replicate.
 
     Args:
-        plan: with `replicates` and what `confirm` changes. front: the points.
+        plan: with `replicates`, `shadows` and what `confirm` changes. front: the points.
         arrays, store, share, concurrency: as in a sweep. say: told of each replicate that ends.
+        crew: who trains shadow models; None is no shadow models.
 
     Returns:
         One record per point of which at least one replicate succeeded; others are reported through `say`.
     """
     jobs = {(point.number, r): replicate_job(plan, point, r) for point in front for r in range(1, plan.replicates + 1)}
     results = fan_out(jobs, arrays, store, share, concurrency, lambda text: say(f"confirm {text}"))
-    return verdicts(front, results, plan.objectives)
+    if TrialConfig.of(next(iter(jobs.values())).params).judge.audits == "scores":
+        return verdicts(front, results, plan.objectives)  # their answers were not asked for
+    subjects = subjects_of({key: job for key, job in jobs.items() if not results[key]["error"]})
+    shadows: dict[tuple[int, int], list[Job]] = {}
+    if plan.shadows and crew and subjects:
+        recipes = {number: subject.params for (number, _), subject in subjects.items()}
+        trained = train_shadows(
+            list(recipes.values()), plan.shadows, arrays, crew.root, crew.share, crew.concurrency,
+            lambda text: say(f"confirm {text}"),
+        )  # fmt: skip
+        by_point = dict(zip(recipes, trained, strict=True))
+        shadows = {key: by_point[key[0]] for key in subjects}
+    asked = plan.shadows if crew else 0
+    say(f"confirm: {len(subjects)} replicates audited by their sisters" + (" and by shadow models" if shadows else ""))
+    audits = audit_all(subjects, shadows, asked, arrays, store, share, concurrency, say)
+    return verdicts(front, {key: with_audit(result, audits.get(key)) for key, result in results.items()}, plan.objectives)
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who trains shadow models, and where they are kept."""
+
+    root: Store
+    """Above the studies."""
+    share: Share
+    """Of one shadow model."""
+    concurrency: int
+    """At a time."""
+
+
+Point = TypeVar("Point", int, str)
+
+
+def subjects_of(jobs: Mapping[tuple[Point, int], Job]) -> dict[tuple[Point, int], Subject]:
+    """Replicates by point and number, each with its sisters."""
+    return {
+        (number, r): Subject(job.folder, job.params, tuple(s for (n, q), s in sorted(jobs.items()) if n == number and q != r))
+        for (number, r), job in jobs.items()
+    }  # fmt: skip
 
 
 def replicate_job(plan: Plan, point: Trial, replicate: int) -> Job:
@@ -79,15 +121,13 @@ def verdicts(
         One record per point of which at least one replicate succeeded.
     """
     kept: list[tuple[Trial, list[Mapping[str, float]], int]] = []
+    drawn: list[list[Mapping[str, Any]]] = []
     for point in points:
         ended = [result for (number, _), result in sorted(results.items()) if number == point.number]
-        metrics = [result["metrics"] for result in ended if not result["error"]]
-        if metrics:
-            kept.append((point, metrics, len(ended) - len(metrics)))
-    return _verdicts(kept, objectives)
-
-
-def _verdicts(kept: list[tuple[Trial, list[Mapping[str, float]], int]], objectives: Sequence[Objective]) -> list[Confirmed]:
+        good = [result for result in ended if not result["error"]]
+        if good:
+            kept.append((point, [result["metrics"] for result in good], len(ended) - len(good)))
+            drawn.append(good)
     if not kept:
         return []
     means = [{o.metric: float(np.mean([m[o.metric] for m in metrics])) for o in objectives} for _, metrics, _ in kept]
@@ -104,6 +144,36 @@ def _verdicts(kept: list[tuple[Trial, list[Mapping[str, float]], int]], objectiv
             intervals={o.metric: mean_interval([m[o.metric] for m in metrics])[1] for o in objectives},
             probability=float(chances[i]), on_front=bool(stays[i]),
             flags=tuple(flag.removeprefix("flag/") for flag, raised in flags[i].items() if raised),
+            leaks=leaks(metrics), curves=_mean_curves(drawn[i]), histogram=_summed(drawn[i]),
         )
         for i, (point, metrics, failed) in enumerate(kept)
     ]  # fmt: skip
+
+
+def leaks(metrics: Sequence[Mapping[str, float]]) -> dict[str, Leak]:
+    """What each audit found on the replicates of a point, the worst first."""
+    names = [name.removeprefix("mia_auc/") for name in metrics[0] if name.startswith("mia_auc/")]
+    found = {}
+    for name in names:
+        values = [m[f"mia_auc/{name}"] for m in metrics if f"mia_auc/{name}" in m]
+        rates = {
+            rate: float(np.mean([m[f"mia_tpr_at_fpr_{rate:g}/{name}"] for m in metrics]))
+            for rate in FPRS if all(f"mia_tpr_at_fpr_{rate:g}/{name}" in m for m in metrics)
+        }  # fmt: skip
+        found[name] = Leak(*mean_interval(values), rates)
+    return dict(sorted(found.items(), key=lambda pair: -abs(pair[1].auc - 0.5)))
+
+
+def _mean_curves(results: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    """Of each audit, (FPR, mean TPR over replicates) where all have one."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for name in results[0].get("curves", {}):
+        columns = zip(*(result.get("curves", {}).get(name, [None] * len(GRID)) for result in results), strict=True)
+        found[name] = [(x, float(np.mean(ys))) for x, ys in zip(GRID, columns, strict=True) if None not in ys]
+    return found
+
+
+def _summed(results: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+    """Histograms of the replicates, added up."""
+    own = [result["histogram"] for result in results if "histogram" in result]
+    return {name: np.sum([h[name] for h in own], axis=0).tolist() for name in own[0]} if own else {}

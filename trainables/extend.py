@@ -14,6 +14,7 @@ from core import data
 from core.data import Images
 from core.errors import InputError, redacted
 from trainables import launch, preflight, results
+from trainables.confirm import Crew
 from trainables.look import Extension, Network, lacking, look_at, stored_networks
 from trainables.outcome import WHEN, Outcome
 from trainables.plan import Plan, Site
@@ -135,7 +136,7 @@ def _run(task: Task, networks: list[Network], images: Images) -> int:
         if left:
             already = f", {len(networks) - len(left)} of them done before" if len(left) < len(networks) else ""
             say(f"{task.plan.name}: version {task.version.number}, {len(networks)} stored networks {task.extension.how}{already}")
-            _look_at_all(task, left, images, say)
+            _look_at_all(task, networks, left, images, say)
         lost = [n for n in networks if task.store.read(f"{task.version.folder}/{n.folder}/result.json") is None]
         if lost:
             say(f"{len(lost)} of {len(networks)} networks have no result; continue with\n  {task.again}")
@@ -147,7 +148,7 @@ def _run(task: Task, networks: list[Network], images: Images) -> int:
         return 130 if isinstance(error, KeyboardInterrupt) else 3
 
 
-def _look_at_all(task: Task, left: list[Network], images: Images, say: Callable[[str], None]) -> None:
+def _look_at_all(task: Task, networks: list[Network], left: list[Network], images: Images, say: Callable[[str], None]) -> None:
     from trainables import cluster
     from trainables.tasks import spread
 
@@ -163,11 +164,12 @@ def _look_at_all(task: Task, left: list[Network], images: Images, say: Callable[
         share = cluster.share_of(task.site, capacity)
         if not task.version.finished:
             results.write_version(task.store, task.version)
-        same = {
-            "extension": task.extension, "store": task.store, "later": task.base, "target": task.version.folder, "share": share
-        }  # fmt: skip
+        arrays, small = pack(images), cluster.shadow_share(task.site, share)
+        crew = Crew(task.store.above, small, cluster.concurrency(small, capacity, task.site.concurrency))
+        extension = task.extension.prepare(networks, arrays, crew, say)
+        same = {"extension": extension, "store": task.store, "later": task.base, "target": task.version.folder, "share": share}
         calls = {network.name: {"network": network, **same} for network in left}
-        spread(look_at, calls, pack(images), share, cluster.concurrency(share, capacity, task.site.concurrency), ended)
+        spread(look_at, calls, arrays, share, cluster.concurrency(share, capacity, task.site.concurrency), ended)
 
 
 def _finish(task: Task, console) -> int:

@@ -116,10 +116,9 @@ def estimate(plan: Plan, images: Images) -> list[str]:
     params = plan.config.params()
     if switched := ", ".join(f"{name}={params[name]}" for name, span in plan.space.items() if isinstance(span, Switch)):
         lines.append(f"measured with {switched}; other fillings cost more or less")
-    if plan.replicates:
-        lines.append(
-            f"confirm: {plan.replicates} trainings per front point, {plan.replicates * per_trial / 3600:.3f} device hours each"
-        )
+    if count := plan.replicates + plan.shadows:
+        shadows = f", {plan.shadows} of them shadow models" if plan.shadows else ""
+        lines.append(f"confirm: {count} trainings per front point{shadows}, {count * per_trial / 3600:.3f} device hours each")
     return lines
 
 
@@ -176,7 +175,9 @@ def _sweep_and_confirm(plan: Plan, site: Site, capacity, images: Images, store: 
         front = outcome.front()
         if plan.replicates and front:
             progress.say(f"front of {len(front)} trials; confirming each with {plan.replicates} fresh seeds on the test part")
-            outcome.confirmed = confirm.confirm(plan, front, arrays, store, share, concurrency, progress.say)
+            small = cluster.shadow_share(site, share)
+            crew = confirm.Crew(Store.at(site.storage), small, cluster.concurrency(small, capacity, site.concurrency))
+            outcome.confirmed = confirm.confirm(plan, front, arrays, store, share, concurrency, progress.say, crew)
             tracker.confirmed()
 
 
@@ -245,6 +246,7 @@ def command_line(script: str, words: list[str], site: Site) -> str:
     """A script of ours with these words, and the switches that say where."""
     switches = {
         "address": "--address", "workers": "--workers-per-trial", "cpus": "--cpus-per-worker", "gpus": "--gpus-per-worker",
+        "shadow_gpus": "--gpus-per-shadow",
         "concurrency": "--concurrency", "storage": "--storage", "tracking_uri": "--tracking-uri", "data_dir": "--data-dir",
     }  # fmt: skip
     changed = {switch: getattr(site, name) for name, switch in switches.items() if getattr(site, name) != getattr(Site(), name)}

@@ -16,7 +16,8 @@ from core.config import Metrics
 from core.data import Images
 from core.errors import InputError, TrialError
 from core.space import Value
-from trainables.confirm import replicate_job
+from trainables.confirm import Crew, replicate_job
+from trainables.fleet import Say
 from trainables.outcome import Trial
 from trainables.plan import Plan
 from trainables.results import Version, ended_trials, looked, replicate_folder, replicates, trial_folder
@@ -40,12 +41,17 @@ class Found(Protocol):
 
     @property
     def metrics(self) -> Metrics:
-        """By name; `trainables.results.merged` says what they do to those that were known."""
+        """By name; `trainables.outcome.merged` says what they do to those that were known."""
         ...
 
     @property
     def predictions(self) -> dict[str, np.ndarray]:
         """Per-image evidence; under names `stands/...`, who is right under an attack."""
+        ...
+
+    @property
+    def drawn(self) -> Mapping[str, Any]:
+        """Plain data for pictures, as `trainables.fleet.audit_one` keeps it; empty if there is none."""
         ...
 
 
@@ -78,6 +84,10 @@ class Extension(Protocol):
 
     def check(self, networks: Sequence[Network]) -> None:
         """Refuse settings that do not fit the study's networks (`InputError`)."""
+        ...
+
+    def prepare(self, networks: Sequence[Network], arrays: Arrays, crew: Crew, say: Say) -> "Extension":
+        """Once, on the driver with the cluster joined: make what looking at these networks takes, and return what is to be sent."""
         ...
 
     def look(self, network: Network, images: Images, store: Store, later: Sequence[Version], device: torch.device) -> Found:
@@ -121,7 +131,7 @@ def look_at(
     try:
         found = extension.look(network, unpack(arrays), store, later, device)
         files.write("predictions.npz", npz(found.predictions))
-        outcome["metrics"] = dict(found.metrics.values)
+        outcome |= {"metrics": dict(found.metrics.values), **found.drawn}
     except (TrialError, InputError) as error:
         outcome["error"] = " ".join(str(error).splitlines())
     except OSError:

@@ -13,6 +13,20 @@ from core.stats import Interval
 WHEN = "%Y-%m-%d %H:%M:%S %z"
 """How a moment is written."""
 
+RENEWED = ("flag/more_steps_help",)
+"""Flags about an attack and not about the network: the newest verdict counts."""
+
+
+def merged(known: Mapping[str, float], found: Mapping[str, float]) -> dict[str, float]:
+    """A trial's metrics after a later look.
+
+    What was measured anew replaces what was known. Flags add up: that a stronger attack sees no sign of masked gradients does
+    not explain away the sign that a weaker one has seen on the same network. `more_steps_help` is no such sign; it says that
+    an attack had not come to its end, and an attack of the later look that was asked the same has the last word.
+    """
+    flags = {name for name in found if name.startswith("flag/") and name not in RENEWED}
+    return {**known, **found, **{name: max(known.get(name, 0.0), found[name]) for name in flags}}
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -42,6 +56,18 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Leak:
+    """What one audit found on the replicates of a point."""
+
+    auc: float
+    """Mean, not folded."""
+    interval: Interval
+    """95 % interval of the mean (Student)."""
+    tprs: Mapping[float, float] = field(default_factory=dict)
+    """Mean true-positive rate by false-positive rate, where there are enough non-members for one."""
+
+
+@dataclass(frozen=True)
 class Confirmed:
     """A front point after re-training with fresh seeds and members, judged on the test part."""
 
@@ -60,6 +86,12 @@ class Confirmed:
     """Replicates that failed."""
     flags: tuple[str, ...] = ()
     """Flags under which it may be on no front, raised by any replicate."""
+    leaks: Mapping[str, Leak] = field(default_factory=dict)
+    """By audit, the worst first."""
+    curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    """ROC curves, (FPR, mean TPR over replicates), of the audits by other networks."""
+    histogram: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Counts of `members` and `non_members` by confidence, over all replicates, in equal parts of [0, 1]."""
 
 
 class Move(NamedTuple):

@@ -30,6 +30,8 @@ class Plan:
     """What confirm changes in a configuration."""
     replicates: int
     """Per front point; 0 is no confirm."""
+    shadows: int = 0
+    """Shadow models per front point; with 0, only the replicates audit each other."""
 
     def configured(self, changes: Mapping[str, Value]) -> TrialConfig:
         """The configuration of a trial."""
@@ -67,6 +69,8 @@ class Site:
     """Per worker."""
     gpus: float | None = None
     """Per worker; None is one, or what there is for each, where there are any."""
+    shadow_gpus: float | None = None
+    """Per shadow model; None is as much as a worker has."""
     concurrency: int = 0
     """Trials at a time; 0 is as many as fit."""
     storage: str = "runs"

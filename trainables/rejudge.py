@@ -12,7 +12,7 @@ from typing import NoReturn
 import torch
 from torch import nn
 
-from core import data, train, trial
+from core import trial
 from core.attacks.gradient import pgd
 from core.attacks.suite import SUITES, Attack
 from core.attacks.transfer import transfer
@@ -22,10 +22,13 @@ from core.errors import InputError, unknown
 from core.space import Value
 from core.trial import Rejudged
 from trainables import cli
+from trainables.confirm import Crew
+from trainables.fleet import Say
 from trainables.look import Network
 from trainables.plan import Plan
 from trainables.results import Version, evidence, trial_folder
 from trainables.store import Store
+from trainables.trial import Arrays
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,10 @@ class Attacks:
             raise InputError(f"--transfer-from {self.source}: no trial of that number has a network, expected one of: "
                              + ", ".join(map(str, numbers)))  # fmt: skip
 
+    def prepare(self, networks: Sequence[Network], arrays: Arrays, crew: Crew, say: Say) -> "Attacks":
+        """Nothing is needed."""
+        return self
+
     def look(self, network: Network, images: Images, store: Store, later: Sequence[Version], device: torch.device) -> Rejudged:
         """What it has not met of the suite, then a new start of PGD that says whether that was enough, then the source's images."""
         config = TrialConfig.of(network.params)
@@ -98,10 +105,7 @@ class Attacks:
 def source_net(store: Store, number: int, images: Images, device: torch.device) -> nn.Module:
     """The stored network of a trial."""
     config = TrialConfig.of(store.read_json(f"{trial_folder(number)}/params.json")["params"])
-    members = images.at(data.split(images, config.split, config.replicate).members).to(device)
-    net = train.bind(config, members, device).net
-    net.load_state_dict((store.read_state(f"{trial_folder(number)}/network.pt") or {})["net"])
-    return net
+    return trial.stored(config, store.read_state(f"{trial_folder(number)}/network.pt") or {}, images, device).net
 
 
 def parser() -> argparse.ArgumentParser:
@@ -112,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--transfer-from", type=cli.at_least(0), metavar="N", help="also try images made on trial N's network on all others"
     )
-    cli.add_where(p, train=False)
+    cli.add_where(p, workers=False, shadows=False)
     return p
 
 

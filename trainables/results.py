@@ -20,13 +20,11 @@ import numpy as np
 from core.errors import InputError
 from core.space import Value
 from trainables.confirm import verdicts
-from trainables.outcome import Confirmed, Outcome, Trial, change
+from trainables.fleet import with_audit
+from trainables.outcome import Confirmed, Outcome, Trial, change, merged
 from trainables.plan import Plan
 from trainables.store import Store
 from trainables.trial import of_npz
-
-RENEWED = ("flag/more_steps_help",)
-"""Flags about an attack and not about the network: the newest verdict counts."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +71,14 @@ def trial_folder(number: int) -> str:
 
 
 def replicates(store: Store) -> dict[tuple[int, int], dict[str, Any]]:
-    """The results of confirm, by trial and replicate."""
+    """The results of confirm after their audits, by trial and replicate."""
     found = {}
     for point in store.names("confirm"):
         for replicate in store.names(f"confirm/{point}"):
             result = store.read_json(f"confirm/{point}/{replicate}/result.json")
             if result is not None:
-                found[int(point), int(replicate)] = result
+                audit = store.read_json(f"confirm/{point}/{replicate}/audit.json")
+                found[int(point), int(replicate)] = with_audit(result, audit)
     return found
 
 
@@ -128,17 +127,6 @@ def evidence(store: Store, folder: str, later: Sequence[Version]) -> dict[str, n
         for name, array in arrays.items():  # an attack that is met again with other settings keeps its name
             found[name] = found[name] & array if name.startswith("stands/") and name in found else array
     return found
-
-
-def merged(known: Mapping[str, float], found: Mapping[str, float]) -> dict[str, float]:
-    """A trial's metrics after a later look.
-
-    What was measured anew replaces what was known. Flags add up: that a stronger attack sees no sign of masked gradients does
-    not explain away the sign that a weaker one has seen on the same network. `more_steps_help` is no such sign; it says that
-    an attack had not come to its end, and an attack of the later look that was asked the same has the last word.
-    """
-    flags = {name for name in found if name.startswith("flag/") and name not in RENEWED}
-    return {**known, **found, **{name: max(known.get(name, 0.0), found[name]) for name in flags}}
 
 
 def outcomes(plan: Plan, store: Store, facts: Mapping[str, str], later: Sequence[Version]) -> list[Outcome]:
@@ -191,7 +179,8 @@ def looked(store: Store, folder: str, version: Version, known: Mapping[str, Any]
     result = store.read_json(f"{version.folder}/{folder}/result.json") or {"metrics": {}, "error": "not looked at"}
     if result["error"]:
         return {"metrics": {}, "error": f"in version {version.number}: {result['error']}", "measured": ()}
-    return {"metrics": merged(known["metrics"], result["metrics"]), "error": "", "measured": tuple(result["metrics"])}
+    drawn = {name: {**known.get(name, {}), **result.get(name, {})} for name in ("curves", "histogram")}
+    return {"metrics": merged(known["metrics"], result["metrics"]), "error": "", "measured": tuple(result["metrics"]), **drawn}
 
 
 def _confirmed(outcome: Outcome, first: Outcome, results: Results, plan: Plan) -> list[Confirmed]:

@@ -4,9 +4,15 @@
     trials/00007/params.json           a suggestion, written before anything else happens with it
     trials/00007/checkpoint.pt         while it trains
     trials/00007/{network.pt,predictions.npz,result.json}     when it ended; result.json is written last
-    confirm/00007/1/...                the same for its first replicate
+    confirm/00007/1/...                the same for its first replicate, and answers.npz, what it says of every image
+    confirm/00007/1/audit.{json,npz}   what its sister replicates and shadow models tell about it
     front.csv, report.html, ...        what people read
     versions/2/...                     what a later look at the stored networks found: trainables/results.py
+
+Beside the studies' folders, for all of them:
+
+    cache/<content>.json               where a training of that content is: trainables/trial.py
+    shadows/<content>/...              shadow models: trainables/fleet.py
 
 A file appears whole or not at all, so whatever can be read can be trusted after a crash. The result files are the one
 record of what has been done; a study is resumed from them and from nothing else.
@@ -54,6 +60,17 @@ class Store:
         """A folder in this one; what stands behind a ? in a URI stays there."""
         place, question, options = self.root.partition("?")
         return Store(f"{place}/{name}{question}{options}" if "://" in place else f"{self.root}/{name}")
+
+    @property
+    def above(self) -> "Store":
+        """The folder that this one is in."""
+        place, question, options = self.root.partition("?")
+        return Store(f"{place.rpartition('/')[0]}{question}{options}" if "://" in place else str(Path(self.root).parent))
+
+    def within(self, outer: "Store") -> str:
+        """This folder's place below another one; empty if it is not below it."""
+        mine, above = (store.root.partition("?")[0] for store in (self, outer))
+        return mine.removeprefix(f"{above}/") if mine.startswith(f"{above}/") else ""
 
     @cached_property
     def _place(self):

@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,10 +23,20 @@ from core.data import Images, split
 from core.errors import InputError, TrialError, redacted
 from core.space import Value
 from core.train import State, train
+from trainables import content
 from trainables.store import Store
 
-Arrays = tuple[np.ndarray, np.ndarray, int]
-"""A pool of images as Ray ships it: pixels, labels, classes. Workers on one machine share one copy."""
+
+class Arrays(NamedTuple):
+    """A pool of images as Ray ships it; workers on one machine share one copy."""
+
+    x: np.ndarray
+    y: np.ndarray
+    classes: int
+    content: str
+    """A name for these pixels and labels, and for the code that sent them."""
+
+
 Rows = list[dict[str, float]]
 CHECKPOINT_SECONDS = 10.0
 """A running trial loses at most this much, and what it saves costs at most that often."""
@@ -49,22 +59,24 @@ class Share:
     cpus: float
     gpus: float
     """Per worker."""
+    known: Store | None = None
+    """Where to look for a training of the same content, and to note new ones; None trains everything."""
 
 
 def pack(images: Images) -> Arrays:
     """The form in which images travel."""
-    return images.x.numpy(), images.y.numpy(), images.classes
+    return Arrays(images.x.numpy(), images.y.numpy(), images.classes, f"{content.of_images(images)} {content.of_code()}")
 
 
 def unpack(arrays: Arrays) -> Images:
     """Images that share the arrays' memory; nobody writes to it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return Images(torch.from_numpy(arrays[0]), torch.from_numpy(arrays[1]), arrays[2])
+        return Images(torch.from_numpy(arrays.x), torch.from_numpy(arrays.y), arrays.classes)
 
 
 def perform(job: Job, arrays: Arrays, store: Store, share: Share, tell: Callable[[Rows], None] | None = None) -> dict[str, Any]:
-    """Run a job to its end, or take its result if it has ended before.
+    """Run a job to its end, or take its result if it has ended before, here or anywhere else with the same content.
 
     Args:
         job, arrays, store, share: what, on what, where to, with what.
@@ -74,14 +86,55 @@ def perform(job: Job, arrays: Arrays, store: Store, share: Share, tell: Callable
         `{"metrics", "curve", "error", "seconds"}`; `error` is one line, empty if all went well.
     """
     done = store.read_json(f"{job.folder}/result.json")
-    if done is None and share.workers:
+    if done is not None:
+        return done
+    known = share.known and _Known(share.known, store, content.key(job.params, arrays.content))
+    if known and (done := known.take(job)):
+        return done
+    if share.workers:
         _over_workers(job, arrays, store, share)
         done = store.read_json(f"{job.folder}/result.json")
         if done is None:
             raise OSError(f"the workers' result is not in {redacted(store.root)}; --storage must be shared by all machines")
-    if done is None:
+    else:
         done = _here(job, arrays, store.below(job.folder), share, tell)
+    if known and not done["error"]:
+        known.note(job)
     return done
+
+
+KEPT = ("network.pt", "predictions.npz", "answers.npz")
+"""What a training leaves behind, besides its result; the last one only where `judge.audits` asks for it."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The trainings below a folder, by content: `cache/<key>.json` says where each is."""
+
+    root: Store
+    store: Store
+    """That the job belongs to."""
+    key: str
+
+    def take(self, job: Job) -> dict[str, Any] | None:
+        """Copy what a job of the same content has left, if there is one and all of it is still there."""
+        place = self.root.read_json(f"cache/{self.key}.json")
+        folder = place and place["folder"]
+        result = folder and self.root.read_json(f"{folder}/result.json")
+        files = {name: self.root.read(f"{folder}/{name}") for name in KEPT} if result and not result["error"] else {}
+        if any(files.get(name) is None for name in KEPT[:2]):
+            return None
+        here = self.store.below(job.folder)
+        here.write_all({name: data for name, data in files.items() if data is not None})
+        done = {**result, "taken_from": folder}
+        here.write_json("result.json", done)
+        here.discard("checkpoint.pt")
+        return done
+
+    def note(self, job: Job) -> None:
+        """Say where this content is."""
+        if folder := self.store.within(self.root):
+            self.root.write_json(f"cache/{self.key}.json", {"folder": f"{folder}/{job.folder}"})
 
 
 def _here(job: Job, arrays: Arrays, files: Store, share: Share, tell: Callable[[Rows], None] | None) -> dict[str, Any]:
@@ -97,6 +150,8 @@ def _here(job: Job, arrays: Arrays, files: Store, share: Share, tell: Callable[[
         outcome |= {"metrics": dict(result.metrics.values), "curve": result.curve}
         files.write_state("network.pt", result.state["modules"])
         files.write("predictions.npz", npz(result.predictions))
+        if result.answers:
+            files.write("answers.npz", npz(result.answers.arrays()))
     except (TrialError, InputError) as error:
         outcome["error"] = str(error)
     except Exception as error:  # whatever a method raises fails its trial, not the study
@@ -115,7 +170,7 @@ def _train_and_judge(job: Job, images: Images, files: Store, device: torch.devic
     config = TrialConfig.of(job.params)
     resume = files.read_state("checkpoint.pt")
     if workers.rank():
-        parts = split(images, config.split, config.replicate)
+        parts = split(images, config.split, config.replicate, config.shadow)
         train(config, images.at(parts.members), images.at(parts.val), device=device, resume=resume)
         return None
     return trial.run(config, images, device=device, on_epoch=_Diary(files, tell), resume=resume)

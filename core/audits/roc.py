@@ -50,8 +50,22 @@ class Roc:
         tnr = np.searchsorted(self.non_members, thresholds) / len(self.non_members)
         return max(0.5, float((tpr + tnr).max() / 2))
 
+    @property
+    def advantage(self) -> float:
+        """The largest TPR - FPR over all thresholds (Yeom 2018), from the same hindsight as `balanced_accuracy`."""
+        return 2 * self.balanced_accuracy - 1
+
+    def curve(self) -> tuple[np.ndarray, np.ndarray]:
+        """False- and true-positive rates of every threshold from the strictest on, both rising from 0 to 1."""
+        thresholds = np.unique(np.concatenate([self.members, self.non_members]))[::-1]
+        rates = [1 - np.searchsorted(group, thresholds) / len(group) for group in (self.non_members, self.members)]
+        return tuple(np.concatenate([[0.0], rate]) for rate in rates)  # pyright: ignore[reportReturnType]
+
     def tpr_at(self, fpr: float) -> float:
-        """True-positive rate at the lowest threshold whose false-positive rate is at most `fpr`."""
+        """True-positive rate at the lowest threshold whose false-positive rate is at most `fpr`.
+
+        Whether so few non-members say anything about it: `unresolved`.
+        """
         allowed = int(np.floor(fpr * len(self.non_members) + 1e-9))
         if allowed >= len(self.non_members):
             return 1.0
@@ -61,6 +75,25 @@ class Roc:
     def tpr_interval(self, fpr: float, level: float = 0.95) -> Interval:
         """Wilson's interval of `tpr_at` over the members, the threshold taken as given."""
         return wilson(round(self.tpr_at(fpr) * len(self.members)), len(self.members), level)
+
+
+ENOUGH = 10
+"""False positives expected of a threshold before the TPR there is worth a number."""
+
+
+def unresolved(fpr: float, non_members: int) -> str:
+    """Why a TPR at this false-positive rate is not to be quoted; empty if it may be.
+
+    Below `ENOUGH` expected false positives one image more or less moves the threshold by over a tenth of them, and an audit
+    that looks strong at 0.1 % has been lucky with one.
+    """
+    expected = fpr * non_members
+    if expected >= ENOUGH:
+        return ""
+    return (
+        f"{non_members:,} non-members put {expected:.3g} of them beyond a false-positive rate of {100 * fpr:g} %; "
+        f"a TPR there needs {ENOUGH}, that is {round(ENOUGH / fpr):,} non-members"
+    )
 
 
 def _placements(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:

@@ -15,7 +15,12 @@ def confidence(logits: Tensor, y: Tensor) -> Tensor:
 
 def loss(logits: Tensor, y: Tensor) -> Tensor:
     """log p_y, the negative cross-entropy: the confidence's order, without its ties at 1."""
-    return logsigmoid(_log_odds(logits)).gather(1, y.unsqueeze(1)).squeeze(1)
+    return logsigmoid(log_odds(logits, y))
+
+
+def log_odds(logits: Tensor, y: Tensor) -> Tensor:
+    """log(p_y / (1 - p_y)), the order of the loss on a scale on which it is close to normal (LiRA's phi, Carlini 2022)."""
+    return _log_odds(logits).gather(1, y.unsqueeze(1)).squeeze(1)
 
 
 def entropy(logits: Tensor, y: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from core.audits import scores
 from core.audits.roc import Roc
-from core.audits.threshold import leak_metrics, threshold_audits
+from core.audits.threshold import leak_metrics, threshold_audits, worst_leak
 
 torch.set_num_threads(1)
 
@@ -297,7 +297,7 @@ def test_leak_metrics_take_the_worst_audit_after_folding_at_one_half():
     got = leak_metrics(rocs)
     assert got["mia_auc/flipped"] == pytest.approx(0.25)  # raw, not folded
     assert got["mia_auc/weak"] == pytest.approx((0.5 + 1.5 + 2.5 + 3) / 16)
-    assert got["mia_auc"] == pytest.approx(0.75)
+    assert worst_leak(got)["mia_auc"] == pytest.approx(0.75)
     assert got["mia_auc_low/flipped"] <= 0.25 <= got["mia_auc_high/flipped"]
 
 
@@ -305,11 +305,11 @@ def test_leak_metrics_take_the_worst_audit_after_folding_at_one_half():
 @settings(max_examples=30, deadline=None)
 def test_mia_auc_is_at_least_one_half_and_blind_to_the_scores_sign(groups):
     members, others = map(np.array, groups)
-    got, flipped = (leak_metrics({"a": Roc.of(s * members, s * others)})["mia_auc"] for s in (1, -1))
+    got, flipped = (worst_leak(leak_metrics({"a": Roc.of(s * members, s * others)}))["mia_auc"] for s in (1, -1))
     assert got >= 0.5 and got == pytest.approx(flipped, abs=1e-12)
 
 
-@pytest.mark.parametrize(("others", "expected"), [(99, set()), (100, {"0.01"}), (999, {"0.01"}), (1000, {"0.01", "0.001"})])
+@pytest.mark.parametrize(("others", "expected"), [(999, set()), (1000, {"0.01"}), (9999, {"0.01"}), (10000, {"0.01", "0.001"})])
 def test_a_tpr_is_left_out_where_the_non_members_cannot_resolve_its_fpr(others, expected):
     got = leak_metrics(audits(others=others))
     rates = {name.split("/")[0].removeprefix("mia_tpr_at_fpr_") for name in got if name.startswith("mia_tpr")}
@@ -317,10 +317,24 @@ def test_a_tpr_is_left_out_where_the_non_members_cannot_resolve_its_fpr(others, 
 
 
 def test_leak_metrics_are_readings_of_the_rocs():
-    rocs = audits()
+    rocs = audits(others=1000)
     got = leak_metrics(rocs)
     for name, roc in rocs.items():
         assert got[f"mia_auc/{name}"] == roc.auc
         assert (got[f"mia_auc_low/{name}"], got[f"mia_auc_high/{name}"]) == tuple(roc.auc_interval())
         assert got[f"mia_balanced_accuracy/{name}"] == roc.balanced_accuracy
+        assert got[f"mia_advantage/{name}"] == pytest.approx(2 * roc.balanced_accuracy - 1)
         assert got[f"mia_tpr_at_fpr_0.01/{name}"] == roc.tpr_at(0.01)
+
+
+def test_the_interval_of_the_worst_audit_is_that_audits_own_made_wider_for_having_been_chosen():
+    one = leak_metrics({"a": Roc.of(np.arange(50) + 20, np.arange(50))})
+    assert worst_leak(one) == pytest.approx(
+        {"mia_auc": one["mia_auc/a"], "mia_auc_low": one["mia_auc_low/a"], "mia_auc_high": one["mia_auc_high/a"]}
+    )
+    weak = Roc.of(np.arange(50) + 1, np.arange(50))
+    ten = worst_leak(one | leak_metrics({str(i): weak for i in range(9)}))
+    wider = scipy.stats.norm.ppf(1 - 0.005 / 2) / scipy.stats.norm.ppf(0.975)
+    assert ten["mia_auc"] - ten["mia_auc_low"] == pytest.approx(wider * (one["mia_auc/a"] - one["mia_auc_low/a"]))
+    flipped = worst_leak(leak_metrics({"a": Roc.of(np.arange(50), np.arange(50) + 20)}))
+    assert flipped == pytest.approx(worst_leak(one))

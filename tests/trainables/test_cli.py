@@ -28,7 +28,7 @@ STUDIES = Path(crl_tradeoff.__file__).parent
 SWITCHES = {
     "--preset", "--trials", "--seed", "--sampler", "--set", "--space", "--dataset", "--data-dir", "--address",
     "--workers-per-trial", "--gpus-per-worker", "--cpus-per-worker", "--concurrency", "--storage", "--tracking-uri",
-    "--resume", "--no-confirm", "--dry-run",
+    "--resume", "--no-confirm", "--dry-run", "--shadows", "--gpus-per-shadow",
 }  # fmt: skip
 
 
@@ -206,8 +206,8 @@ def test_a_folder_of_images_is_found_from_anywhere(tmp_path, monkeypatch):
 def test_where_switches_make_a_site():
     made = site("--address", "auto", "--workers-per-trial", "2", "--gpus-per-worker", "1/4", "--cpus-per-worker", "2",
                 "--concurrency", "3", "--storage", "s3://b/x", "--tracking-uri", "http://h:5000",
-                "--data-dir", "d")  # fmt: skip
-    assert made == Site("auto", 2, 2.0, 0.25, 3, "s3://b/x", "http://h:5000", "d")
+                "--data-dir", "d", "--gpus-per-shadow", "1/8")  # fmt: skip
+    assert made == Site("auto", 2, 2.0, 0.25, 0.125, 3, "s3://b/x", "http://h:5000", "d")
 
 
 def test_a_trial_gets_a_gpu_where_there_are_any_unless_told_otherwise():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from core.config import trilemma
-from trainables.confirm import _verdicts
+from trainables import confirm
 from trainables.outcome import Trial
 
 OBJECTIVES = trilemma(10)
@@ -16,7 +16,11 @@ def replicates(accuracy: float, robust: float, auc: float, spread: float = 0.0, 
 
 
 def verdicts(*groups, failed=0):
-    return _verdicts([(Trial(number=i, params={}), group, failed) for i, group in enumerate(groups)], OBJECTIVES)
+    results = {}
+    for i, group in enumerate(groups):
+        results |= {(i, r): {"metrics": metrics, "error": ""} for r, metrics in enumerate(group)}
+        results |= {(i, len(group) + r): {"metrics": {}, "error": "lost"} for r in range(failed)}
+    return confirm.verdicts([Trial(number=i, params={}) for i in range(len(groups))], results, OBJECTIVES)
 
 
 def test_a_flagged_point_leaves_the_front_says_why_and_pushes_no_honest_point_off():

@@ -62,6 +62,9 @@ class Fall:
         if self.unfit:
             raise InputError(self.unfit)
 
+    def prepare(self, networks, arrays, crew, say) -> "Fall":
+        return self
+
     def look(self, network, images, store, later, device) -> Found:
         if network.folder in self.fails:
             raise self.error("it broke\nbadly")
