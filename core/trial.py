@@ -270,7 +270,7 @@ def audit(
     open_, judged = np.concatenate([parts.members, parts.val]), np.concatenate([private, parts.test])
     protocols: dict[str, tuple[Callable[[Sequence[Answers]], Audit], Sequence[Answers], list[np.ndarray]]] = {}
     if others:
-        protocols["auditor"] = (lambda f: fleet.auditor(f[0], f[1:], open_, parts.test)), [target, *others], [open_]
+        protocols["auditor"] = (lambda f: fleet.auditor(f[0], f[1:], open_, open_)), [target, *others], [open_]
     if shadows:
         run = lambda f: fleet.attacker(f[0], f[1:], judged, parts.shadow, config.seed)  # noqa: E731
         protocols["attacker"] = run, [target, *shadows], [judged, parts.shadow]

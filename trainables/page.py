@@ -6,6 +6,8 @@ from html import escape
 from string import Template
 
 from core import pareto, space
+from core.audits.roc import unresolved
+from core.audits.threshold import FPRS
 from core.config import Objective
 from core.flags import FLAGS
 from core.space import Value
@@ -36,8 +38,8 @@ def named(trial: Trial) -> str:
     return f"trial {trial.number}" + (f" ({trial.baseline})" if trial.baseline else "")
 
 
-def render(outcome: Outcome, charts: str) -> str:
-    """The whole page around charts that are HTML already."""
+def render(outcome: Outcome, charts: str, audits: str) -> str:
+    """The whole page around pictures of the front and of the audits, which are HTML already."""
     return PAGE.substitute(
         style=STYLE,
         script=SCRIPT,
@@ -50,6 +52,7 @@ def render(outcome: Outcome, charts: str) -> str:
         front=_front_table(outcome),
         flags=_flags_table(outcome),
         confirmed=_confirmed_table(outcome),
+        audits=_audits(outcome) + audits,
         trials=_trials_table(outcome),
         failed=_failed_table(outcome),
         facts="".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in _facts(outcome).items()),
@@ -216,6 +219,35 @@ def _confirmed_cells(confirmed: Confirmed, trial: Trial, objective: Objective) -
     return [f"{confirmed.means[objective.metric]:.4f}", interval, f"{trial.metrics[objective.metric]:.4f}"]
 
 
+def _audits(outcome: Outcome) -> str:
+    """What each audit found on the confirmed points, and why a true-positive rate is not given."""
+    points = [c for c in outcome.confirmed if c.leaks]
+    names = list(dict.fromkeys(name for c in points for name in c.leaks))
+    rows = []
+    for c in points:
+        cells: list[Value | None] = []
+        for name in names:
+            leak = c.leaks.get(name)
+            half = leak.interval.high - leak.auc if leak else math.inf
+            shown = f"{leak.auc:.3f}" + (f" \u00b1 {half:.3f}" if math.isfinite(half) else "") if leak else None
+            cells.append(shown and shown.replace(" ", "\N{NO-BREAK SPACE}"))
+        rows.append([c.number, *cells])
+    table = _table("AUC of each audit, mean over replicates and half of its 95% interval", ["trial", *names], rows)
+    return table + "".join(f"<p>{line}</p>" for line in _rates(points))
+
+
+def _rates(points: Sequence[Confirmed]) -> Iterable[str]:
+    """True-positive rates at low false-positive rates, or the reason why there are none; HTML."""
+    for rate in FPRS:
+        best = {c.number: max(((leak.tprs[rate], name) for name, leak in c.leaks.items() if rate in leak.tprs), default=None)
+                for c in points}  # fmt: skip
+        if found := {number: pair for number, pair in best.items() if pair}:
+            told = ", ".join(f"trial {number} {tpr:.4f} ({escape(name)})" for number, (tpr, name) in found.items())
+            yield f"Largest true-positive rate at a false-positive rate of {100 * rate:g} %: {told}."
+        elif counts := {sum(c.histogram["non_members"]) // c.replicates for c in points if c.histogram}:
+            yield f"No true-positive rate at {100 * rate:g} %: {escape(unresolved(rate, max(counts)))}."
+
+
 def _trials_table(outcome: Outcome) -> str:
     front = {t.number for t in outcome.front()}
     columns = outcome.columns()
@@ -323,6 +355,11 @@ PAGE = Template("""<!doctype html>
 <section aria-labelledby="front"><h2 id="front">Front</h2>$front</section>
 <section aria-labelledby="flags"><h2 id="flags">Flags</h2>$flags</section>
 <section aria-labelledby="confirmed"><h2 id="confirmed">Confirmed</h2>$confirmed</section>
+<section aria-labelledby="audits"><h2 id="audits">Audits of the confirmed points</h2>
+<p>Without a suffix, <code>lira</code>, <code>calibrated</code> and <code>rmia</code> let a point's replicates audit each
+other: their attacker knows networks that were trained on the very images in question, and others that were not. With
+<code>_offline</code>, and in <code>nn</code>, the attacker has shadow models on other images of the same source. All others
+see this one network only. All know the recipe and its knobs.</p>$audits</section>
 <section aria-labelledby="trials"><h2 id="trials">All trials</h2>$trials</section>
 <section aria-labelledby="failed"><h2 id="failed">Failed trials</h2>$failed</section>
 <section aria-labelledby="caveats"><h2 id="caveats">Caveats</h2>

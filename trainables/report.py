@@ -3,6 +3,7 @@
 plotly and matplotlib are imported where they are needed, so that a study starts without them.
 """
 
+import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,8 @@ from csv import DictWriter
 from html import escape
 from itertools import combinations, cycle
 from typing import Any
+
+import numpy as np
 
 from core.config import Objective
 from core.space import Value
@@ -67,9 +70,21 @@ def csv(rows: Sequence[Mapping[str, Value]]) -> str:
     return text.getvalue()
 
 
-def html(outcome: Outcome) -> str:
-    """The report: one file from which no request leaves."""
-    return page.render(outcome, _charts(outcome))
+def html(outcome: Outcome, pictures: Mapping[str, bytes] | None = None) -> str:
+    """The report: one file from which no request leaves. `pictures` are its `figures`, where there are some already."""
+    drawn = {name: png for name, png in (figures(outcome) if pictures is None else pictures).items() if name.startswith("audit-")}
+    shown = "".join(
+        f'<figure><img alt="{_alt(name)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></figure>'
+        for name, png in drawn.items()
+    )
+    return page.render(outcome, _charts(outcome), f'<div class="charts">{shown}</div>' if shown else "")
+
+
+def _alt(name: str) -> str:
+    number = int(name.removeprefix("audit-").removesuffix(".png"))
+    return (
+        f"Trial {number}: ROC curves of its audits on logarithmic axes, and histograms of the confidence of members and non-members"
+    )
 
 
 def files(outcome: Outcome) -> dict[str, bytes]:
@@ -77,8 +92,9 @@ def files(outcome: Outcome) -> dict[str, bytes]:
     made = {"front.csv": csv(front_rows(outcome)).encode()}
     if outcome.confirmed:
         made["confirmed.csv"] = csv(confirmed_rows(outcome)).encode()
-    made |= {f"plots/{name}": picture for name, picture in figures(outcome).items()}
-    return made | {"report.html": html(outcome).encode()}
+    pictures = figures(outcome)
+    made |= {f"plots/{name}": picture for name, picture in pictures.items()}
+    return made | {"report.html": html(outcome, pictures).encode()}
 
 
 def figures(outcome: Outcome) -> dict[str, bytes]:
@@ -88,7 +104,8 @@ def figures(outcome: Outcome) -> dict[str, bytes]:
     style: dict[Any, Any] = {"font.size": 9, "axes.edgecolor": "#8A929B", "axes.linewidth": 0.8, "axes.labelcolor": INK}
     style |= {"axes.spines.top": False, "axes.spines.right": False, "xtick.color": "#555D66", "ytick.color": "#555D66"}
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **style}):
-        return {"front.png": _front_figure(outcome), "hypervolume.png": _hypervolume_figure(outcome)}
+        audits = {f"audit-{c.number:05d}.png": _audit_figure(c) for c in outcome.confirmed if c.curves or c.histogram}
+        return {"front.png": _front_figure(outcome), "hypervolume.png": _hypervolume_figure(outcome)} | audits
 
 
 def _plotted(outcome: Outcome) -> list[Trial]:
@@ -199,6 +216,34 @@ def _hypervolume_figure(outcome: Outcome) -> bytes:
     axis.set_ylabel("hypervolume,  better \N{RIGHTWARDS ARROW}")
     axis.grid(axis="y", color="#ECEFF2", linewidth=0.7)
     axis.tick_params(length=0)
+    return _png(figure)
+
+
+def _audit_figure(point: Confirmed) -> bytes:
+    """ROC curves on logarithmic axes, and how sure the replicates are of members and of others."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.4, 3.5), dpi=110, layout="constrained")
+    roc, sure = figure.subplots(1, 2)
+    curves = {name: curve for name, curve in point.curves.items() if curve}
+    low = min((curve[0][0] for curve in curves.values()), default=1e-2)
+    roc.plot([low, 1], [low, 1], color=GREY, linewidth=1, linestyle=":", label="guessing")
+    order = sorted(curves, key=lambda name: -abs(point.leaks[name].auc - 0.5) if name in point.leaks else 0.0)
+    named = zip(order, (BLUE, ORANGE, PURPLE, INK), strict=False)
+    for name, color in [*((name, GREY) for name in order[4:]), *named]:
+        x, y = zip(*curves[name], strict=True)
+        first = color == GREY and name == order[4]
+        label = "weaker audits" if first else "_" if color == GREY else name  # an underscore is no entry
+        roc.plot(x, [max(v, low) for v in y], color=color, linewidth=0.8 if color == GREY else 1.5, label=label)
+    roc.set(xscale="log", yscale="log", xlim=(low, 1), ylim=(low, 1), xlabel="false-positive rate", ylabel="true-positive rate")
+    roc.legend(fontsize=7, frameon=False, loc="lower right")
+    edges = np.linspace(0, 1, len(next(iter(point.histogram.values()), [0])) + 1)
+    for name, color in (("members", BLUE), ("non_members", ORANGE)):
+        counts = np.asarray(point.histogram.get(name, [0]), float)
+        sure.stairs(counts / max(counts.sum(), 1), edges, color=color, fill=True, alpha=0.45, label=name.replace("_", "-"))
+    sure.set(xlabel="confidence in the true class", ylabel="share of images", xlim=(0, 1), yscale="log")
+    sure.legend(fontsize=8, frameon=False)
+    figure.suptitle(f"trial {point.number}, {point.replicates} replicates", fontsize=9)
     return _png(figure)
 
 

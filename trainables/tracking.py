@@ -278,6 +278,11 @@ class Tracker:
         now = int(time.time() * 1000)
         for point in outcome.confirmed:
             values = {f"confirmed/{name}": mean for name, mean in point.means.items()}
+            values |= {f"confirmed/mia_auc/{name}": leak.auc for name, leak in point.leaks.items()}
+            values |= {
+                f"confirmed/mia_tpr_at_fpr_{rate:g}/{name}": tpr
+                for name, leak in point.leaks.items() for rate, tpr in leak.tprs.items()
+            }  # fmt: skip
             values["confirmed/probability_non_dominated"] = point.probability
             run_id, step = self.children[point.number], len(outcome.changes)
             new = [Metric(name, mean, now, step) for name, mean in values.items() if self._at(run_id, name, step) != mean]

@@ -69,7 +69,7 @@ def rfgsm(
 def pgd(
     net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, steps: int, step_size: float | None = None,
     norm: Norm = "linf", loss: str | Loss = "ce", restarts: int = 0, targeted: bool = False,
-    draw: Draw | PerImage | None = None, stop_when_fooled: bool = False,
+    draw: Draw | PerImage | None = None, stop_when_fooled: bool = False, ask_first: bool = True,
 ) -> Tensor:  # fmt: skip
     """Projected gradient ascent: `steps` steepest steps, each followed by the projection on the ball and on [0, 1].
 
@@ -84,6 +84,8 @@ def pgd(
         stop_when_fooled: for judging. Leave an image as soon as it is fooled, or, in Linf, as soon as its iteration is back
             at a point where it has been: steps of one length on pixels that are clipped often run in circles, and no
             further step would find anything new (Doldo et al. 2025). Otherwise take every step (training).
+        ask_first: with random starts and `stop_when_fooled`, leave x where it is fooled as it is. Those who know that it is
+            right everywhere save a forward pass.
 
     Returns:
         Images like x: for each, one that fools the network where one was found, else the last iterate.
@@ -99,7 +101,7 @@ def pgd(
     size = (-1 if targeted else 1) * (2.5 * epsilon / steps if step_size is None else step_size)
     best, rows = x.clone(), torch.arange(len(x), device=x.device)
     with frozen(net, weights=stop_when_fooled):
-        if stop_when_fooled and restarts:  # what is fooled without being moved is not moved
+        if stop_when_fooled and restarts and ask_first:  # what is fooled without being moved is not moved
             with torch.no_grad():
                 rows = rows[~fooled(net(x), y, targeted)]
         for _ in range(max(1, restarts) if len(rows) else 0):

@@ -52,13 +52,17 @@ PROBE = 128
 """Images for a probe: enough to see a few per cent, few enough for a sweep."""
 
 
+ALONE = {"stop_when_fooled": True, "ask_first": False}
+"""For PGD on images that are known to be right: each is left alone once it falls, and none is asked for before it is moved."""
+
+
 def quick(steps: int, restarts: int) -> dict[str, Attack]:
     """One step, `steps` steps; and on some images twice as many from a new start, another loss, and a look without gradients."""
     return {
         "fgsm": Attack(fgsm, random=False, everywhere=True),
-        "pgd": Attack(pgd, {"steps": steps, "restarts": restarts, "stop_when_fooled": True}, everywhere=True),
-        "pgd_more": Attack(pgd, {"steps": 2 * steps, "restarts": 1, "stop_when_fooled": True}, images=PROBE),
-        "pgd_cw_probe": Attack(pgd, {"steps": steps, "restarts": 1, "loss": "cw", "stop_when_fooled": True}, images=PROBE),
+        "pgd": Attack(pgd, {"steps": steps, "restarts": restarts, **ALONE}, everywhere=True),
+        "pgd_more": Attack(pgd, {"steps": 2 * steps, "restarts": 1, **ALONE}, images=PROBE),
+        "pgd_cw_probe": Attack(pgd, {"steps": steps, "restarts": 1, "loss": "cw", **ALONE}, images=PROBE),
         "square_probe": Attack(square, {"queries": 100}, black_box=True, images=PROBE),
     }
 
@@ -66,7 +70,7 @@ def quick(steps: int, restarts: int) -> dict[str, Attack]:
 def standard(steps: int, restarts: int) -> dict[str, Attack]:
     """`quick`, then half of AutoAttack's steps, a third of its targets and a tenth of its queries."""
     return _before_probes(steps, restarts) | {
-        "pgd_cw": Attack(pgd, {"steps": 2 * steps, "restarts": 1, "loss": "cw", "stop_when_fooled": True}),
+        "pgd_cw": Attack(pgd, {"steps": 2 * steps, "restarts": 1, "loss": "cw", **ALONE}),
         "apgd_ce": Attack(apgd, {"steps": 50}),
         "apgd_t": Attack(targeted_apgd, {"steps": 50, "targets": 3}),
         "square": Attack(square, {"queries": 500}, black_box=True),
@@ -78,7 +82,7 @@ def strong(steps: int, restarts: int) -> dict[str, Attack]:
     return _before_probes(steps, restarts) | {
         "apgd_ce": Attack(apgd, {"steps": 100}),
         "apgd_t": Attack(targeted_apgd, {"steps": 100, "targets": 9}),
-        "pgd_cw": Attack(pgd, {"steps": 100, "restarts": 5, "loss": "cw", "stop_when_fooled": True}),
+        "pgd_cw": Attack(pgd, {"steps": 100, "restarts": 5, "loss": "cw", **ALONE}),
         "square": Attack(square, {"queries": 5000}, black_box=True),
     }
 
@@ -168,7 +172,7 @@ def accuracy_over_epsilon(
     standing, accuracy = right(net, x, y), {}
     for epsilon in sorted(epsilons):
         if epsilon:
-            attack = {"pgd": Attack(pgd, {"steps": steps, "restarts": 1, "stop_when_fooled": True})}
+            attack = {"pgd": Attack(pgd, {"steps": steps, "restarts": 1, **ALONE})}
             standing = attacked(net, x, y, attack, epsilon=epsilon, norm=norm, seed=seed, known=standing).worst
         accuracy[epsilon] = standing.double().mean().item()
     return accuracy

@@ -48,18 +48,18 @@ def auditor(target: Answers, others: Sequence[Answers], rows: np.ndarray, popula
         target: the network. others: at least one.
         rows: images that members were drawn from, each with the same chance; what served the target, or all of the others,
             otherwise is left out.
-        population: images that none of the networks saw, for RMIA.
+        population: images that RMIA compares each one with.
     """
     states = np.stack([other.state for other in others])
     rows = rows[(target.state[rows] != 0) & (states[:, rows] != 0).any(0)]
     here = states[:, rows]
     phi = np.stack([other.phi for other in others])
     target_log_p, log_p = _log_p(target.phi[:, 0]), _log_p(phi[:, :, 0])
-    usual_z = rmia.usual_offline(log_p[:, population], states[:, population])
+    usual = rmia.usual_online(log_p, states)
     found = {
         "lira": lira.online(target.phi[rows], phi[:, rows], here),
         "calibrated": lira.calibrated(target.phi[rows], phi[:, rows], here),
-        "rmia": rmia.rmia(target_log_p[rows], rmia.usual_online(log_p[:, rows], here), target_log_p[population], usual_z),
+        "rmia": rmia.rmia(target_log_p[rows], usual[rows], target_log_p[population], usual[population]),
     }
     moved = [answers.adversarial_phi for answers in (target, *others)]
     if all(values is not None for values in moved):

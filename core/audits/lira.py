@@ -48,7 +48,10 @@ def online(target: np.ndarray, shadows: np.ndarray, state: np.ndarray, variance:
 def offline(
     target: np.ndarray, shadows: np.ndarray, state: np.ndarray, variance: Variance = "auto", tails: Literal[1, 2] = 1
 ) -> np.ndarray:
-    """log P(Z <= phi) for Z normal as the OUT models are, averaged over queries; larger means more likely a member.
+    """-log P(Z > phi) for Z normal as the OUT models are, averaged over queries; larger means more likely a member.
+
+    For one query that is the order of the paper's P(Z <= phi). The logarithm of that would end at 0, though, and a query which
+    the network is sure of could not outweigh one that it does not know; so these p-values are combined as Fisher's are.
 
     Args:
         target, shadows, variance: as in `online`. state: images without any OUT model are refused.
@@ -68,7 +71,7 @@ def offline(
         return -_log_density(target, outside.mean, outside.std).mean(1)
     from scipy.special import log_ndtr
 
-    return log_ndtr((target - outside.mean) / outside.std).mean(1)
+    return -log_ndtr((outside.mean - target) / outside.std).mean(1)
 
 
 def calibrated(target: np.ndarray, shadows: np.ndarray, state: np.ndarray) -> np.ndarray:

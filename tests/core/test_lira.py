@@ -127,7 +127,7 @@ def test_online_equals_the_loop_with_one_shadow_model_where_every_image_lacks_a_
 def test_offline_equals_a_loop_over_images_and_queries(queries, variance):
     target, shadows, state = fleet(queries=queries, inside=0.2)
     moved = [[moments(shadows, state == -1, n, q, variance) for q in range(queries)] for n in range(40)]
-    one = [np.mean([scipy.stats.norm.logcdf(target[n, q], *moved[n][q]) for q in range(queries)]) for n in range(40)]
+    one = [np.mean([-scipy.stats.norm.logsf(target[n, q], *moved[n][q]) for q in range(queries)]) for n in range(40)]
     two = [np.mean([-scipy.stats.norm.logpdf(target[n, q], *moved[n][q]) for q in range(queries)]) for n in range(40)]
     np.testing.assert_allclose(lira.offline(target, shadows, state, variance), one, rtol=1e-6)
     np.testing.assert_allclose(
@@ -208,8 +208,23 @@ def test_offline_is_the_one_sided_p_value_of_the_out_models():
     target, shadows, state, member = known(2.0, 1.0, 1.0)
     found = lira.offline(target, shadows, np.where(state > 0, 0, state))
     assert auc(found, member) == pytest.approx(scipy.stats.norm.cdf(2 / math.sqrt(2)), abs=0.02)
-    assert scipy.stats.kstest(np.exp(found[~member]), "uniform").statistic < 0.03  # a p-value, but for 64 models' error
-    assert (found <= 0).all()
+    assert scipy.stats.kstest(np.exp(-found[~member]), "uniform").statistic < 0.03  # a p-value, but for 64 models' error
+    paper = scipy.stats.norm.cdf(target, *(f(np.where(state < 0, shadows, np.nan), 0) for f in (np.nanmedian, np.nanstd)))
+    assert auc(found, member) == pytest.approx(auc(paper, member), abs=1e-4)  # the same order, but for ties at 1
+
+
+def test_one_query_that_a_network_is_sure_of_outweighs_one_that_it_does_not_know():
+    s = stream(8)
+    shadows, member = s.normal(size=(8, 1000, 2)), np.arange(1000) < 500
+    target = s.normal(size=(1000, 2))
+    target[member, 0] += 20  # the image as it is, not its mirror image
+    assert auc(lira.offline(target, shadows, -np.ones((8, 1000), int)), member) > 0.999
+
+
+def test_offline_tells_images_apart_that_are_all_far_out():
+    shadows, far = stream(0).normal(size=(64, 3)), np.array([30.0, 60.0, 300.0])
+    found = lira.offline(far, np.tile(shadows[:, :1], 3), -np.ones((64, 3), int))
+    assert np.isfinite(found).all() and (np.diff(found) > 100).all()
 
 
 def test_one_tail_takes_no_unusually_low_image_for_a_member_and_two_tails_do():
@@ -279,7 +294,7 @@ def test_an_image_that_no_shadow_model_says_anything_about_is_refused():
     target, shadows, state = fleet(neither=0.0)
     state[:, 4] = 0
     for score in (lira.online, lira.calibrated):
-        with pytest.raises(ValueError, match="^1 images have no shadow model"):
+        with pytest.raises(ValueError, match=r"^1 images have no shadow model"):
             score(target, shadows, state)
 
 

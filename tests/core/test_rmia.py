@@ -1,5 +1,6 @@
 """RMIA against the double loop of its definition, and what stands for p(x) against its formulas."""
 
+import itertools
 import math
 
 import numpy as np
@@ -32,7 +33,7 @@ def test_it_is_the_double_loop_over_images_and_population(gamma):
     target, usual, z, p_z = (log_probabilities(n, seed=i) for i, n in enumerate((60, 60, 37, 37)))
     found = rmia.rmia(target, usual, z, p_z, gamma)
     np.testing.assert_allclose(found, looped(target, usual, z, p_z, gamma), atol=1e-6)
-    assert 3 < len(np.unique(found))
+    assert len(np.unique(found)) > 3
 
 
 @settings(max_examples=60, deadline=None)
@@ -43,10 +44,17 @@ def test_a_ratio_of_exactly_gamma_counts(xs, zs):
     assert np.array_equal(found, [np.mean([x >= w for w in zs]) for x in xs])
 
 
-def test_gamma_is_two_by_default():
+def test_gamma_is_one_by_default():
     arrays = [log_probabilities(40, seed=i) for i in range(4)]
-    assert np.array_equal(rmia.rmia(*arrays), rmia.rmia(*arrays, gamma=2.0))
-    assert not np.array_equal(rmia.rmia(*arrays), rmia.rmia(*arrays, gamma=1.0))
+    assert np.array_equal(rmia.rmia(*arrays), rmia.rmia(*arrays, gamma=1.0))
+    assert not np.array_equal(rmia.rmia(*arrays), rmia.rmia(*arrays, gamma=2.0))
+
+
+def test_a_larger_gamma_gives_smaller_shares_and_ties_more_images():
+    target, usual, z, p_z = (log_probabilities(n, seed=i) / 8 for i, n in enumerate((200, 200, 99, 99)))
+    shares = [rmia.rmia(target, usual, z, p_z, gamma) for gamma in (1.0, 1.5, 2.0)]
+    assert all((after <= before).all() for before, after in itertools.pairwise(shares))
+    assert len(np.unique(shares[2])) < len(np.unique(shares[0])) / 2
 
 
 def test_a_network_that_makes_members_likelier_than_usual_is_caught_whatever_is_usual_for_an_image():

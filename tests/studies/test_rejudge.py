@@ -183,7 +183,7 @@ def study(cwd: Path, *argv: str) -> subprocess.CompletedProcess[str]:
 
 
 def again(cwd: Path, *argv: str) -> str:
-    (folder,) = (cwd / "runs").iterdir()
+    (folder,) = (cwd / "runs").glob("*-*")
     done = run(cwd, ROOT / "studies/rejudge.py", folder.name, *argv)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -232,7 +232,7 @@ def children(cwd: Path):
 @pytest.mark.ray
 @pytest.mark.timeout(900)
 def test_a_study_is_rejudged_from_its_networks(studied):
-    cwd, (folder,) = studied, (studied / "runs").iterdir()
+    cwd, (folder,) = studied, (studied / "runs").glob("*-*")
     fixed = ("network.pt", "predictions.npz", "result.json", "params.json", "plan.json", "facts.json")
     trained, old_front = hashes(folder, *fixed), (folder / "front.csv").read_text()
     places = networks(folder)

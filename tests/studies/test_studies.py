@@ -63,7 +63,7 @@ def test_a_short_run_ends_with_a_front_of_what_was_searched(name, tmp_path):
     script = [sys.executable, str(ROOT / f"studies/{name}.py"), *quick]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
-    (folder,) = (tmp_path / "runs").iterdir()
+    (folder,) = (tmp_path / "runs").glob("*-*")
     front = list(csv.DictReader((folder / "front.csv").read_text().splitlines()))
     assert front and all(o.metric in front[0] for o in study(name).objectives(10))
     trials = sorted((folder / "trials").iterdir())

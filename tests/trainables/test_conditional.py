@@ -34,7 +34,7 @@ def suggestions(folder: Path) -> list[dict]:
 def finished(tmp_path_factory):
     cwd = tmp_path_factory.mktemp("conditional")
     done = study(cwd, *ARGV)
-    (folder,) = (cwd / "runs").iterdir()
+    (folder,) = (cwd / "runs").glob("*-*")
     return cwd, folder, done.stdout + done.stderr
 
 
@@ -102,7 +102,7 @@ def test_after_sigkill_the_rest_is_suggested_as_in_the_study_that_was_left_alone
         time.sleep(0.02)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
-    (folder,) = (tmp_path / "runs").iterdir()
+    (folder,) = (tmp_path / "runs").glob("*-*")
     assert 3 <= len(results()) < 12
     resumed = study(tmp_path, "--resume", folder.name, "--concurrency", "1")
     assert len(results()) == 12, resumed.stdout + resumed.stderr

@@ -41,7 +41,7 @@ def finished(tmp_path_factory):
     cwd = tmp_path_factory.mktemp("finished")
     done = study(cwd, *QUICK)
     assert done.returncode == 0, done.stdout + done.stderr
-    (folder,) = (cwd / "runs").iterdir()
+    (folder,) = (cwd / "runs").glob("*-*")
     return cwd, folder, done.stdout
 
 
@@ -139,7 +139,7 @@ def test_after_sigkill_resume_loses_repeats_and_logs_twice_no_finished_trial(tmp
         time.sleep(0.2)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
-    (folder,) = (tmp_path / "runs").iterdir()
+    (folder,) = (tmp_path / "runs").glob("*-*")
     before = {path: path.read_bytes() for path in results()}
     assert 4 <= len(before) < 9
     resumed = study(tmp_path, "--resume", folder.name)
@@ -173,7 +173,7 @@ def test_interrupted_says_how_to_go_on_and_leaves_with_130(tmp_path, sign):
     driver.send_signal(sign)
     out, _ = driver.communicate(timeout=200)
     assert driver.returncode == 130, out
-    (folder,) = (tmp_path / "runs").iterdir()
+    (folder,) = (tmp_path / "runs").glob("*-*")
     assert f"{sys.executable} {ROOT}/studies/crl_tradeoff.py --resume {folder.name}" in out
 
 
@@ -181,7 +181,7 @@ def test_a_ray_train_worker_in_every_trial_changes_no_number(finished, tmp_path)
     _, in_process, _ = finished
     done = study(tmp_path, *QUICK[:-1], "4", "--workers-per-trial", "1", "--no-confirm")
     assert done.returncode == 0, done.stdout + done.stderr
-    (folder,) = (tmp_path / "runs").iterdir()
+    (folder,) = (tmp_path / "runs").glob("*-*")
     for number in range(4):
         name = f"trials/{number:05d}/result.json"
         here, there = (json.loads((place / name).read_text())["metrics"] for place in (in_process, folder))
