@@ -268,18 +268,23 @@ def audit(
     if not np.array_equal(np.sort(np.flatnonzero(target.state > 0)), np.sort(private)):
         raise TrialError("the stored answers are of a network with other members; is it the same data set and version?")
     open_, judged = np.concatenate([parts.members, parts.val]), np.concatenate([private, parts.test])
-    protocols: dict[str, tuple[Callable[[Sequence[Answers]], Audit], Sequence[Answers], list[np.ndarray]]] = {}
-    if others:
-        protocols["auditor"] = (lambda f: fleet.auditor(f[0], f[1:], open_, open_)), [target, *others], [open_]
-    if shadows:
-        run = lambda f: fleet.attacker(f[0], f[1:], judged, parts.shadow, config.seed)  # noqa: E731
-        protocols["attacker"] = run, [target, *shadows], [judged, parts.shadow]
+
+    def auditor(networks: Sequence[Answers], **how: int) -> Audit:
+        del how
+        return fleet.auditor(networks[0], networks[1:], open_, open_)
+
+    def attacker(networks: Sequence[Answers], **how: int) -> Audit:
+        return fleet.attacker(networks[0], networks[1:], judged, parts.shadow, seed=config.seed, **how)
+
+    protocols: dict[str, tuple[Callable[..., Audit], Sequence[Answers], list[np.ndarray]]] = {}
+    protocols |= {"auditor": (auditor, [target, *others], [open_])} if others else {}
+    protocols |= {"attacker": (attacker, [target, *shadows], [judged, parts.shadow])} if shadows else {}
     values: dict[str, float] = {}
     evidence: dict[str, np.ndarray] = {}
     for protocol, (run, networks, groups) in protocols.items():
-        result = run(networks)
-        rocs, twins = result.rocs(), run([fleet.memorising(answers) for answers in networks]).rocs()
-        chance = run(fleet.shuffled(networks, groups, config.seed)).rocs()
+        result, short = run(networks), {"epochs": fleet.CONTROL_EPOCHS}
+        rocs, twins = result.rocs(), run([fleet.memorising(answers) for answers in networks], **short).rocs()
+        chance = run(fleet.shuffled(networks, groups, config.seed), **short).rocs()
         values |= leak_metrics(rocs)
         values |= {f"mia_learned_accuracy/{name}": value for name, value in result.accuracies.items()}
         values[f"mia_control_memorised/{protocol}"] = min(roc.auc for roc in twins.values())

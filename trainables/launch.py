@@ -217,6 +217,8 @@ def _farewell(outcome: Outcome, store: Store, site: Site, console: Console, unde
         say(f"confirm: every replicate failed of trials {', '.join(map(str, sorted(lost)))}")
     elif new:
         say(f"confirm: not trained again, because new on the front: trials {', '.join(map(str, sorted(new)))}")
+    if taken := sum(bool(trial.taken_from) for trial in outcome.trials):
+        say(f"{taken} of {len(outcome.trials)} trials were taken over from earlier ones of the same content, not trained again")
     for line in (*flag_lines(outcome), *where_lines(store, site)):
         say(line)
     if undelivered:

@@ -43,6 +43,8 @@ class Trial:
     """Why it failed, one line; empty if it did not."""
     baseline: str = ""
     """Its name if it is one of the study's baselines."""
+    taken_from: str = ""
+    """Where its training was found; empty if it was trained in this study."""
 
     @property
     def flags(self) -> list[str]:

@@ -61,7 +61,7 @@ def as_trial(suggestion: Mapping[str, Any], result: Mapping[str, Any]) -> Trial:
     """A suggestion of the searcher and what became of it."""
     return Trial(
         number=suggestion["number"], params=suggestion["params"], baseline=suggestion["baseline"],
-        metrics=result["metrics"], curve=result["curve"], error=result["error"],
+        metrics=result["metrics"], curve=result["curve"], error=result["error"], taken_from=result.get("taken_from", ""),
     )  # fmt: skip
 
 

@@ -47,7 +47,7 @@ def hop_skip_jump(
         size = clean[0].numel()
         for t in range(1, steps + 1):
             far = _length(near - clean)
-            reach = (0.1 if t == 1 else 1 / size**0.5) * far  # the paper's delta: wide at first, then |x_t - x| / sqrt(d)
+            reach = (0.1 if t == 1 else 1 / size**0.5) * far  # wide at first, as in the paper; sqrt(d) suits the halvings here
             normal = _normal(wrong, near, labels, reach, round(samples * t**0.5), draw.named("around", t).at(rows), chunk)
             near = _to_boundary(wrong, _walk(wrong, near, normal, far / t**0.5, labels), clean, labels)
     best[rows] = near

@@ -70,14 +70,16 @@ def auditor(target: Answers, others: Sequence[Answers], rows: np.ndarray, popula
     return Audit(rows, target.state[rows] > 0, found, accuracies)
 
 
-def attacker(target: Answers, shadows: Sequence[Answers], rows: np.ndarray, shadow_rows: np.ndarray, seed: int = 0) -> Audit:
+def attacker(
+    target: Answers, shadows: Sequence[Answers], rows: np.ndarray, shadow_rows: np.ndarray, *, seed: int = 0, epochs: int = 100
+) -> Audit:
     """Audit a network by shadow models that saw neither its members nor its non-members.
 
     Args:
         target: the network. shadows: at least one.
         rows: images that it was trained on, and images that no network saw.
         shadow_rows: rows that the shadow models' members were drawn from.
-        seed: of the neural attack.
+        seed, epochs: of the neural attack.
 
     Raises:
         ValueError: a shadow model has seen audited images, or the target has seen images of the shadow models.
@@ -92,7 +94,7 @@ def attacker(target: Answers, shadows: Sequence[Answers], rows: np.ndarray, shad
     attack = train_attack(
         torch.cat([_probabilities(shadow, own) for shadow, own in attack_on]),
         torch.cat([torch.from_numpy(shadow.y[own]) for shadow, own in attack_on]),
-        torch.cat([torch.from_numpy(shadow.state[own] > 0) for shadow, own in attack_on]), seed=seed,
+        torch.cat([torch.from_numpy(shadow.state[own] > 0) for shadow, own in attack_on]), seed=seed, epochs=epochs,
     )  # fmt: skip
     found = {
         "lira_offline": lira.offline(target.phi[rows], phi[:, rows], states[:, rows]),
@@ -162,6 +164,8 @@ def shuffled(fleet: Sequence[Answers], groups: Sequence[np.ndarray], seed: int =
     return [replace(answers, state=answers.state[order]) for answers in fleet]
 
 
+CONTROL_EPOCHS = 20
+"""Of the neural attack in a control: who knows its members by heart is found soon."""
 CAUGHT = 0.9
 """The AUC that an audit must reach on networks that memorise."""
 BIASED = 4.0

@@ -25,7 +25,8 @@ def online(target: np.ndarray, shadows: np.ndarray, state: np.ndarray, variance:
         target: phi (`core.audits.scores.log_odds`) of the audited network, [N] or [N, Q] for Q queries of each image.
         shadows: of the shadow models, [M, N] or [M, N, Q].
         state: 1 where a shadow model was trained on an image, -1 where not, 0 for neither, [M, N].
-        variance: "sample" is each image's own; "fixed" one for all images, IN and OUT apart; "auto" by the number of models.
+        variance: "sample" is each image's own; "fixed" one for all images, IN and OUT apart, of
+            what is left when each image's mean is taken off; "auto" by the number of models.
 
     Returns:
         [N].

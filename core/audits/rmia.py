@@ -11,7 +11,7 @@ def rmia(
     Args:
         target: log p(x|net), the log-probability of the true class under the audited network, [N].
         usual: log p(x), from `usual_online` or `usual_offline`, [N].
-        population_target, population_usual: the same of images that the network was not trained on, [K].
+        population_target, population_usual: the same of the images to compare with, [K].
         gamma: how much likelier. The paper takes 2 with a soft-margin signal; on plain probabilities that leaves most images tied.
 
     Returns:

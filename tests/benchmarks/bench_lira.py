@@ -6,7 +6,12 @@ One process, one thread, CPU time, the two sides in turns; medians. The loop tak
 Online LiRA with each image's own variance has to take at most 0.3 s, and the loop at least 40 times as long; the last line says
 whether both hold, and so does the exit status. The scores of both agree to 1e-6, or nothing is timed.
 
-RESULT
+Measured on 2 CPU cores with numpy 2.4 and scipy 1.17, other work beside (load 3):
+
+    20,000 images, 64 models, 5 rounds
+    vectorised  0.055 s [0.054-0.057]   at most 0.3
+    loop        2.564 s [2.533-2.946]
+    ratio         47.0     at least 40
 """
 
 import argparse

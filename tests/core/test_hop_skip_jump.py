@@ -1,6 +1,7 @@
 """HopSkipJump: how near it comes where the distance is known, that labels are all it uses, and what attacks promise."""
 
 import itertools
+import math
 
 import attack_contract as contract
 import pytest
@@ -62,6 +63,55 @@ def test_among_several_classes_the_median_comes_within_15_percent_of_the_true_di
     found = distance(hop_skip_jump(net, x, y, draw=draw(200)), x, "l2")
     ratio = found / distances(net, x, y)
     assert ratio.min() >= 1 - 1e-9 and ratio.median() < 1.15
+
+
+def written_out(net, x, y, noise, *, steps, samples):
+    """The walk of one image whose first noise is misread: boundary, then normal, step and boundary again."""
+
+    def wrong(image):
+        return int(net(image.clamp(0, 1)[None]).argmax()) != y
+
+    def to_boundary(far):
+        low, high = 0.0, 1.0
+        for _ in range(12):
+            middle = (low + high) / 2
+            low, high = (low, middle) if wrong(x + middle * (far - x)) else (middle, high)
+        return x + high * (far - x)
+
+    near = to_boundary(noise.named("start", 0).uniform(*x.shape)[0].double())
+    for t in range(1, steps + 1):
+        far, stream, ways, sides = (near - x).norm(), noise.named("around", t), [], []
+        reach = far * (0.1 if t == 1 else x.numel() ** -0.5)
+        for _ in range(round(samples * math.sqrt(t))):
+            way = stream.normal(*x.shape)[0].double()
+            ways.append(way / way.norm())
+            sides.append(1.0 if wrong(near + reach * ways[-1]) else -1.0)
+        usual = sum(sides) / len(sides)
+        usual = 0.0 if abs(usual) == 1 else usual
+        normal = sum((side - usual) * way for side, way in zip(sides, ways, strict=True))
+        size = far / math.sqrt(t)
+        for _ in range(12):
+            there = (near + size * normal / normal.norm()).clamp(0, 1)
+            if wrong(there):
+                near = there
+                break
+            size = size / 2
+        near = to_boundary(near)
+    return near
+
+
+def test_it_is_the_written_out_walk_image_by_image():
+    net, noise = mlp(1, dtype=torch.float64), draw(12)
+    with torch.no_grad():
+        net[1].weight.mul_(10)  # a boundary so curved that how far one looks around matters
+    x, y = seen_right(net, 12, dtype=torch.float64)
+    with torch.no_grad():
+        starts = noise.named("start", 0).uniform(*x.shape[1:]).double()
+        rows = (net(starts).argmax(1) != y).nonzero().squeeze(1)
+        assert len(rows) >= 4
+        expected = [written_out(net, x[i], int(y[i]), noise.at(i[None]), steps=4, samples=9) for i in rows]
+    found = hop_skip_jump(net, x, y, draw=noise, steps=4, samples=9)
+    torch.testing.assert_close(found[rows], torch.stack(expected), rtol=0, atol=1e-9)
 
 
 def test_more_steps_and_more_samples_come_nearer():

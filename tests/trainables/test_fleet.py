@@ -209,7 +209,7 @@ def test_answers_of_a_network_with_other_members_are_refused(tmp_path):
 def test_a_study_trains_its_trials_and_replicates_and_no_shadow_model_unless_asked(tmp_path, in_this_process):
     """T + f x R networks: f points with R replicates each; with S shadow models, f x S more."""
     config = TrialConfig.of({**TINY, "judge.part": "val", "judge.audits": "scores"})
-    usual = {"config": config, "replicates": 3, "confirm": {"judge.part": "test", "judge.audits": "standard"}}
+    usual = {"config": config, "replicates": 2, "confirm": {"judge.part": "test", "judge.audits": "standard"}}
     points = [
         Trial(number, config.set({"optimizer.lr": 0.05 * (number + 1)}).params(), finished.metrics(number)) for number in (0, 1)
     ]
@@ -222,12 +222,12 @@ def test_a_study_trains_its_trials_and_replicates_and_no_shadow_model_unless_ask
 
     trained = lambda: [p for p in tmp_path.rglob("result.json") if "taken_from" not in json.loads(p.read_text())]  # noqa: E731
     first = confirmed("s-1", 0)
-    assert len(trained()) == 2 * 3 and not (tmp_path / "shadows").exists()
+    assert len(trained()) == 2 * 2 and not (tmp_path / "shadows").exists()
     assert all({"lira", "calibrated", "rmia"} <= point.leaks.keys() and "nn" not in point.leaks for point in first)
     assert first[0].means["mia_auc"] >= max(abs(leak.auc - 0.5) for leak in first[0].leaks.values()) + 0.5 - 1e-9
     again = confirmed("s-2", 0)
-    assert len(trained()) == 2 * 3 and [p.means for p in again] == [p.means for p in first]
-    more = confirmed("s-3", 2)
-    assert len(trained()) == 2 * 3 + 2 * 2 and all("nn" in point.leaks for point in more)
-    confirmed("s-4", 2)
-    assert len(trained()) == 2 * 3 + 2 * 2
+    assert len(trained()) == 2 * 2 and [p.means for p in again] == [p.means for p in first]
+    more = confirmed("s-3", 1)
+    assert len(trained()) == 2 * 2 + 2 * 1 and all("nn" in point.leaks for point in more)
+    confirmed("s-4", 1)
+    assert len(trained()) == 2 * 2 + 2 * 1
