@@ -71,7 +71,7 @@ def main() -> None:
             }
             seconds = {name: sides[name]() for name in sorted(sides, reverse=bool(turn % 2))}
             ratios.append(seconds["fleet"] / (seconds["alone"] / cores))
-            print(f"{args.models} models on {cores} cores: {seconds["fleet"]:.1f} s; one after the other alone {seconds["alone"]:.1f} s; "
+            print(f"{args.models} models on {cores} cores: {seconds['fleet']:.1f} s; alone {seconds['alone']:.1f} s; "
                   f"ratio {ratios[-1]:.2f}", flush=True)  # fmt: skip
     verdict = "ok" if statistics.median(ratios) <= 1.15 else "MISSED"
     print(f"median {statistics.median(ratios):.2f}, demanded at most 1.15: {verdict} (load now {os.getloadavg()[0]:.1f})")
