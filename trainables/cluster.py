@@ -30,7 +30,9 @@ def joined(site: Site) -> Iterator[Mapping[str, float]]:
         _init(site.address)
     try:
         capacity = ray.cluster_resources()
-        _check_nodes(share_of(site, capacity))
+        share = share_of(site, capacity)
+        for one in (share, shadow_share(site, share)):
+            _check_nodes(one)
         yield capacity
     finally:
         if ours:

@@ -73,6 +73,8 @@ def check_hardware(site: Site) -> None:
     gpus, cpus = torch.cuda.device_count(), os.cpu_count() or 1
     if site.gpus and site.gpus * workers > gpus:
         raise InputError(f"{workers} x --gpus-per-worker {site.gpus:g} is more than the {gpus} GPUs of this machine")
+    if site.shadow_gpus and site.shadow_gpus > gpus:
+        raise InputError(f"--gpus-per-shadow {site.shadow_gpus:g} is more than the {gpus} GPUs of this machine")
     if site.cpus * workers > cpus:
         raise InputError(f"{workers} x --cpus-per-worker {site.cpus:g} is more than the {cpus} CPU cores of this machine")
 

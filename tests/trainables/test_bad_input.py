@@ -276,6 +276,13 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "negative workers": (["--workers-per-trial", "-1"], ["--workers-per-trial", "-1 is less than 0"]),
     "no concurrency": (["--concurrency", "0"], ["--concurrency", "0 is less than 1"]),
     "one and a half GPUs": (["--gpus-per-worker", "1.5"], ["--gpus-per-worker", "1.5 is neither a fraction"]),
+    "more GPUs for a shadow model than there are": (
+        ["--gpus-per-shadow", "99"],
+        ["--gpus-per-shadow 99 is more than the", "GPUs of this machine"],
+    ),
+    "shadow models of nothing": (["--shadows", "2", "--no-confirm"], ["--shadows audits what confirm trains", "--no-confirm"]),
+    "minus one shadow model": (["--shadows", "-1"], ["--shadows", "-1"]),
+    "a shadow model as a study": (["--set", "shadow=1"], ["--set shadow", "--shadows"]),
     "NaN GPUs": (["--gpus-per-worker", "nan"], ["--gpus-per-worker", "'nan' is not a finite number"]),
     "more GPUs than exist": (
         ["--gpus-per-worker", "99"],

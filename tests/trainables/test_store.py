@@ -200,3 +200,11 @@ def test_a_store_travels_to_another_process(tmp_path):
     assert far == store and far.read("a") == b"x"
     assert len(pickle.dumps(store)) < 300
     assert json.loads(json.dumps(far.root)) == str(tmp_path)
+
+
+def test_a_store_knows_what_is_above_it_and_where_it_is_in_there(tmp_path):
+    root = Store.at(str(tmp_path))
+    assert root.below("s-1").above == root and root.below("a/b").within(root) == "a/b"
+    assert root.within(root) == "" and Store.at(str(tmp_path / "x")).within(Store.at(str(tmp_path / "xy"))) == ""
+    remote = Store("s3://bucket/runs?region=x")
+    assert remote.below("s-1").above == remote and remote.below("s-1").within(remote) == "s-1"
