@@ -7,7 +7,7 @@ result.metrics["robust_accuracy"]
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,29 +15,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core import data, rng
+from core import data
 from core.attacks.bpfc import adaptive_pgd
 from core.attacks.deepfool import deepfool
 from core.attacks.generator import generator
 from core.attacks.masking import masking_flags
 from core.attacks.radius import adversarial_radius, shortest
 from core.attacks.suite import PROBE, SUITES, Attack, Verdicts, accuracy_over_epsilon, attacked, right
-from core.audits import fleet
-from core.audits.answers import Answers, ask
-from core.audits.fleet import Audit
-from core.audits.gradient_norm import gradient_norm
-from core.audits.label_only import boundary_distance
-from core.audits.roc import Roc
+from core.audit import answers_of, further_audits
+from core.audits.answers import Answers
 from core.audits.threshold import leak_metrics, threshold_audits, worst_leak
 from core.config import Judge, Metrics, TrialConfig
 from core.data import Images, Parts
 from core.density import activation_density, share_near_zero
 from core.errors import InputError, TrialError
-from core.perturbations import PERTURBATIONS
 from core.perturbations.gat import SILENT, Adversary
 from core.regularizers.bpfc import BPFC
 from core.stats import wilson
-from core.train import Bound, OnEpoch, State, as_float, bind, predict, steps_per_epoch, train
+from core.subject import ball, member_rows, stored
+from core.train import Bound, OnEpoch, State, as_float, predict, steps_per_epoch, train
 
 NO_GUARANTEE = 1e9
 """`dp_epsilon` of DP-SGD without noise, and the radius of a network that nothing misleads: metrics are finite."""
@@ -124,15 +120,15 @@ def judge(
         answers = None
         if config.judge.audits != "scores":
             answers = answers_of(config, bound.net, images, device=device)
-            audits |= _further_audits(config, bound.net, answers, members, others, private, rows)
+            audits |= further_audits(config, bound.net, answers, members, others, private, rows)
         leaks = leak_metrics(audits)
         leaks |= worst_leak(leaks)
     correct = other_logits.argmax(1) == others.y
     with clock("attack"):
         x, y, ids = _attacked_images(config, images, rows, device)
         attacks = suite_of(config, bound)
-        found = attacked(bound.net, x, y, attacks, seed=config.seed, ids=ids, **_ball(config.judge))
-        masking = masking_flags(bound.net, x, y, found, attacks, seed=config.seed, **_ball(config.judge))
+        found = attacked(bound.net, x, y, attacks, seed=config.seed, ids=ids, **ball(config.judge))
+        masking = masking_flags(bound.net, x, y, found, attacks, seed=config.seed, **ball(config.judge))
         distances = {} if config.judge.suite == "quick" else distance_metrics(bound.net, x, y, config.judge, config.seed)
     hits, largest_class = int(correct.sum()), others.y.bincount().max().item() / len(correct)
     values = {
@@ -176,135 +172,6 @@ def _shadow(
     return Result(Metrics(values), bound.curve, {"member_rows": private, "reference_rows": reference}, bound.state(), answers)
 
 
-def answers_of(config: TrialConfig, net: nn.Module, images: Images, *, device: torch.device | str = "cpu") -> Answers:
-    """What a trained network of this configuration says of every image.
-
-    Mirrored, too, where training mirrored; and moved to be misread, where training saw such images. The latter for the target's
-    half of the pool only, which is where all who are audited are.
-
-    Raises:
-        TrialError: its logits are not finite.
-    """
-    parts = data.split(images, config.split, config.replicate, config.shadow)
-    target = data.split(images, config.split)
-    half = np.sort(np.concatenate([target.members, target.val, target.test]))
-    flips = bool(getattr(config.augmentation, "flip", False))
-    robust = not isinstance(config.perturbation, PERTURBATIONS["none"])
-    answers = ask(
-        net, images, *member_rows(config, images, parts), mirrored=flips, attack=half if robust else None,
-        seed=config.seed, device=device, **_ball(config.judge),
-    )  # fmt: skip
-    if not np.isfinite(answers.logits).all():
-        raise TrialError("the trained network's logits are not finite; lower optimizer.lr")
-    return answers
-
-
-def _further_audits(
-    config: TrialConfig, net: nn.Module, answers: Answers, members: Images, others: Images, private: np.ndarray, rows: np.ndarray
-) -> dict[str, Roc]:
-    """Audits of one network that take more than a forward pass."""
-    found = {"gradient_norm": Roc.of(*(gradient_norm(net, part.x, part.y).cpu() for part in (members, others)))}
-    if answers.adversarial_phi is not None:
-        found["loss_adversarial"] = Roc.of(answers.adversarial_phi[private, 0], answers.adversarial_phi[rows, 0])
-    if config.judge.audits == "full":
-        distances = []
-        for part, ids in ((members, private), (others, rows)):
-            some = part.at(torch.arange(min(config.judge.images or len(ids), len(ids)), device=part.y.device))
-            draw = rng.per_image(config.seed, "label_only", ids=torch.from_numpy(ids[: len(some.y)]).to(part.y.device))
-            distances.append(boundary_distance(net, some.x, some.y, draw=draw).cpu())
-        found["label_only"] = Roc.of(*distances)
-    return found
-
-
-def reaudit(
-    config: TrialConfig, modules: Mapping[str, State], images: Images, known: Mapping[str, float], *,
-    device: torch.device | str = "cpu",
-) -> Metrics:  # fmt: skip
-    """What a network judged with `judge.audits=scores` gets at `standard`, from its stored state.
-
-    Args:
-        config: of the trial. modules: what `Result.state["modules"]` was. images: the pool. known: its metrics. device: where.
-
-    Raises:
-        TrialError: a metric is not finite.
-    """
-    device = torch.device(device)
-    parts = data.split(images, config.split, config.replicate)
-    (private, _), rows = member_rows(config, images, parts), parts.judged(config.judge.part)
-    bound = stored(config, modules, images, device)
-    members, others = images.at(private).to(device), images.at(rows).to(device)
-    answers = answers_of(config, bound.net, images, device=device)
-    leaks = leak_metrics(_further_audits(config, bound.net, answers, members, others, private, rows))
-    return Metrics(leaks | worst_leak({**known, **leaks}))
-
-
-@dataclass(frozen=True)
-class Audited:
-    """What other networks found out about one."""
-
-    metrics: Metrics
-    """Of the audits by others, and `mia_auc`, the worst of these and all that were known."""
-    evidence: dict[str, np.ndarray]
-    """`<protocol>/rows`, `<protocol>/member` and `<protocol>/<audit>`, the scores."""
-
-
-def audit(
-    config: TrialConfig, target: Answers, others: Sequence[Answers], shadows: Sequence[Answers], images: Images,
-    known: Mapping[str, float],
-) -> Audited:  # fmt: skip
-    """Audit a network by other networks of its recipe; nothing is trained but a small attack network.
-
-    Args:
-        config: of the network, a replicate. target: its answers.
-        others: of its sister replicates, for the protocol `auditor`; none skips it.
-        shadows: of shadow models, for the protocol `attacker`; none skips it.
-        images: the pool. known: metrics of the network so far.
-
-    Raises:
-        TrialError: the answers are of networks that were trained on other images than the configuration says.
-    """
-    parts = data.split(images, config.split, config.replicate)
-    private, _ = member_rows(config, images, parts)
-    if not np.array_equal(np.sort(np.flatnonzero(target.state > 0)), np.sort(private)):
-        raise TrialError("the stored answers are of a network with other members; is it the same data set and version?")
-    open_, judged = np.concatenate([parts.members, parts.val]), np.concatenate([private, parts.test])
-
-    def auditor(networks: Sequence[Answers], **how: int) -> Audit:
-        del how
-        return fleet.auditor(networks[0], networks[1:], open_, open_)
-
-    def attacker(networks: Sequence[Answers], **how: int) -> Audit:
-        return fleet.attacker(networks[0], networks[1:], judged, parts.shadow, seed=config.seed, **how)
-
-    protocols: dict[str, tuple[Callable[..., Audit], Sequence[Answers], list[np.ndarray]]] = {}
-    protocols |= {"auditor": (auditor, [target, *others], [open_])} if others else {}
-    protocols |= {"attacker": (attacker, [target, *shadows], [judged, parts.shadow])} if shadows else {}
-    values: dict[str, float] = {}
-    evidence: dict[str, np.ndarray] = {}
-    for protocol, (run, networks, groups) in protocols.items():
-        result, short = run(networks), {"epochs": fleet.CONTROL_EPOCHS}
-        rocs, twins = result.rocs(), run([fleet.memorising(answers) for answers in networks], **short).rocs()
-        chance = run(fleet.shuffled(networks, groups, config.seed), **short).rocs()
-        values |= leak_metrics(rocs)
-        values |= {f"mia_learned_accuracy/{name}": value for name, value in result.accuracies.items()}
-        values[f"mia_control_memorised/{protocol}"] = min(roc.auc for roc in twins.values())
-        values[f"mia_control_shuffled/{protocol}"] = max((roc.auc for roc in chance.values()), key=lambda auc: abs(auc - 0.5))
-        flags = {"audit_is_blind": fleet.misses(twins), "audit_is_biased": fleet.biased(chance)}
-        flags["auc_below_half"] = [name for name, roc in rocs.items() if roc.auc_interval().high < 0.5]
-        values |= {f"flag/{name}": max(values.get(f"flag/{name}", 0.0), float(bool(who))) for name, who in flags.items()}
-        evidence |= {f"{protocol}/rows": result.rows, f"{protocol}/member": result.member}
-        evidence |= {f"{protocol}/{name}": score for name, score in result.scores.items()}
-    return Audited(Metrics(values | (worst_leak({**known, **values}) if values else {})), evidence)
-
-
-def member_rows(config: TrialConfig, images: Images, parts: Parts) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the pool that the network is trained on, and those of the reference set that a slot keeps apart (often none)."""
-    if not config.reference:
-        return parts.members, parts.members[:0]
-    kept, aside = data.set_aside(images.y[parts.members], config.reference, config.seed)
-    return parts.members[kept], parts.members[aside]
-
-
 def guarantee(config: TrialConfig, members: int) -> dict[str, float]:
     """`dp_epsilon` where the optimizer spends one, at its `delta`."""
     if not hasattr(config.optimizer, "spent"):
@@ -342,21 +209,12 @@ def rejudge(
         met = suite_of(config, bound)
         attacks = {name: a for name, a in suite_of(config, bound, suite).items() if met.get(name) != a} | dict(others or {})
         worst = torch.stack(so_far).all(0)
-        found = attacked(bound.net, x, y, attacks, seed=config.seed, ids=ids, known=worst, **_ball(config.judge))
-        masking = masking_flags(bound.net, x, y, found, attacks, seed=config.seed, **_ball(config.judge))
+        found = attacked(bound.net, x, y, attacks, seed=config.seed, ids=ids, known=worst, **ball(config.judge))
+        masking = masking_flags(bound.net, x, y, found, attacks, seed=config.seed, **ball(config.judge))
         distances = distance_metrics(bound.net, x, y, config.judge, config.seed)
     metrics = robust_metrics(found) | distances | {f"flag/{name}": float(raised) for name, raised in masking.items()}
     evidence = {f"stands/{name}": alive.cpu().numpy() for name, alive in found.stands.items()}
     return Rejudged(Metrics(metrics | clock.metrics(attack=len(y))), evidence)
-
-
-def stored(config: TrialConfig, modules: Mapping[str, State], images: Images, device: torch.device) -> Bound:
-    """A network and its slots as they were stored: `Result.state["modules"]`."""
-    members = images.at(data.split(images, config.split, config.replicate, config.shadow).members)
-    bound = bind(config, members.to(device), device)
-    for name, module in bound.modules.items():
-        module.load_state_dict(modules[name])
-    return bound
 
 
 def _attacked_images(config: TrialConfig, images: Images, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -406,10 +264,6 @@ def robust_metrics(found: Verdicts) -> dict[str, float]:
     """`robust_accuracy`, the worst case, and `robust_accuracy/<attack>`."""
     shares = {f"robust_accuracy/{name}": alive.double().mean().item() for name, alive in found.stands.items()}
     return {"robust_accuracy": found.worst.double().mean().item()} | shares
-
-
-def _ball(judge_: Judge) -> dict[str, Any]:
-    return {"epsilon": judge_.epsilon, "norm": judge_.norm}
 
 
 class _Clock:

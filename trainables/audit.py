@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
-from core import trial
+from core.audit import reaudit
 from core.config import Metrics, TrialConfig
 from core.data import Images
 from core.errors import InputError
@@ -100,7 +100,7 @@ class Audits:
         config, known, found = TrialConfig.of(network.params), dict(network.metrics), {}
         if "mia_auc/gradient_norm" not in known:
             modules = store.read_state(f"{network.folder}/network.pt") or {}
-            found = dict(trial.reaudit(config, modules, images, known, device=device).values)
+            found = dict(reaudit(config, modules, images, known, device=device).values)
         if network.folder not in self.fleets:
             return Found(Metrics(found), {})
         sisters, shadows = self.fleets[network.folder]

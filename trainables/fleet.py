@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from core import trial
+from core.audit import Audited, answers_of, by_others
 from core.audits.answers import Answers
 from core.audits.roc import Roc
 from core.config import Judge, TrialConfig
@@ -20,6 +20,7 @@ from core.data import Images, split
 from core.errors import InputError, TrialError
 from core.rng import fold
 from core.space import Value
+from core.subject import stored
 from trainables import content
 from trainables.outcome import merged
 from trainables.store import Store
@@ -140,7 +141,7 @@ def audit_one(subject: Subject, shadows: tuple[Job, ...], asked: int, store: Sto
 def audited(
     subject: Subject, shadows: Sequence[Job], known: Mapping[str, float], store: Store, root: Store, images: Images,
     device: torch.device,
-) -> tuple[trial.Audited, dict[str, Any]]:  # fmt: skip
+) -> tuple[Audited, dict[str, Any]]:  # fmt: skip
     """A network's audits, and the curves and the histogram that are drawn of them."""
     config = TrialConfig.of(subject.params)
     own = [Job(subject.folder, subject.params), *subject.sisters]
@@ -148,7 +149,7 @@ def audited(
     target, *others = [
         stored_answers(place.below(job.folder), TrialConfig.of(job.params), images, device) for place, job in everyone
     ]
-    found = trial.audit(config, target, others[: len(subject.sisters)], others[len(subject.sisters) :], images, known)
+    found = by_others(config, target, others[: len(subject.sisters)], others[len(subject.sisters) :], images, known)
     curves = {}
     for protocol in {name.partition("/")[0] for name in found.evidence}:
         member = found.evidence[f"{protocol}/member"]
@@ -175,7 +176,7 @@ def stored_answers(files: Store, config: TrialConfig, images: Images, device: to
     modules = files.read_state("network.pt")
     if modules is None:
         raise InputError(f"no network.pt in {files.root}; delete result.json there to train it again")
-    return trial.answers_of(config, trial.stored(config, modules, images, device).net, images, device=device)
+    return answers_of(config, stored(config, modules, images, device).net, images, device=device)
 
 
 def _histogram(config: TrialConfig, target: Answers, images: Images) -> dict[str, list[int]]:

@@ -20,6 +20,7 @@ from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError, unknown
 from core.space import Value
+from core.subject import stored
 from core.trial import Rejudged
 from trainables import cli
 from trainables.confirm import Crew
@@ -105,7 +106,7 @@ class Attacks:
 def source_net(store: Store, number: int, images: Images, device: torch.device) -> nn.Module:
     """The stored network of a trial."""
     config = TrialConfig.of(store.read_json(f"{trial_folder(number)}/params.json")["params"])
-    return trial.stored(config, store.read_state(f"{trial_folder(number)}/network.pt") or {}, images, device).net
+    return stored(config, store.read_state(f"{trial_folder(number)}/network.pt") or {}, images, device).net
 
 
 def parser() -> argparse.ArgumentParser:

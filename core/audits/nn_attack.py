@@ -47,7 +47,7 @@ def train_attack(
         seed: of weights, order and dropout.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(rng.fold(seed, "nn_attack"))  # and not a GPU's
+        torch.default_generator.manual_seed(rng.fold(seed, "nn_attack"))  # and not a GPU's
         attack = NNAttack(probabilities.shape[1])
         optimizer = torch.optim.SGD(attack.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4)
         attack.train()

@@ -11,7 +11,7 @@ import torch
 from opacus.accountants import RDPAccountant
 from torch.nn import functional as F
 
-from core import data, nets, rng, train, trial
+from core import data, nets, rng, subject, train, trial
 from core.config import LOSSES, TrialConfig
 from core.data import Images
 from core.errors import InputError
@@ -512,7 +512,7 @@ def test_a_trial_audits_the_reference_set_apart_and_counts_it_among_the_leaks(pa
     config, pool = TrialConfig.of(quick), data.load("digits", pool=320)
     parts = data.split(pool)
     result = trial.run(config, pool)
-    private, reference = trial.member_rows(config, pool, parts)
+    private, reference = subject.member_rows(config, pool, parts)
     assert len(reference) and sorted([*private, *reference]) == sorted(parts.members)
     assert (result.predictions["member_rows"] == private).all()
     found = [name for name in result.metrics.values if name.startswith("mia_auc/")]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from core import data, rng, trial
+from core import audit, data, rng, subject, trial
 from core.audits import fleet
 from core.audits.answers import Answers
 from core.audits.gradient_norm import gradient_norm
@@ -106,9 +106,9 @@ def shadow(i):
     return trial.run(CONFIG.set({"shadow": i, "seed": 10 + i}), pool())
 
 
-def audit(config=None, target=None, others=None, shadows=None, known=None):
+def audited(config=None, target=None, others=None, shadows=None, known=None):
     """Of replicate 1 by 2 and 3 and by two shadow models, but for what is given."""
-    return trial.audit(
+    return audit.by_others(
         config or CONFIG.set({"replicate": 1, "seed": 1}),
         replicate(1).answers if target is None else target,
         [replicate(i).answers for i in (2, 3)] if others is None else others,
@@ -118,7 +118,7 @@ def audit(config=None, target=None, others=None, shadows=None, known=None):
     )
 
 
-full = functools.cache(audit)
+full = functools.cache(audited)
 AUDITS = {
     "auditor": {"lira", "calibrated", "rmia", "lira_adversarial", "calibrated_adversarial"},
     "attacker": {"lira_offline", "calibrated_offline", "rmia_offline", "nn", "lira_offline_adversarial"},
@@ -166,32 +166,32 @@ def test_learned_accuracies_are_given_for_every_score_of_both_protocols():
 
 
 def test_a_protocol_without_networks_is_skipped():
-    alone, outside = audit(shadows=[]), audit(others=[])
+    alone, outside = audited(shadows=[]), audited(others=[])
     assert set(alone.evidence) == {key for key in full().evidence if key.startswith("auditor")}
     assert set(outside.evidence) == {key for key in full().evidence if key.startswith("attacker")}
     for part in (alone, outside):
         assert all(np.array_equal(part.evidence[key], full().evidence[key]) for key in part.evidence)
-    nobody = audit(others=[], shadows=[])
+    nobody = audited(others=[], shadows=[])
     assert nobody.metrics.values == {} and nobody.evidence == {}
 
 
 def test_the_worst_leak_counts_what_was_known_before():
     known = {"mia_auc/loss": 0.03, "mia_auc_low/loss": 0.02, "mia_auc_high/loss": 0.05}
-    values = audit(shadows=[], known=known).metrics
+    values = audited(shadows=[], known=known).metrics
     assert values["mia_auc"] == pytest.approx(0.97) and values["mia_auc_low"] < 0.95 < 0.98 < values["mia_auc_high"]
 
 
 def test_answers_of_another_replicate_are_refused():
     for other in (replicate(2).answers, shadow(1).answers):
         with pytest.raises(TrialError, match="other members"):
-            audit(target=other)
+            audited(target=other)
 
 
 def test_a_blind_audit_raises_its_flag():
     """Twins know other images than the memberships say."""
     networks = [replicate(i).answers for i in (1, 2, 3)]
     moved = [replace(a, recognised=np.roll(a.recognised, 1, axis=0)) for a in networks]
-    values = audit(target=moved[0], others=moved[1:], shadows=[]).metrics
+    values = audited(target=moved[0], others=moved[1:], shadows=[]).metrics
     assert values["flag/audit_is_blind"] == 1 and values["mia_control_memorised/auditor"] < 0.7
 
 
@@ -213,7 +213,7 @@ def test_a_fleet_in_which_the_others_counts_give_membership_away_raises_the_flag
         independent[i - 1, split(images, replicate=i).members] = 1
     for states, flagged in ((balanced, 1), (independent, 0)):
         target, *others = random_answers(states, images)
-        values = trial.audit(config, target, others, [], images, {}).metrics
+        values = audit.by_others(config, target, others, [], images, {}).metrics
         assert values["flag/audit_is_biased"] == flagged
         assert (abs(values["mia_control_shuffled/auditor"] - 0.5) > 0.09) == flagged
 
@@ -230,12 +230,12 @@ def test_members_that_a_slot_keeps_apart_are_nobodys_members_and_the_audit_goes_
     small = CONFIG.set(changes)
     states, asides = -np.ones((3, len(pool().y)), np.int8), []
     for i in (1, 2, 3):
-        private, aside = trial.member_rows(small.set({"replicate": i, "seed": i}), pool(), split(pool(), replicate=i))
+        private, aside = subject.member_rows(small.set({"replicate": i, "seed": i}), pool(), split(pool(), replicate=i))
         states[i - 1, private], states[i - 1, aside] = 1, 0
         asides.append(set(aside))
     networks = random_answers(states, pool())
     config = small.set({"replicate": 1, "seed": 1})
-    found = audit(config, target=networks[0], others=networks[1:], shadows=[], known={})
+    found = audited(config, target=networks[0], others=networks[1:], shadows=[], known={})
     parts = split(pool(), replicate=1)
     unknown = asides[1] & asides[2]
     assert len(unknown) > 5
@@ -260,11 +260,11 @@ def test_a_shadow_model_is_asked_and_not_judged():
 def test_answers_are_those_of_the_stored_network(run):
     result = run(1)
     config = CONFIG.set({"replicate": 1, "seed": 1} if run is replicate else {"shadow": 1, "seed": 11})
-    net = trial.stored(config, result.state["modules"], pool(), torch.device("cpu")).net
+    net = subject.stored(config, result.state["modules"], pool(), torch.device("cpu")).net
     x = pool().x
     np.testing.assert_allclose(result.answers.logits[:, 0], predict(net, x), atol=1e-5)
     np.testing.assert_allclose(result.answers.logits[:, 1], predict(net, x.flip(3)), atol=1e-5)
-    again = trial.answers_of(config, net, pool())
+    again = audit.answers_of(config, net, pool())
     np.testing.assert_allclose(again.adversarial, result.answers.adversarial, atol=1e-4)
 
 
@@ -277,12 +277,12 @@ def test_answers_on_adversarial_images_cover_the_targets_half_and_nothing_else()
 
 
 def test_a_network_is_mirrored_or_moved_only_where_its_training_did_so():
-    net = trial.stored(CONFIG.set({"replicate": 1}), replicate(1).state["modules"], pool(), torch.device("cpu")).net
+    net = subject.stored(CONFIG.set({"replicate": 1}), replicate(1).state["modules"], pool(), torch.device("cpu")).net
     for changes, queries, robust in (
         ({"augmentation": "none"}, 1, True), ({"augmentation.flip": False}, 1, True),
         ({"perturbation": "none"}, 2, False), ({"perturbation": "none", "augmentation": "none"}, 1, False),
     ):  # fmt: skip
-        answers = trial.answers_of(CONFIG.set(changes), net, pool())
+        answers = audit.answers_of(CONFIG.set(changes), net, pool())
         assert (answers.queries, answers.adversarial is not None) == (queries, robust)
 
 
@@ -302,7 +302,7 @@ def test_what_is_audited_grows_from_scores_to_standard_to_full():
 
 def test_the_further_audits_are_those_of_the_network_on_members_and_non_members():
     config, result, parts = CONFIG.set({"replicate": 1, "seed": 1}), replicate(1), split(pool(), replicate=1)
-    net = trial.stored(config, result.state["modules"], pool(), torch.device("cpu")).net
+    net = subject.stored(config, result.state["modules"], pool(), torch.device("cpu")).net
     sides = [(rows, pool().at(rows)) for rows in (parts.members, parts.test)]
     lengths = Roc.of(*(gradient_norm(net, side.x, side.y) for _, side in sides))
     assert result.metrics["mia_auc/gradient_norm"] == pytest.approx(lengths.auc, abs=1e-3)
