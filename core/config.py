@@ -20,7 +20,7 @@ from core.optimizers import OPTIMIZERS
 from core.perturbations import PERTURBATIONS
 from core.perturbations.adversarial import IN_PIXELS
 from core.regularizers import REGULARIZERS
-from core.space import Bounds, Range, Switch, Value, knobs
+from core.space import Bounds, LogUniform, Range, Switch, Value, knobs
 
 SLOTS: dict[str, dict[str, type]] = {
     "net": NETS,
@@ -53,6 +53,14 @@ class Judge:
     audits: Literal["scores", "standard", "full"] = "scores"
     """`scores`: what one forward pass gives; `standard`: also gradient norms, adversarial images where training had such, and
     answers kept for audits by other networks; `full`: also the distance to the boundary from labels only, on `images`."""
+    inversion: Literal["none", "ascent", "all"] = "none"
+    """Reconstruct images of each class from the weights: by gradient ascent, or also by DeepDream and an AC-GAN."""
+    inversion_iterations: Annotated[int, Bounds(1), LogUniform(1000, 10000)] = 1000
+    """Steps of the ascent."""
+    inversion_lr: Annotated[float, Bounds(0), LogUniform(1e-4, 10)] = 0.1
+    """Their length, in units of [0, 1] images times the gradient of the class's logit."""
+    attribution: Annotated[int, Bounds(0)] = 0
+    """Compare heat maps of this many images; 0 is none."""
 
 
 @knobs

@@ -34,6 +34,7 @@ from core.regularizers.bpfc import BPFC
 from core.stats import wilson
 from core.subject import ball, member_rows, stored
 from core.train import Bound, OnEpoch, State, as_float, predict, steps_per_epoch, train
+from core.visible import look
 
 NO_GUARANTEE = 1e9
 """`dp_epsilon` of DP-SGD without noise, and the radius of a network that nothing misleads: metrics are finite."""
@@ -52,6 +53,8 @@ class Result:
     """The trained network and its slots."""
     answers: Answers | None = None
     """What the network says of every image, where `judge.audits` wants them kept."""
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)
+    """Reconstructions and heat maps, where the judge asks for some; see `core.visible`."""
 
 
 @dataclass(frozen=True)
@@ -130,12 +133,20 @@ def judge(
         found = attacked(bound.net, x, y, attacks, seed=config.seed, ids=ids, **ball(config.judge))
         masking = masking_flags(bound.net, x, y, found, attacks, seed=config.seed, **ball(config.judge))
         distances = {} if config.judge.suite == "quick" else distance_metrics(bound.net, x, y, config.judge, config.seed)
+    if config.judge.inversion != "none" or config.judge.attribution:
+        with clock("look"):
+            seen, pictures = look(config, bound.net, images, parts, private, device)
+        if config.judge.inversion != "none" and "adversarial_radius" not in distances:
+            seen |= {"adversarial_radius": median_radius(bound.net, x, y)}
+    else:
+        seen, pictures = {}, {}
     hits, largest_class = int(correct.sum()), others.y.bincount().max().item() / len(correct)
     values = {
         "accuracy": hits / len(correct),
         "train_accuracy": (member_logits.argmax(1) == members.y).double().mean().item(),
         **robust_metrics(found),
         **distances,
+        **seen,
         **leaks,
         **guarantee(config, len(private)),
         "density": activation_density(bound.net, x),
@@ -154,7 +165,7 @@ def judge(
         **{f"stands/{name}": alive for name, alive in found.stands.items()},
     }  # fmt: skip
     arrays = {name: v.cpu().numpy() if isinstance(v, Tensor) else v for name, v in evidence.items()}
-    return Result(Metrics(values), bound.curve, arrays, bound.state(), answers)
+    return Result(Metrics(values), bound.curve, arrays, bound.state(), answers, pictures)
 
 
 def _shadow(
@@ -241,8 +252,15 @@ def distance_metrics(net: nn.Module, x: Tensor, y: Tensor, judge_: Judge, seed: 
         return values
     x, y = x[standing], y[standing]
     found = shortest(net, x, y, deepfool(net, x, y))
-    radius = adversarial_radius(net, x, y, steps=500).clamp(max=NO_GUARANTEE).median().item()
-    return values | {"adversarial_radius": radius, "deepfool_l2": found.median, "deepfool_fooling_rate": found.fooling_rate}
+    values |= {"adversarial_radius": median_radius(net, x, y)}
+    return values | {"deepfool_l2": found.median, "deepfool_fooling_rate": found.fooling_rate}
+
+
+def median_radius(net: nn.Module, x: Tensor, y: Tensor, images: int = PROBE) -> float:
+    """`adversarial_radius` in L2, median over those of the first images that are right; 0 if none is."""
+    x, y = x[:images], y[:images]
+    keep = right(net, x, y)
+    return adversarial_radius(net, x[keep], y[keep], steps=500).clamp(max=NO_GUARANTEE).median().item() if keep.any() else 0.0
 
 
 def suite_of(config: TrialConfig, bound: Bound, suite: str = "") -> dict[str, Attack]:

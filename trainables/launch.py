@@ -23,7 +23,7 @@ from core.space import Switch
 from trainables import preflight
 from trainables.outcome import WHEN, Outcome
 from trainables.plan import Plan, Site
-from trainables.results import Version, ended_trials, outcomes, versions
+from trainables.results import Version, ended_trials, outcomes, pictures, versions
 from trainables.store import Store
 from trainables.trial import pack
 
@@ -190,6 +190,7 @@ def _publish(plan: Plan, outcome: Outcome, store: Store, tracker, later: list[Ve
     from trainables import report
 
     if not later:
+        outcome.pictures = pictures(store, outcome)
         store.write_all(report.files(outcome))
         return outcome
     newest = outcomes(plan, store, outcome.facts, later)[-1]  # a replicate that was lost may have a result now

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from core import pareto
 from core.config import Objective
@@ -145,6 +145,8 @@ class Outcome:
     trials: list[Trial] = field(default_factory=list)
     """Ended trials, in the order in which they ended."""
     confirmed: list[Confirmed] = field(default_factory=list)
+    pictures: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    """By trial, the arrays of reconstructions and heat maps (`core.visible`), of some trials of the front."""
     changes: list[Change] = field(default_factory=list)
     """Later looks at the stored networks, oldest first; the trials and confirmed points are those after all of them."""
 

@@ -38,8 +38,8 @@ def named(trial: Trial) -> str:
     return f"trial {trial.number}" + (f" ({trial.baseline})" if trial.baseline else "")
 
 
-def render(outcome: Outcome, charts: str, audits: str) -> str:
-    """The whole page around pictures of the front and of the audits, which are HTML already."""
+def render(outcome: Outcome, charts: str, audits: str, seen: str) -> str:
+    """The whole page around pictures of the front, of the audits and of what the networks show, which are HTML already."""
     return PAGE.substitute(
         style=STYLE,
         script=SCRIPT,
@@ -53,6 +53,7 @@ def render(outcome: Outcome, charts: str, audits: str) -> str:
         flags=_flags_table(outcome),
         confirmed=_confirmed_table(outcome),
         audits=_audits(outcome) + audits,
+        seen=seen or "<p>None. <code>judge.inversion=ascent</code> and <code>judge.attribution=50</code> make some.</p>",
         trials=_trials_table(outcome),
         failed=_failed_table(outcome),
         facts="".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in _facts(outcome).items()),
@@ -286,6 +287,7 @@ li { margin: .3rem 0 }
 .key { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; max-width: none; margin: 0 0 .5rem; padding: 0;
   list-style: none; font-size: .9rem; color: var(--soft) }
 .charts { display: grid; gap: 1.25rem 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)) }
+figure img { max-width: 100%; height: auto }
 figure { margin: 0; min-width: 0; max-width: 46rem; break-inside: avoid }
 .chart { height: 24rem; overflow: hidden }
 figcaption { font-size: .9rem; color: var(--soft) }
@@ -360,6 +362,7 @@ PAGE = Template("""<!doctype html>
 other: their attacker knows networks that were trained on the very images in question, and others that were not. With
 <code>_offline</code>, and in <code>nn</code>, the attacker has shadow models on other images of the same source. All others
 see this one network only. All know the recipe and its knobs.</p>$audits</section>
+<section aria-labelledby="seen"><h2 id="seen">What the networks show</h2>$seen</section>
 <section aria-labelledby="trials"><h2 id="trials">All trials</h2>$trials</section>
 <section aria-labelledby="failed"><h2 id="failed">Failed trials</h2>$failed</section>
 <section aria-labelledby="caveats"><h2 id="caveats">Caveats</h2>

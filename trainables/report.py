@@ -6,7 +6,7 @@ plotly and matplotlib are imported where they are needed, so that a study starts
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from csv import DictWriter
 from html import escape
 from itertools import combinations, cycle
@@ -16,7 +16,7 @@ import numpy as np
 
 from core.config import Objective
 from core.space import Value
-from trainables import page
+from trainables import gallery, page
 from trainables.outcome import Confirmed, Outcome, Trial
 
 BLUE, ORANGE, PURPLE, GREY, INK = "#0072B2", "#D55E00", "#CC79A7", "#B4BAC1", "#1B1F24"
@@ -72,15 +72,22 @@ def csv(rows: Sequence[Mapping[str, Value]]) -> str:
 
 def html(outcome: Outcome, pictures: Mapping[str, bytes] | None = None) -> str:
     """The report: one file from which no request leaves. `pictures` are its `figures`, where there are some already."""
-    drawn = {name: png for name, png in (figures(outcome) if pictures is None else pictures).items() if name.startswith("audit-")}
+    drawn = figures(outcome) if pictures is None else pictures
+    audits = {name: png for name, png in drawn.items() if name.startswith("audit-")}
+    seen = {name: png for name, png in drawn.items() if name.startswith(("inversion-", "attribution-", "radius_leak"))}
+    return page.render(outcome, _charts(outcome), _embedded(audits, _audit_described), _embedded(seen, gallery.described))
+
+
+def _embedded(pictures: Mapping[str, bytes], described: Callable[[str], str]) -> str:
+    """Pictures that need no other file; HTML."""
     shown = "".join(
-        f'<figure><img alt="{_alt(name)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></figure>'
-        for name, png in drawn.items()
+        f'<figure><img alt="{escape(described(name))}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></figure>'
+        for name, png in pictures.items()
     )
-    return page.render(outcome, _charts(outcome), f'<div class="charts">{shown}</div>' if shown else "")
+    return f'<div class="charts">{shown}</div>' if shown else ""
 
 
-def _alt(name: str) -> str:
+def _audit_described(name: str) -> str:
     number = int(name.removeprefix("audit-").removesuffix(".png"))
     return (
         f"Trial {number}: ROC curves of its audits on logarithmic axes, and histograms of the confidence of members and non-members"
@@ -105,7 +112,8 @@ def figures(outcome: Outcome) -> dict[str, bytes]:
     style |= {"axes.spines.top": False, "axes.spines.right": False, "xtick.color": "#555D66", "ytick.color": "#555D66"}
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **style}):
         audits = {f"audit-{c.number:05d}.png": _audit_figure(c) for c in outcome.confirmed if c.curves or c.histogram}
-        return {"front.png": _front_figure(outcome), "hypervolume.png": _hypervolume_figure(outcome)} | audits
+        seen = {name: _png(figure) for name, figure in gallery.figures(outcome).items()}
+        return {"front.png": _front_figure(outcome), "hypervolume.png": _hypervolume_figure(outcome)} | audits | seen
 
 
 def _plotted(outcome: Outcome) -> list[Trial]:

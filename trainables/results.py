@@ -10,6 +10,7 @@ Version 1 is the study as it ended. A later look (new attacks, say) adds the nex
 What a version says of a trial is put together from the trial's own result and every look since.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -129,12 +130,27 @@ def evidence(store: Store, folder: str, later: Sequence[Version]) -> dict[str, n
     return found
 
 
+SHOWN = 12
+"""Trials whose pictures are in a report, at most."""
+
+
+def pictures(store: Store, outcome: Outcome) -> dict[int, dict[str, np.ndarray]]:
+    """Reconstructions and heat maps of the front's trials that have some; what cannot be read is left out."""
+    found: dict[int, dict[str, np.ndarray]] = {}
+    for trial in outcome.front()[:SHOWN]:
+        data = store.read(f"{trial_folder(trial.number)}/pictures.npz")
+        with contextlib.suppress(ValueError):
+            found |= {trial.number: of_npz(data)} if data else {}
+    return found
+
+
 def outcomes(plan: Plan, store: Store, facts: Mapping[str, str], later: Sequence[Version]) -> list[Outcome]:
     """A finished study at each version of its front, oldest first: as it ended, then after each of `later`."""
     first = Outcome(
         name=plan.name, study=plan.study, question=plan.question, objectives=plan.objectives, space=plan.space,
         planned=plan.trials, facts=dict(facts), trials=ended_trials(store),
     )  # fmt: skip
+    first.pictures = pictures(store, first)
     results = replicates(store)
     for number in sorted({number for number, _ in results}):
         for replicate in range(1, plan.replicates + 1):

@@ -103,8 +103,8 @@ def perform(job: Job, arrays: Arrays, store: Store, share: Share, tell: Callable
     return done
 
 
-KEPT = ("network.pt", "predictions.npz", "answers.npz")
-"""What a training leaves behind, besides its result; the last one only where `judge.audits` asks for it."""
+KEPT = ("network.pt", "predictions.npz", "answers.npz", "pictures.npz")
+"""What a training leaves behind, besides its result; the last two only where the judge asks for them."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,8 @@ def _here(job: Job, arrays: Arrays, files: Store, share: Share, tell: Callable[[
         files.write("predictions.npz", npz(result.predictions))
         if result.answers:
             files.write("answers.npz", npz(result.answers.arrays()))
+        if result.pictures:
+            files.write("pictures.npz", npz(result.pictures))
     except (TrialError, InputError) as error:
         outcome["error"] = str(error)
     except Exception as error:  # whatever a method raises fails its trial, not the study
