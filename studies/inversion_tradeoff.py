@@ -18,7 +18,7 @@ DEV = TrialConfig.of({
     "judge.inversion_iterations": 300, "perturbation": "pgd", "perturbation.steps": 3, "perturbation.alpha": 0.5,
 })  # fmt: skip
 PAPER = TrialConfig.of({
-    **RECIPES["pgd_at"], "dataset": "cifar10", "net": "wide_resnet", "judge.epsilon": 8 / 255, "judge.images": 2000,
+    **RECIPES["pgd_at"], "dataset": "cifar10", "net": "wrn", "judge.epsilon": 8 / 255, "judge.images": 2000,
     "judge.inversion": "all", "judge.inversion_iterations": 10000, "perturbation.steps": 10,
 })  # fmt: skip
 

@@ -79,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--audits", action="store_true", help="let the seeds of a recipe audit each other, and print what each audit finds"
     )
     p.add_argument("--shadows", type=int, default=0, metavar="N", help="with --audits: also N shadow models for each recipe")
+    p.add_argument("--metrics", nargs="+", default=METRICS, metavar="M", help=f"columns (default: {' '.join(METRICS)})")
     p.add_argument("--set", action="extend", nargs="+", default=[], metavar="NAME=VALUE")
     p.add_argument("--data-dir", default="data")
     p.add_argument("--storage", default="runs/recipes_table")
@@ -97,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         results = fan_out(jobs, arrays, store, share, concurrency, print)
         if args.audits:
             results = audit(jobs, results, args.shadows, arrays, Crew(store, replace(share, known=store), concurrency))
-    print("\n" + table(args.recipes, args.seeds, results))
+    print("\n" + table(args.recipes, args.seeds, results, args.metrics))
     if args.audits:
         print("\n" + audit_table(args.recipes, args.seeds, results))
 
@@ -160,9 +161,9 @@ def _at_radius(changes: Mapping[str, Value], epsilon: float) -> dict[str, Value]
     return radius | dict(changes)
 
 
-def table(recipes: Sequence[str], seeds: int, results: Mapping[tuple[str, int], Mapping]) -> str:
+def table(recipes: Sequence[str], seeds: int, results: Mapping[tuple[str, int], Mapping], metrics: Sequence[str] = METRICS) -> str:
     """Means with intervals, seeds whose network is no better than chance, and the pace; then paired differences."""
-    lines = ["| recipe | " + " | ".join(METRICS) + " | at chance | time per epoch |", "|---" * (len(METRICS) + 3) + "|"]
+    lines = ["| recipe | " + " | ".join(metrics) + " | at chance | time per epoch |", "|---" * (len(metrics) + 3) + "|"]
     reference = {s: results[REFERENCE, s] for s in range(1, seeds + 1) if (REFERENCE, s) in results}
     for name in recipes:
         runs = {s: results[name, s] for s in range(1, seeds + 1) if not results[name, s]["error"]}
@@ -171,14 +172,14 @@ def table(recipes: Sequence[str], seeds: int, results: Mapping[tuple[str, int], 
             continue
         paces = sorted(_pace(run) / _pace(reference[s]) for s, run in runs.items() if reference and not reference[s]["error"])
         pace = f"{paces[len(paces) // 2]:.2f}x" if paces else "-"
-        cells = [_cell([run["metrics"][m] for run in runs.values()]) for m in METRICS]
+        cells = [_cell([run["metrics"][m] for run in runs.values()]) for m in metrics]
         lost = sum(run["metrics"]["flag/at_chance"] for run in runs.values())
         lines.append(f"| {name} | {' | '.join(cells)} | {lost:.0f} of {len(runs)} | {pace} |")
     for name in recipes:
         pairs = [(results[name, s]["metrics"], reference[s]["metrics"]) for s in reference]
         pairs = [(ours, theirs) for ours, theirs in pairs if ours and theirs]
         if name != REFERENCE and pairs:
-            cells = [_cell([ours[m] - theirs[m] for ours, theirs in pairs], sign=True) for m in METRICS]
+            cells = [_cell([ours[m] - theirs[m] for ours, theirs in pairs], sign=True) for m in metrics]
             lines.append(f"| {name} - {REFERENCE} | {' | '.join(cells)} | | |")
     return "\n".join(lines)
 

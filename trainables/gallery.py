@@ -13,7 +13,7 @@ COLUMNS = 10
 """Reconstructions side by side."""
 ROWS = 4
 """Of reconstructions, at most."""
-MAPS = (("patch", "patch 4"), ("patch_small", "patch 2"), ("grad_cam", "Grad-CAM"), ("grad_cam_blurred", "blurred"),
+MAPS = (("patch", "sliding patch"), ("patch_small", "half the patch"), ("grad_cam", "Grad-CAM"), ("grad_cam_blurred", "blurred"),
         ("grad_cam_quantised", "quantised"))  # fmt: skip
 """Heat maps that are shown, and what stands above them."""
 
