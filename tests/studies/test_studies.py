@@ -14,7 +14,7 @@ from core.config import TrialConfig
 from trainables import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-STUDIES = ("crl_tradeoff", "bpfc_tradeoff", "gat_tradeoff", "sparsity_tradeoff", "all_knobs")
+STUDIES = ("crl_tradeoff", "bpfc_tradeoff", "gat_tradeoff", "sparsity_tradeoff", "inversion_tradeoff", "all_knobs")
 every = pytest.mark.parametrize("name", STUDIES)
 
 
@@ -42,7 +42,8 @@ def test_the_threat_model_follows_the_data_set_everywhere(name):
     plan = cli.plan_of(made, cli.parser(made).parse_args(["--dataset", "cifar10"]))
     radii = [span for key, span in space.flat(plan.space).items() if key.endswith("epsilon") and key.startswith("perturbation")]
     radii_of_baselines = [b["perturbation.epsilon"] for b in plan.baselines.values() if "perturbation.epsilon" in b]
-    assert all(span.high == pytest.approx(8 / 255) for span in radii)
+    times = 2 if name == "inversion_tradeoff" else 1  # its question goes on beyond the radius that is judged
+    assert all(span.high == pytest.approx(times * 8 / 255) for span in radii)
     assert all(value == pytest.approx(8 / 255) for value in radii_of_baselines)
 
 
@@ -51,6 +52,7 @@ def test_the_papers_knobs_are_searched():
     assert {"regularizer.k", "regularizer.lambda"} <= searched["bpfc_tradeoff"]
     assert {"perturbation.c_g", "perturbation.k", "perturbation.alpha"} <= searched["gat_tradeoff"]
     assert {"regularizer.l1", "regularizer.l2"} <= searched["sparsity_tradeoff"]
+    assert {"perturbation.epsilon", "perturbation.alpha"} <= searched["inversion_tradeoff"]
     assert {"loss", "perturbation", "regularizer", "loss.alpha_rce", "regularizer.k"} <= searched["all_knobs"]
 
 
