@@ -68,6 +68,10 @@ def test_a_short_run_ends_with_a_front_of_what_was_searched(name, tmp_path):
     (folder,) = (tmp_path / "runs").glob("*-*")
     front = list(csv.DictReader((folder / "front.csv").read_text().splitlines()))
     assert front and all(o.metric in front[0] for o in study(name).objectives(10))
+    kind = {"inversion_tradeoff": "inversion-ascent", "sparsity_tradeoff": "attribution"}.get(name)
+    for place in (folder / "plots", *(tmp_path / "mlartifacts").rglob("plots")):  # the report's and MLflow's
+        found = [path for path in place.iterdir() if kind and path.name.startswith(kind)]
+        assert bool(found) == bool(kind) and len(found) <= len(front)
     trials = sorted((folder / "trials").iterdir())
     assert len(trials) == count
     assert all(json.loads((t / "result.json").read_text())["metrics"]["accuracy"] > 0 for t in trials)
