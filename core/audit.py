@@ -81,7 +81,8 @@ def reaudit(
     bound = stored(config, modules, images, device)
     members, others = images.at(private).to(device), images.at(rows).to(device)
     answers = answers_of(config, bound.net, images, device=device)
-    leaks = leak_metrics(further_audits(config, bound.net, answers, members, others, private, rows))
+    audits = further_audits(config, bound.net, answers, members, others, private, rows)
+    leaks = leak_metrics(audits) | {"flag/auc_below_half": float(any(roc.auc_interval().high < 0.5 for roc in audits.values()))}
     return Metrics(leaks | worst_leak({**known, **leaks}))
 
 
@@ -116,12 +117,11 @@ def by_others(
         raise TrialError("the stored answers are of a network with other members; is it the same data set and version?")
     open_, judged = np.concatenate([parts.members, parts.val]), np.concatenate([private, parts.test])
 
-    def auditor(networks: Sequence[Answers], **how: int) -> Audit:
-        del how
-        return fleet.auditor(networks[0], networks[1:], open_, open_)
+    def auditor(networks: Sequence[Answers], control: bool = False) -> Audit:
+        return fleet.auditor(networks[0], networks[1:], open_, open_, control=control)
 
-    def attacker(networks: Sequence[Answers], **how: int) -> Audit:
-        return fleet.attacker(networks[0], networks[1:], judged, parts.shadow, seed=config.seed, **how)
+    def attacker(networks: Sequence[Answers], control: bool = False) -> Audit:
+        return fleet.attacker(networks[0], networks[1:], judged, parts.shadow, seed=config.seed, control=control)
 
     protocols: dict[str, tuple[Callable[..., Audit], Sequence[Answers], list[np.ndarray]]] = {}
     protocols |= {"auditor": (auditor, [target, *others], [open_])} if others else {}
@@ -129,9 +129,9 @@ def by_others(
     values: dict[str, float] = {}
     evidence: dict[str, np.ndarray] = {}
     for protocol, (run, networks, groups) in protocols.items():
-        result, short = run(networks), {"epochs": fleet.CONTROL_EPOCHS}
-        rocs, twins = result.rocs(), run([fleet.memorising(answers) for answers in networks], **short).rocs()
-        chance = run(fleet.shuffled(networks, groups, config.seed), **short).rocs()
+        result = run(networks)
+        rocs, twins = result.rocs(), run([fleet.memorising(answers) for answers in networks], control=True).rocs()
+        chance = run(fleet.shuffled(networks, groups, config.seed), control=True).rocs()
         values |= leak_metrics(rocs)
         values |= {f"mia_learned_accuracy/{name}": value for name, value in result.accuracies.items()}
         values[f"mia_control_memorised/{protocol}"] = min(roc.auc for roc in twins.values())

@@ -24,7 +24,7 @@ from core.stats import mean_interval
 from trainables import cluster
 from trainables.cli import assignments, configured
 from trainables.confirm import Crew, fan_out, leaks, subjects_of
-from trainables.fleet import audit_all, train_shadows, with_audit
+from trainables.fleet import Asked, audit_all, train_shadows, with_audit
 from trainables.plan import Site
 from trainables.preflight import check_config
 from trainables.store import Store
@@ -95,9 +95,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     with cluster.joined(site) as capacity:
         share = cluster.share_of(site, capacity)
         arrays, store, concurrency = pack(images), Store.at(args.storage), cluster.concurrency(share, capacity)
+        share = replace(share, known=store)  # all that belongs to the table is in one place
         results = fan_out(jobs, arrays, store, share, concurrency, print)
         if args.audits:
-            results = audit(jobs, results, args.shadows, arrays, Crew(store, replace(share, known=store), concurrency))
+            results = audit(jobs, results, args.shadows, arrays, Crew(store, share, concurrency))
     print("\n" + table(args.recipes, args.seeds, results, args.metrics))
     if args.audits:
         print("\n" + audit_table(args.recipes, args.seeds, results))
@@ -128,7 +129,9 @@ def audit(
     trained = train_shadows(list(recipes.values()), shadows, arrays, crew.root, crew.share, crew.concurrency, print)
     by_recipe = dict(zip(recipes, trained, strict=True))
     known = {key: by_recipe[key[0]] for key in subjects}
-    audits = audit_all(subjects, known, shadows, arrays, crew.root, crew.share, crew.concurrency, print)
+    audits = audit_all(
+        subjects, known, Asked(max(s for _, s in jobs) - 1, shadows), arrays, crew.root, crew.share, crew.concurrency, print
+    )
     return {key: with_audit(result, audits.get(key)) for key, result in results.items()}
 
 
@@ -139,7 +142,8 @@ def audit_table(recipes: Sequence[str], seeds: int, results: Mapping[tuple[str, 
     audits = sorted({audit for own in found.values() for audit in own})
     lines = [f"| audit, AUC | {' | '.join(found)} |", "|---" * (len(found) + 1) + "|"]
     for audit in audits:
-        cells = [_cell([m[f"mia_auc/{audit}"] for m in runs[name]]) if audit in own else "-" for name, own in found.items()]
+        values = {name: [m[f"mia_auc/{audit}"] for m in runs[name] if f"mia_auc/{audit}" in m] for name in found}
+        cells = [_cell(own) if own else "-" for own in values.values()]
         lines.append(f"| {audit} | {' | '.join(cells)} |")
     for rate in FPRS:
         key = f"mia_tpr_at_fpr_{rate:g}/"

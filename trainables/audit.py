@@ -20,7 +20,7 @@ from core.errors import InputError
 from core.space import Value
 from trainables import cli
 from trainables.confirm import Crew, subjects_of
-from trainables.fleet import Say, Subject, audited, train_shadows
+from trainables.fleet import Asked, Say, Subject, audited, train_shadows
 from trainables.look import Network
 from trainables.plan import Plan
 from trainables.results import Version
@@ -45,6 +45,8 @@ class Audits:
     """Per confirmed point; 0 is none."""
     fleets: dict[str, tuple[list[Job], list[Job]]] = field(default_factory=dict)
     """By folder, the sisters and the shadow models of a replicate; made by `prepare`."""
+    asked: Asked = field(default_factory=lambda: Asked(0, 0))
+    """How many these were to be, likewise."""
 
     @property
     def settings(self) -> dict[str, Value]:
@@ -78,22 +80,25 @@ class Audits:
         if self.shadows and not any(network.folder.startswith("confirm/") for network in networks):
             raise InputError("this study has no confirmed points for shadow models to audit; run one without --no-confirm")
 
-    def prepare(self, networks: Sequence[Network], arrays: Arrays, crew: Crew, say: Say) -> "Audits":
-        """Train the shadow models that are missing."""
+    def prepare(
+        self, plan: Plan, later: Sequence[Version], networks: Sequence[Network], arrays: Arrays, crew: Crew, say: Say
+    ) -> "Audits":
+        """Train the shadow models that are missing; where the study has had more of them, these stay."""
+        count = max(self.shadows, plan.shadows, *(int(version.settings.get("shadows", 0)) for version in later))
         jobs = {
             (int(point), int(replicate)): Job(network.folder, network.params)
             for network in networks if network.folder.startswith("confirm/")
             for _, point, replicate in [network.folder.split("/")]
         }  # fmt: skip
         recipes = {number: job.params for (number, _), job in jobs.items()}
-        trained = train_shadows(list(recipes.values()), self.shadows, arrays, crew.root, crew.share, crew.concurrency, say)
+        trained = train_shadows(list(recipes.values()), count, arrays, crew.root, crew.share, crew.concurrency, say)
         shadows = dict(zip(recipes, trained, strict=True))
-        if lost := sum(self.shadows - len(own) for own in shadows.values()):
-            say(f"{lost} shadow models could not be trained; the audits go on without them")
+        if lost := sum(count - len(own) for own in shadows.values()):
+            say(f"{lost} shadow models could not be trained; the audits go on without them, the same command tries them again")
         fleets = {
             subject.folder: (list(subject.sisters), shadows[number]) for (number, _), subject in subjects_of(jobs).items()
         }  # fmt: skip
-        return Audits(self.shadows, fleets)
+        return Audits(self.shadows, fleets, Asked(plan.replicates - 1, count))
 
     def look(self, network: Network, images: Images, store: Store, later: Sequence[Version], device: torch.device) -> Found:
         """A network is asked for its gradients and adversarial images unless it has been; a replicate is audited by others, too."""
@@ -106,7 +111,8 @@ class Audits:
         sisters, shadows = self.fleets[network.folder]
         subject = Subject(network.folder, network.params, tuple(sisters))
         by_others, drawn = audited(subject, shadows, known | found, store, store.above, images, device)
-        lacks = {"flag/audit_lacks_models": float(len(shadows) < self.shadows)}
+        lacks = {"flag/audit_lacks_models": float(len(shadows) < self.asked.shadows or len(sisters) < self.asked.sisters)}
+        drawn |= {"again": len(shadows) < self.asked.shadows}
         return Found(Metrics(found | dict(by_others.metrics.values) | lacks), by_others.evidence, drawn)
 
 

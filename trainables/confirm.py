@@ -17,7 +17,7 @@ from core.audits.threshold import FPRS
 from core.config import Objective, TrialConfig
 from core.rng import fold
 from core.stats import mean_interval
-from trainables.fleet import GRID, Subject, audit_all, train_shadows, with_audit
+from trainables.fleet import GRID, Asked, Subject, audit_all, train_shadows, with_audit
 from trainables.outcome import Confirmed, Leak, Trial
 from trainables.plan import Plan
 from trainables.store import Store
@@ -52,7 +52,7 @@ def confirm(
         )  # fmt: skip
         by_point = dict(zip(recipes, trained, strict=True))
         shadows = {key: by_point[key[0]] for key in subjects}
-    asked = plan.shadows if crew else 0
+    asked = Asked(plan.replicates - 1, plan.shadows if crew else 0)
     say(f"confirm: {len(subjects)} replicates audited by their sisters" + (" and by shadow models" if shadows else ""))
     audits = audit_all(subjects, shadows, asked, arrays, store, share, concurrency, say)
     return verdicts(front, {key: with_audit(result, audits.get(key)) for key, result in results.items()}, plan.objectives)
@@ -175,5 +175,5 @@ def _mean_curves(results: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[f
 
 def _summed(results: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
     """Histograms of the replicates, added up."""
-    own = [result["histogram"] for result in results if "histogram" in result]
+    own = [result["histogram"] for result in results if result.get("histogram")]
     return {name: np.sum([h[name] for h in own], axis=0).tolist() for name in own[0]} if own else {}

@@ -166,7 +166,7 @@ def _look_at_all(task: Task, networks: list[Network], left: list[Network], image
             results.write_version(task.store, task.version)
         arrays, small = pack(images), cluster.shadow_share(task.site, share)
         crew = Crew(task.store.above, small, cluster.concurrency(small, capacity, task.site.concurrency))
-        extension = task.extension.prepare(networks, arrays, crew, say)
+        extension = task.extension.prepare(task.plan, task.base, networks, arrays, crew, say)
         same = {"extension": extension, "store": task.store, "later": task.base, "target": task.version.folder, "share": share}
         calls = {network.name: {"network": network, **same} for network in left}
         spread(look_at, calls, arrays, share, cluster.concurrency(share, capacity, task.site.concurrency), ended)

@@ -3,11 +3,12 @@
 Shadow models lie beside the studies, in shadows/<content>/: the same recipe asks for the same ones, whichever study it is in.
 """
 
+import hashlib
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,6 +45,13 @@ class Subject:
     """The other replicates."""
 
 
+class Asked(NamedTuple):
+    """How many networks were to audit one; fewer raise `flag/audit_lacks_models`."""
+
+    sisters: int
+    shadows: int
+
+
 def shadow_job(params: Mapping[str, Value], number: int, arrays: Arrays) -> Job:
     """The training of a recipe's shadow model, from 1 on. Of the judge only the ball counts, for adversarial queries."""
     config = TrialConfig.of(params)
@@ -69,7 +77,9 @@ def train_shadows(
     wanted = [[shadow_job(params, number, arrays) for number in range(1, count + 1)] for params in recipes]
     jobs = {job.folder: job for own in wanted for job in own}
     results = {folder: root.read_json(f"{folder}/result.json") for folder in jobs}
-    missing = {folder: job for folder, job in jobs.items() if results[folder] is None}
+    missing = {folder: job for folder, job in jobs.items() if results[folder] is None or results[folder]["error"]}
+    for folder in missing:
+        root.discard(f"{folder}/result.json")  # what failed may have lacked memory only
     if jobs:
         say(f"{len(jobs)} shadow models, {len(jobs) - len(missing)} of them trained before")
     done = itertools.count(1)
@@ -83,13 +93,13 @@ def train_shadows(
 
 
 def audit_all(
-    subjects: Mapping[Any, Subject], shadows: Mapping[Any, Sequence[Job]], asked: int, arrays: Arrays, store: Store,
+    subjects: Mapping[Any, Subject], shadows: Mapping[Any, Sequence[Job]], asked: Asked, arrays: Arrays, store: Store,
     share: Share, concurrency: int, say: Say,
 ) -> dict[Any, dict[str, Any]]:  # fmt: skip
     """Audit networks by their sisters and shadow models, one task each.
 
     Args:
-        subjects: by any name. shadows: each one's shadow models. asked: how many there were to be.
+        subjects: by any name. shadows: each one's shadow models. asked: how many networks there were to be.
         arrays: the images. store: of the study. share, concurrency: as in a sweep. say: told of failures.
 
     Returns:
@@ -106,16 +116,18 @@ def audit_all(
     return spread(audit_one, calls, arrays, share, concurrency, ended) if calls else {}
 
 
-def audit_one(subject: Subject, shadows: tuple[Job, ...], asked: int, store: Store, share: Share, arrays: Arrays) -> dict[str, Any]:
+def audit_one(
+    subject: Subject, shadows: tuple[Job, ...], asked: Asked, store: Store, share: Share, arrays: Arrays
+) -> dict[str, Any]:
     """Audit a network and keep what was found beside it, unless that has been done with the same sisters and shadow models.
 
     Returns:
         `{"metrics", "error", "curves", "histogram", ...}`; `error` is one line, empty if all went well.
     """
     files = store.below(subject.folder)
-    by = {"sisters": [job.folder for job in subject.sisters], "shadows": [job.folder for job in shadows]}
+    by = {"by": _identity(subject, shadows, store, share.known or store, arrays)}
     done = files.read_json("audit.json")
-    if done is not None and not done["error"] and {name: done[name] for name in by} == by:
+    if done is not None and not done["error"] and done["by"] == by["by"]:
         return done
     start = time.perf_counter()
     torch.set_num_threads(max(1, int(share.cpus)))
@@ -124,7 +136,8 @@ def audit_one(subject: Subject, shadows: tuple[Job, ...], asked: int, store: Sto
     try:
         known = (files.read_json("result.json") or {})["metrics"]
         found, kept = audited(subject, shadows, known, store, share.known or store, unpack(arrays), device)
-        outcome["metrics"] = {**found.metrics.values, "flag/audit_lacks_models": float(len(shadows) < asked)}
+        lacks = len(shadows) < asked.shadows or len(subject.sisters) < asked.sisters
+        outcome["metrics"] = {**found.metrics.values, "flag/audit_lacks_models": float(lacks)}
         outcome |= kept
         files.write("audit.npz", npz(found.evidence))
     except (TrialError, InputError) as error:
@@ -136,6 +149,15 @@ def audit_one(subject: Subject, shadows: tuple[Job, ...], asked: int, store: Sto
     outcome["seconds"] = time.perf_counter() - start
     files.write_json("audit.json", outcome)
     return outcome
+
+
+def _identity(subject: Subject, shadows: Sequence[Job], store: Store, root: Store, arrays: Arrays) -> str:
+    """Of the audited network, of those that audit it, and of the code: their results as they are now."""
+    own = [(store, subject.folder), *((store, job.folder) for job in subject.sisters), *((root, job.folder) for job in shadows)]
+    digest = hashlib.sha256(arrays.content.encode())
+    for place, folder in own:
+        digest.update(f"\n{folder}\n".encode() + (place.read(f"{folder}/result.json") or b""))
+    return digest.hexdigest()[:32]
 
 
 def audited(

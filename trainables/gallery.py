@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from core.trial import NO_GUARANTEE
 from trainables.outcome import Outcome, Trial
 
 BLUE, GREY, INK = "#0072B2", "#B4BAC1", "#1B1F24"
@@ -26,7 +27,8 @@ def figures(outcome: Outcome) -> dict[str, Any]:
             made[f"inversion-{attack}-{number:05d}.png"] = _reconstructions(number, attack, arrays)
         if len(arrays.get("attribution/images", ())):
             made[f"attribution-{number:05d}.png"] = _heat_maps(number, arrays)
-    shown = [t for t in outcome.done if {"adversarial_radius", "inversion_leak"} <= t.metrics.keys()]
+    known = [t for t in outcome.done if {"adversarial_radius", "inversion_leak"} <= t.metrics.keys()]
+    shown = [t for t in known if t.metrics["adversarial_radius"] < NO_GUARANTEE]  # nothing misleads a network that is constant
     return made | ({"radius_leak.png": _radius_leak(shown, {t.number for t in outcome.front()})} if len(shown) > 1 else {})
 
 

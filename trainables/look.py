@@ -51,7 +51,8 @@ class Found(Protocol):
 
     @property
     def drawn(self) -> Mapping[str, Any]:
-        """Plain data for pictures, as `trainables.fleet.audit_one` keeps it; empty if there is none."""
+        """Plain data for pictures, as `trainables.fleet.audit_one` keeps it; with `again`, something was missing, and the same look
+        is to be tried once more."""
         ...
 
 
@@ -86,7 +87,9 @@ class Extension(Protocol):
         """Refuse settings that do not fit the study's networks (`InputError`)."""
         ...
 
-    def prepare(self, networks: Sequence[Network], arrays: Arrays, crew: Crew, say: Say) -> "Extension":
+    def prepare(
+        self, plan: Plan, later: Sequence[Version], networks: Sequence[Network], arrays: Arrays, crew: Crew, say: Say
+    ) -> "Extension":
         """Once, on the driver with the cluster joined: make what looking at these networks takes, and return what is to be sent."""
         ...
 
@@ -122,7 +125,7 @@ def look_at(
     """
     files = store.below(f"{target}/{network.folder}")
     done = files.read_json("result.json")
-    if done is not None and not done["error"]:
+    if _complete(done):
         return done
     start = time.perf_counter()
     torch.set_num_threads(max(1, int(share.cpus)))
@@ -146,4 +149,9 @@ def look_at(
 def lacking(store: Store, version: Version, networks: Sequence[Network]) -> list[Network]:
     """Those that a version has no numbers of, or failed to get."""
     results = [store.read_json(f"{version.folder}/{network.folder}/result.json") for network in networks]
-    return [network for network, result in zip(networks, results, strict=True) if result is None or result["error"]]
+    return [network for network, result in zip(networks, results, strict=True) if not _complete(result)]
+
+
+def _complete(result: Mapping[str, Any] | None) -> bool:
+    """Whether a look brought all that it was to."""
+    return result is not None and not result["error"] and not result.get("again")

@@ -13,7 +13,7 @@ from core.stats import Interval
 WHEN = "%Y-%m-%d %H:%M:%S %z"
 """How a moment is written."""
 
-RENEWED = ("flag/more_steps_help",)
+RENEWED = ("flag/more_steps_help", "flag/audit_is_blind", "flag/audit_is_biased", "flag/audit_lacks_models")
 """Flags about an attack and not about the network: the newest verdict counts."""
 
 
@@ -21,8 +21,8 @@ def merged(known: Mapping[str, float], found: Mapping[str, float]) -> dict[str, 
     """A trial's metrics after a later look.
 
     What was measured anew replaces what was known. Flags add up: that a stronger attack sees no sign of masked gradients does
-    not explain away the sign that a weaker one has seen on the same network. `more_steps_help` is no such sign; it says that
-    an attack had not come to its end, and an attack of the later look that was asked the same has the last word.
+    not explain away the sign that a weaker one has seen on the same network. Those in `RENEWED` are no such signs: they say that
+    an attack had not come to its end, or that an audit was not sound, and the later look that was asked the same has the last word.
     """
     flags = {name for name in found if name.startswith("flag/") and name not in RENEWED}
     return {**known, **found, **{name: max(known.get(name, 0.0), found[name]) for name in flags}}

@@ -80,7 +80,9 @@ class Attacks:
             raise InputError(f"--transfer-from {self.source}: no trial of that number has a network, expected one of: "
                              + ", ".join(map(str, numbers)))  # fmt: skip
 
-    def prepare(self, networks: Sequence[Network], arrays: Arrays, crew: Crew, say: Say) -> "Attacks":
+    def prepare(
+        self, plan: Plan, later: Sequence[Version], networks: Sequence[Network], arrays: Arrays, crew: Crew, say: Say
+    ) -> "Attacks":
         """Nothing is needed."""
         return self
 

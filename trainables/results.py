@@ -78,7 +78,10 @@ def replicates(store: Store) -> dict[tuple[int, int], dict[str, Any]]:
         for replicate in store.names(f"confirm/{point}"):
             result = store.read_json(f"confirm/{point}/{replicate}/result.json")
             if result is not None:
-                audit = store.read_json(f"confirm/{point}/{replicate}/audit.json")
+                folder = f"confirm/{point}/{replicate}"
+                audit = store.read_json(f"{folder}/audit.json")
+                if audit is None and not result["error"] and "answers.npz" in store.names(folder):  # kept for an audit
+                    audit = {"error": "its machine was lost"}
                 found[int(point), int(replicate)] = with_audit(result, audit)
     return found
 
@@ -195,7 +198,9 @@ def looked(store: Store, folder: str, version: Version, known: Mapping[str, Any]
     result = store.read_json(f"{version.folder}/{folder}/result.json") or {"metrics": {}, "error": "not looked at"}
     if result["error"]:
         return {"metrics": {}, "error": f"in version {version.number}: {result['error']}", "measured": ()}
-    drawn = {name: {**known.get(name, {}), **result.get(name, {})} for name in ("curves", "histogram")}
+    drawn = {
+        name: {**known.get(name, {}), **result.get(name, {})} for name in ("curves", "histogram") if name in {**known, **result}
+    }
     return {"metrics": merged(known["metrics"], result["metrics"]), "error": "", "measured": tuple(result["metrics"]), **drawn}
 
 

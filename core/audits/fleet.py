@@ -18,7 +18,7 @@ from core import rng
 from core.audits import lira, rmia
 from core.audits.answers import Answers
 from core.audits.learned import Scored, learned
-from core.audits.nn_attack import train_attack
+from core.audits.nn_attack import BATCH, EPOCHS, train_attack
 from core.audits.roc import Roc
 from core.audits.scores import SCORES
 
@@ -41,17 +41,21 @@ class Audit:
         return {name: Roc.of(score[self.member], score[~self.member]) for name, score in self.scores.items()}
 
 
-def auditor(target: Answers, others: Sequence[Answers], rows: np.ndarray, population: np.ndarray) -> Audit:
+def auditor(
+    target: Answers, others: Sequence[Answers], rows: np.ndarray, population: np.ndarray, *, control: bool = False
+) -> Audit:
     """Audit a network by others whose members were drawn from the same images.
 
     Args:
         target: the network. others: at least one.
         rows: images that members were drawn from, each with the same chance; what served the target, or all of the others,
             otherwise is left out.
-        population: images that RMIA compares each one with.
+        population: images that RMIA compares each one with; those that none of the others says anything about are left out.
+        control: only the scores are wanted.
     """
     states = np.stack([other.state for other in others])
     rows = rows[(target.state[rows] != 0) & (states[:, rows] != 0).any(0)]
+    population = population[(states[:, population] != 0).any(0)]
     here = states[:, rows]
     phi = np.stack([other.phi for other in others])
     target_log_p, log_p = _log_p(target.phi[:, 0]), _log_p(phi[:, :, 0])
@@ -66,12 +70,13 @@ def auditor(target: Answers, others: Sequence[Answers], rows: np.ndarray, popula
         first, *rest = [values[rows] for values in moved if values is not None]
         found["lira_adversarial"] = lira.online(first, np.stack(rest), here)
         found["calibrated_adversarial"] = lira.calibrated(first, np.stack(rest), here)
-    accuracies = _learned("auditor", target, rows, [(other, rows[other.state[rows] != 0]) for other in others])
+    pooled = [(other, rows[other.state[rows] != 0]) for other in others]
+    accuracies = {} if control else _learned("auditor", target, rows, pooled)
     return Audit(rows, target.state[rows] > 0, found, accuracies)
 
 
 def attacker(
-    target: Answers, shadows: Sequence[Answers], rows: np.ndarray, shadow_rows: np.ndarray, *, seed: int = 0, epochs: int = 100
+    target: Answers, shadows: Sequence[Answers], rows: np.ndarray, shadow_rows: np.ndarray, *, seed: int = 0, control: bool = False
 ) -> Audit:
     """Audit a network by shadow models that saw neither its members nor its non-members.
 
@@ -79,7 +84,7 @@ def attacker(
         target: the network. shadows: at least one.
         rows: images that it was trained on, and images that no network saw.
         shadow_rows: rows that the shadow models' members were drawn from.
-        seed, epochs: of the neural attack.
+        seed: of the neural attack. control: only the scores are wanted, of networks on which they are easily right.
 
     Raises:
         ValueError: a shadow model has seen audited images, or the target has seen images of the shadow models.
@@ -91,6 +96,8 @@ def attacker(
     target_log_p, log_p = _log_p(target.phi[:, 0]), _log_p(phi[:, :, 0])
     usual = rmia.usual_offline(log_p, states)
     attack_on = [(shadow, shadow_rows[shadow.state[shadow_rows] != 0]) for shadow in shadows]
+    batches = -(-sum(len(own) for _, own in attack_on) // BATCH)
+    epochs = min(EPOCHS, max(20, -(-CONTROL_STEPS // batches))) if control else EPOCHS
     attack = train_attack(
         torch.cat([_probabilities(shadow, own) for shadow, own in attack_on]),
         torch.cat([torch.from_numpy(shadow.y[own]) for shadow, own in attack_on]),
@@ -106,7 +113,8 @@ def attacker(
     if all(values is not None for values in moved):
         first, *rest = [values[rows] for values in moved if values is not None]
         found["lira_offline_adversarial"] = lira.offline(first, np.stack(rest), states[:, rows])
-    return Audit(rows, target.state[rows] > 0, found, _learned("attacker", target, rows, attack_on))
+    accuracies = {} if control else _learned("attacker", target, rows, attack_on)
+    return Audit(rows, target.state[rows] > 0, found, accuracies)
 
 
 def _log_p(phi: np.ndarray) -> np.ndarray:
@@ -161,11 +169,14 @@ def shuffled(fleet: Sequence[Answers], groups: Sequence[np.ndarray], seed: int =
     order = np.arange(len(fleet[0].y))
     for i, rows in enumerate(groups):
         order[rows] = rows[np.random.Generator(np.random.PCG64(rng.fold(seed, "shuffled", i))).permutation(len(rows))]
-    return [replace(answers, state=answers.state[order]) for answers in fleet]
+    moved = [replace(answers, state=answers.state[order]) for answers in fleet]
+    for old, new in zip(fleet, moved, strict=True):  # the answers are the same, and so is what was computed from them
+        vars(new).update({name: vars(old)[name] for name in ("phi", "adversarial_phi") if name in vars(old)})
+    return moved
 
 
-CONTROL_EPOCHS = 20
-"""Of the neural attack in a control: who knows its members by heart is found soon."""
+CONTROL_STEPS = 1000
+"""Of the neural attack in a control, unless the attack itself takes fewer: who knows its members by heart is found soon."""
 CAUGHT = 0.9
 """The AUC that an audit must reach on networks that memorise."""
 BIASED = 4.0

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from core import rng
 
 HIDDEN = (128, 64, 64)
+EPOCHS, BATCH = 100, 256
 FALLS = {0: 1.0, 30: 0.1, 60: 0.01, 90: 0.001}
 """Factor of the learning rate, from that percentage of the epochs on."""
 
@@ -35,7 +36,7 @@ class NNAttack(nn.Module):
 
 
 def train_attack(
-    probabilities: Tensor, y: Tensor, member: Tensor, *, seed: int, epochs: int = 100, lr: float = 0.1, batch_size: int = 256
+    probabilities: Tensor, y: Tensor, member: Tensor, *, seed: int, epochs: int = EPOCHS, lr: float = 0.1, batch_size: int = BATCH
 ) -> NNAttack:
     """Train it on what shadow models said of images, all models' answers in one heap.
 

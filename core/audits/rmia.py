@@ -47,7 +47,10 @@ def usual_online(shadows: np.ndarray, state: np.ndarray) -> np.ndarray:
     """
     (inside, n_in), (outside, n_out) = _mean(shadows, state > 0), _mean(shadows, state < 0)
     both = (n_in > 0) & (n_out > 0)
-    gap = (inside - outside)[both].mean() if both.any() else 0.0
+    if both.any():
+        gap = (inside - outside)[both].mean()
+    else:  # one shadow model: how the two groups of images differ is all there is
+        gap = inside[n_in > 0].mean() - outside[n_out > 0].mean() if (n_in > 0).any() and (n_out > 0).any() else 0.0
     inside, outside = np.where(n_in > 0, inside, outside + gap), np.where(n_out > 0, outside, inside - gap)
     return np.log(np.clip((inside + outside) / 2, 1e-12, 1.0))
 

@@ -32,6 +32,7 @@ told: list[list[int]] = []
 class Found:
     metrics: Metrics
     predictions: dict[str, np.ndarray]
+    drawn: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Fall:
         if self.unfit:
             raise InputError(self.unfit)
 
-    def prepare(self, networks, arrays, crew, say) -> "Fall":
+    def prepare(self, plan, later, networks, arrays, crew, say) -> "Fall":
         return self
 
     def look(self, network, images, store, later, device) -> Found:
@@ -115,7 +116,7 @@ def here(monkeypatch, tmp_path):
     monkeypatch.setattr(tracking, "Tracker", Notes)
     monkeypatch.setattr(tracking, "front_version", lambda uri, plan: told[-1][-1] if told else 1)
     monkeypatch.setattr(Notes, "undelivered", 0)
-    monkeypatch.setattr(report, "html", lambda outcome: f"version {outcome.version}")  # drawing takes a second each
+    monkeypatch.setattr(report, "html", lambda outcome, pictures=None: f"version {outcome.version}")  # drawing takes a second each
     monkeypatch.setattr(report, "figures", lambda outcome: {f"{p}.png": bytes([outcome.version]) for p in ("front", "hypervolume")})
     seen.clear()
     told.clear()

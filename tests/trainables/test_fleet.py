@@ -11,8 +11,9 @@ from core import data, trial
 from core.config import TrialConfig
 from trainables import confirm, tasks
 from trainables.confirm import Crew, subjects_of
-from trainables.fleet import audit_all, audit_one, shadow_job, stored_answers, train_shadows, with_audit
+from trainables.fleet import Asked, audit_all, audit_one, shadow_job, stored_answers, train_shadows, with_audit
 from trainables.outcome import Trial
+from trainables.results import replicates as stored_replicates
 from trainables.store import Store
 from trainables.trial import Job, Share, of_npz, pack, perform
 
@@ -88,6 +89,14 @@ def test_shadow_models_see_nothing_of_what_any_replicate_sees(root):
     assert {job.params["shadow"] for job in jobs} == {1, 2} and len({job.params["seed"] for job in jobs}) == 2
 
 
+def test_a_shadow_model_that_failed_is_tried_again(root, in_this_process):
+    (known, *_), = shadows(root, RECIPES[:1], 2)  # fmt: skip
+    result = json.loads((root / known.folder / "result.json").read_text())
+    (root / known.folder / "result.json").write_text(json.dumps({**result, "error": "out of memory"}))
+    in_this_process.clear()
+    assert len(shadows(root, RECIPES[:1], 2)[0]) == 2 and in_this_process == [("perform", known.folder)]
+
+
 def test_a_recipe_that_fails_has_no_shadow_models_and_says_so(tmp_path):
     store, said = Store.at(str(tmp_path)), []
     broken = TrialConfig.of({**TINY, "optimizer.lr": 1e30}).params()
@@ -113,7 +122,7 @@ def audits(root, replicates, count: int, **changes):
     share = Share(0, 1, 0, Store.at(str(root)))
     subjects = {key: subject for key, subject in subjects_of(jobs).items() if changes.get("only", key) == key}
     return audit_all(
-        subjects, dict.fromkeys(subjects, own), changes.get("asked", count), ARRAYS, store, share, 1, lambda text: None
+        subjects, dict.fromkeys(subjects, own), Asked(2, changes.get("asked", count)), ARRAYS, store, share, 1, lambda text: None
     )
 
 
@@ -121,7 +130,7 @@ def test_each_replicate_is_audited_by_its_sisters_and_by_shadow_models(root, rep
     found = audits(root, replicates, 2)
     for key, audit in found.items():
         metrics = audit["metrics"]
-        assert not audit["error"] and len(audit["sisters"]) == len(audit["shadows"]) == 2
+        assert not audit["error"]
         assert {
             f"mia_auc/{name}" for name in ("lira", "rmia", "calibrated", "lira_offline", "rmia_offline", "nn")
         } <= metrics.keys()
@@ -156,7 +165,38 @@ def test_an_audit_is_not_repeated_unless_there_are_more_shadow_models(root, repl
     audits(root, replicates, 2, only=(7, 1))
     assert path.stat().st_mtime_ns == before
     audits(root, replicates, 3, only=(7, 1))
-    assert len(json.loads(path.read_text())["shadows"]) == 3
+    assert path.stat().st_mtime_ns > before
+
+
+def test_an_audit_of_a_network_that_was_trained_again_is_not_kept(tmp_path):
+    store = Store.at(str(tmp_path))
+    jobs = {(1, r): Job(f"confirm/00001/{r}", TrialConfig.of({**TINY, "epochs": 1, "replicate": r}).params()) for r in (1, 2)}
+    for job in jobs.values():
+        perform(job, ARRAYS, store, Share(0, 1, 0))
+    again = lambda: audit_one(subjects_of(jobs)[1, 1], (), Asked(1, 0), store, Share(0, 1, 0, store), ARRAYS)  # noqa: E731
+    first = again()
+    assert again() == first
+    for r in (1, 2):  # the audited one, then its sister
+        store.discard(f"confirm/00001/{r}/result.json")
+        changed = Job(f"confirm/00001/{r}", {**jobs[1, r].params, "seed": 99})
+        perform(changed, ARRAYS, store, Share(0, 1, 0))
+        assert again()["by"] != first["by"] and again()["metrics"] != first["metrics"]
+
+
+def test_a_point_with_one_sister_has_sound_controls_and_a_lost_sister_is_flagged(root, replicates):
+    store, jobs, _ = replicates
+    two = {key: job for key, job in jobs.items() if key[1] < 3}
+    share = Share(0, 1, 0, Store.at(str(root)))
+    for subject in subjects_of(two).values():
+        metrics = audit_one(subject, (), Asked(2, 0), store, share, ARRAYS)["metrics"]
+        assert metrics["mia_control_memorised/auditor"] > 0.99 and metrics["flag/audit_is_blind"] == 0
+        assert metrics["flag/audit_lacks_models"] == 1
+
+
+def test_a_replicate_that_was_never_audited_has_failed(root, replicates):
+    store, _, _ = replicates
+    (root / "s-1/confirm/00007/3/audit.json").unlink(missing_ok=True)
+    assert "audit: its machine was lost" in stored_replicates(store)[7, 3]["error"]
 
 
 def test_fewer_shadow_models_than_asked_for_are_flagged(root, replicates):
@@ -190,7 +230,7 @@ def test_a_replicate_that_cannot_be_audited_has_failed(tmp_path, spoil, reason):
     results = {key: perform(job, ARRAYS, store, Share(0, 1, 0)) for key, job in jobs.items()}
     spoil(store.below("confirm/00001/2"))
     subject = subjects_of(jobs)[1, 2]
-    audit = audit_one(subject, (), 0, store, Share(0, 1, 0, Store.at(str(tmp_path))), ARRAYS)
+    audit = audit_one(subject, (), Asked(1, 0), store, Share(0, 1, 0, Store.at(str(tmp_path))), ARRAYS)
     assert reason in audit["error"]
     merged = with_audit(results[1, 2], audit)
     assert merged["error"] == f"audit: {audit['error']}" and not merged["metrics"]
@@ -202,7 +242,7 @@ def test_answers_of_a_network_with_other_members_are_refused(tmp_path):
     for job in jobs.values():
         perform(job, ARRAYS, store, Share(0, 1, 0))
     store.write("confirm/00001/1/answers.npz", store.read("confirm/00001/2/answers.npz") or b"")
-    audit = audit_one(subjects_of(jobs)[1, 1], (), 0, store, Share(0, 1, 0, store), ARRAYS)
+    audit = audit_one(subjects_of(jobs)[1, 1], (), Asked(1, 0), store, Share(0, 1, 0, store), ARRAYS)
     assert "other members" in audit["error"]
 
 
