@@ -4,8 +4,8 @@
 
 Sweeps the radius of adversarial training over accuracy, robust accuracy and the inversion leak: how much nearer the images that
 gradient ascent makes of each class are to members than to images that the network has never seen (0: no nearer, 1: they are
-members). The report shows reconstructions beside their nearest members, and the leak against the adversarial radius. What came out
-on photographs and digits is in studies/RESULTS.md.
+members). The report shows reconstructions beside their nearest members, and the leak against the adversarial radius. What came
+out on photographs and MNIST is in studies/RESULTS.md.
 """
 
 from core.config import CONFIRM, PUBLISH, Objective, Preset, Study, TrialConfig
