@@ -151,6 +151,8 @@ class Tracker:
             **{f"fact/{name}": text for name, text in self.outcome.facts.items()},
             "objectives": json.dumps([vars(objective) for objective in self.plan.objectives]),
             "trials": self.plan.trials, "sampler": self.plan.sampler, "seed": self.plan.seed,
+            "replicates": self.plan.replicates, "shadows": self.plan.shadows,
+            **{f"confirm/{name}": value for name, value in self.plan.confirm.items()},
         }  # fmt: skip
         # A fact that grows with every resume keeps its first value: MLflow refuses another.
         self._params(self.parent, {name: value for name, value in params.items() if name not in run.data.params})
