@@ -1,12 +1,16 @@
 """Do shadow models keep every core busy? Wall time of a fleet as Ray tasks, over the sum of single-core times by the cores.
 
-    python tests/benchmarks/bench_shadows.py [--data ../shared/data/cifar10-jpeg] [--models 8] [--epochs 20] [--rounds 3]
+    python tests/benchmarks/bench_shadows.py [--data ../shared/data/cifar10-jpeg] [--models 8] [--epochs 8] [--rounds 2]
 
 The single-core time of a model is its training alone in this process with one thread, nothing else running. The fleet is
 `trainables.fleet.train_shadows` as confirm calls it, with its files; the cluster is there before, as it is in confirm, and its
 workers have been used. Both are measured in turn, in every round anew with other seeds. Demanded: at most 1.15.
 
-@@SEEN@@
+Seen on 2 CPU cores (x86-64), PyTorch 2.15.0, two rounds with nothing else running:
+
+    8 models on 2 cores: 28.3 s; alone 60.5 s; ratio 0.94
+    8 models on 2 cores: 31.4 s; alone 60.4 s; ratio 1.04
+    median 0.99, demanded at most 1.15: ok (load now 1.2)
 """
 
 import argparse
@@ -50,8 +54,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", default=ROOT / "../shared/data/cifar10-jpeg", type=Path, help="train.parquet, test.parquet")
     parser.add_argument("--models", type=int, default=8)
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=2)
     args = parser.parse_args()
     params = {"dataset": f"parquet:{args.data}", "pool": 8000, "net": "allconv", "net.width": 16, "epochs": args.epochs}
     base = TrialConfig.of({**params, "optimizer": "adam", "optimizer.lr": 0.004, "batch_size": 64})
