@@ -74,7 +74,7 @@ def test_shadow_models_survive_a_kill_are_never_trained_twice_and_four_more_are_
     before, f = trained(cwd), points(folder)
     shadows = lambda: {p: at for p, at in trained(cwd).items() if "shadows" in p.parts}  # noqa: E731
     log = (cwd / "log").open("w")
-    argv = [sys.executable, str(ROOT / "studies/audit.py"), folder.name, "--shadows", "2"]
+    argv = [sys.executable, str(ROOT / "studies/audit.py"), folder.name, "--shadows", "2", "--concurrency", "1"]
     driver = subprocess.Popen(argv, cwd=cwd, stdout=log, stderr=log)
     until = time.monotonic() + 200
     while not shadows() and time.monotonic() < until:
