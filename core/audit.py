@@ -14,7 +14,7 @@ from core.audits.fleet import Audit
 from core.audits.gradient_norm import gradient_norm
 from core.audits.label_only import boundary_distance
 from core.audits.roc import Roc
-from core.audits.threshold import leak_metrics, worst_leak
+from core.audits.threshold import below_half, leak_metrics, worst_leak
 from core.config import Metrics, TrialConfig
 from core.data import Images
 from core.errors import TrialError
@@ -82,7 +82,7 @@ def reaudit(
     members, others = images.at(private).to(device), images.at(rows).to(device)
     answers = answers_of(config, bound.net, images, device=device)
     audits = further_audits(config, bound.net, answers, members, others, private, rows)
-    leaks = leak_metrics(audits) | {"flag/auc_below_half": float(any(roc.auc_interval().high < 0.5 for roc in audits.values()))}
+    leaks = leak_metrics(audits) | {"flag/auc_below_half": float(below_half(audits))}
     return Metrics(leaks | worst_leak({**known, **leaks}))
 
 
@@ -136,9 +136,8 @@ def by_others(
         values |= {f"mia_learned_accuracy/{name}": value for name, value in result.accuracies.items()}
         values[f"mia_control_memorised/{protocol}"] = min(roc.auc for roc in twins.values())
         values[f"mia_control_shuffled/{protocol}"] = max((roc.auc for roc in chance.values()), key=lambda auc: abs(auc - 0.5))
-        flags = {"audit_is_blind": fleet.misses(twins), "audit_is_biased": fleet.biased(chance)}
-        flags["auc_below_half"] = [name for name, roc in rocs.items() if roc.auc_interval().high < 0.5]
-        values |= {f"flag/{name}": max(values.get(f"flag/{name}", 0.0), float(bool(who))) for name, who in flags.items()}
+        flags = {"audit_is_blind": fleet.misses(twins), "audit_is_biased": fleet.biased(chance), "auc_below_half": below_half(rocs)}
+        values |= {f"flag/{name}": max(values.get(f"flag/{name}", 0.0), float(bool(up))) for name, up in flags.items()}
         evidence |= {f"{protocol}/rows": result.rows, f"{protocol}/member": result.member}
         evidence |= {f"{protocol}/{name}": score for name, score in result.scores.items()}
     return Audited(Metrics(values | (worst_leak({**known, **values}) if values else {})), evidence)

@@ -24,7 +24,7 @@ from core.attacks.radius import adversarial_radius, shortest
 from core.attacks.suite import PROBE, SUITES, Attack, Verdicts, accuracy_over_epsilon, attacked, right
 from core.audit import answers_of, further_audits
 from core.audits.answers import Answers
-from core.audits.threshold import leak_metrics, threshold_audits, worst_leak
+from core.audits.threshold import below_half, leak_metrics, threshold_audits, worst_leak
 from core.config import Judge, Metrics, TrialConfig
 from core.data import Images, Parts
 from core.density import activation_density, share_near_zero
@@ -153,7 +153,7 @@ def judge(
         "weights_below_0.001": share_near_zero(bound.net),
         "flag/at_chance": float(wilson(hits, len(correct)).low <= largest_class),
         **{f"flag/{name}": float(raised) for name, raised in masking.items()},
-        "flag/auc_below_half": float(any(roc.auc_interval().high < 0.5 for roc in audits.values())),
+        "flag/auc_below_half": float(below_half(audits)),
         "flag/few_non_members": float(0.01 * len(rows) < 10),
         "flag/generator_silent": float(any(row.get("epoch/generator_norm", 1.0) < SILENT for row in bound.curve)),
         "flag/split_overlap": float(len(np.intersect1d(parts.members, rows)) > 0),

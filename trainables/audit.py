@@ -111,9 +111,8 @@ class Audits:
         sisters, shadows = self.fleets[network.folder]
         subject = Subject(network.folder, network.params, tuple(sisters))
         by_others, drawn = audited(subject, shadows, known | found, store, store.above, images, device)
-        lacks = {"flag/audit_lacks_models": float(len(shadows) < self.asked.shadows or len(sisters) < self.asked.sisters)}
         drawn |= {"again": len(shadows) < self.asked.shadows}
-        return Found(Metrics(found | dict(by_others.metrics.values) | lacks), by_others.evidence, drawn)
+        return Found(Metrics(found | dict(by_others.metrics.values) | self.asked.flag(sisters, shadows)), by_others.evidence, drawn)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,7 +5,6 @@ were made: what one study found never changes the number of another.
 """
 
 import argparse
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -23,11 +22,12 @@ from core.config import Objective, TrialConfig
 from core.errors import InputError, unknown
 from core.flags import raised
 from core.space import Value
-from trainables import cli, page, report
+from trainables import cli, report
+from trainables.drawing import BLUE, GREY, INK, ORANGE, PURPLE, axis_title, png, styled
 
 SAME = ("dataset", "pool", "judge.norm", "judge.epsilon", "judge.part")
 """Settings without which numbers are about different things: the images, and what an attacker may do."""
-COLORS = (report.BLUE, report.ORANGE, "#009E73", report.PURPLE, report.INK, "#56B4E9", "#E69F00")
+COLORS = (BLUE, ORANGE, "#009E73", PURPLE, INK, "#56B4E9", "#E69F00")
 SHAPES = "os^DvPX*"
 """A study has one of each; there are 7 and 8, so 56 studies look different, and 8 do in black and white."""
 
@@ -276,7 +276,6 @@ def _best(front: Front, objective: Objective) -> str:
 
 def figure(fronts: Sequence[Front], found: Sequence[Standing]) -> bytes:
     """Every pair of objectives side by side as a PNG file; a colour and a shape per study, filled where nothing dominates."""
-    import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -286,9 +285,7 @@ def figure(fronts: Sequence[Front], found: Sequence[Standing]) -> bytes:
     pairs = list(combinations(fronts[0].objectives, 2))
     columns = min(3, len(pairs))
     height = 3.6 * math.ceil(len(pairs) / columns) + 0.22 * len(fronts)
-    style: dict[Any, Any] = {"font.size": 9, "axes.edgecolor": "#8A929B", "axes.linewidth": 0.8, "axes.labelcolor": report.INK}
-    style |= {"axes.spines.top": False, "axes.spines.right": False, "xtick.color": "#555D66", "ytick.color": "#555D66"}
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **style}):
+    with styled():
         drawn = Figure(figsize=(10 if columns > 1 else 5.6, height), dpi=150, layout="constrained")
         axes = drawn.subplots(math.ceil(len(pairs) / columns), columns, squeeze=False).flat
         for axis, (x, y) in zip(axes, pairs, strict=False):
@@ -298,8 +295,8 @@ def figure(fronts: Sequence[Front], found: Sequence[Standing]) -> bytes:
                     fill = look["mec"] if stands else "none"
                     axis.plot([v[x.metric] for v in points], [v[y.metric] for v in points], ms=6.5, mew=1.2, mfc=fill,
                               alpha=0.9, zorder=3 + stands, **look)  # fmt: skip
-            axis.set_xlabel(_title(x))
-            axis.set_ylabel(_title(y))
+            axis.set_xlabel(axis_title(x))
+            axis.set_ylabel(axis_title(y))
             axis.margins(0.07)
             axis.grid(color="#ECEFF2", linewidth=0.7)
             axis.set_axisbelow(True)
@@ -307,20 +304,12 @@ def figure(fronts: Sequence[Front], found: Sequence[Standing]) -> bytes:
         for axis in list(axes)[len(pairs) :]:
             axis.set_axis_off()
         handles = [Line2D([], [], ms=6.5, mfc=look["mec"], **look) for look in looks]
-        handles += [Line2D([], [], marker="o", ms=6.5, mew=1.2, mfc="none", mec=report.GREY, ls="none")]
+        handles += [Line2D([], [], marker="o", ms=6.5, mew=1.2, mfc="none", mec=GREY, ls="none")]
         names = [f"{front.name} ({front.kind})" for front in fronts] + ["hollow: another point of these dominates it"]
         legend = drawn.legend(handles, names, loc="outside lower center", frameon=False, handletextpad=0.2)
         for text in legend.get_texts():
             text.set_parse_math(False)
-        file = io.BytesIO()
-        drawn.savefig(file, format="png")
-    return file.getvalue()
-
-
-def _title(objective: Objective) -> str:
-    """As in the report: turned by 90 degrees, as on a vertical axis, the arrow turns too."""
-    name = page.label(objective)
-    return f"{name},  better \N{RIGHTWARDS ARROW}" if objective.direction == "max" else f"\N{LEFTWARDS ARROW} better,  {name}"
+        return png(drawn)
 
 
 def parser() -> argparse.ArgumentParser:

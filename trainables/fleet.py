@@ -51,6 +51,10 @@ class Asked(NamedTuple):
     sisters: int
     shadows: int
 
+    def flag(self, sisters: Sequence[Job], shadows: Sequence[Job]) -> dict[str, float]:
+        """The flag, given those that there are."""
+        return {"flag/audit_lacks_models": float(len(sisters) < self.sisters or len(shadows) < self.shadows)}
+
 
 def shadow_job(params: Mapping[str, Value], number: int, arrays: Arrays) -> Job:
     """The training of a recipe's shadow model, from 1 on. Of the judge only the ball counts, for adversarial queries."""
@@ -136,8 +140,7 @@ def audit_one(
     try:
         known = (files.read_json("result.json") or {})["metrics"]
         found, kept = audited(subject, shadows, known, store, share.known or store, unpack(arrays), device)
-        lacks = len(shadows) < asked.shadows or len(subject.sisters) < asked.sisters
-        outcome["metrics"] = {**found.metrics.values, "flag/audit_lacks_models": float(lacks)}
+        outcome["metrics"] = {**found.metrics.values, **asked.flag(subject.sisters, shadows)}
         outcome |= kept
         files.write("audit.npz", npz(found.evidence))
     except (TrialError, InputError) as error:

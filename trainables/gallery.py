@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from core.trial import NO_GUARANTEE
+from trainables.drawing import BLUE, GREY, INK
 from trainables.outcome import Outcome, Trial
 
-BLUE, GREY, INK = "#0072B2", "#B4BAC1", "#1B1F24"
 COLUMNS = 10
 """Reconstructions side by side."""
 ROWS = 4

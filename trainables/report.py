@@ -17,11 +17,8 @@ import numpy as np
 from core.config import Objective
 from core.space import Value
 from trainables import gallery, page
+from trainables.drawing import BLUE, GREY, INK, ORANGE, PURPLE, axis_title, png, styled
 from trainables.outcome import Confirmed, Outcome, Trial
-
-BLUE, ORANGE, PURPLE, GREY, INK = "#0072B2", "#D55E00", "#CC79A7", "#B4BAC1", "#1B1F24"
-"""Of the palette by Okabe and Ito: told apart by colour-blind readers, and by lightness in black and white."""
-
 
 CAMERA = {"aspectmode": "cube", "camera": {"eye": {"x": -1.7, "y": -1.7, "z": 1.0}, "center": {"z": -0.12}}}
 """Far enough away for all titles, and so that accuracy and robust accuracy grow towards the back."""
@@ -106,32 +103,14 @@ def files(outcome: Outcome) -> dict[str, bytes]:
 
 def figures(outcome: Outcome) -> dict[str, bytes]:
     """PNG files by name."""
-    import matplotlib
-
-    style: dict[Any, Any] = {"font.size": 9, "axes.edgecolor": "#8A929B", "axes.linewidth": 0.8, "axes.labelcolor": INK}
-    style |= {"axes.spines.top": False, "axes.spines.right": False, "xtick.color": "#555D66", "ytick.color": "#555D66"}
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **style}):
+    with styled():
         audits = {f"audit-{c.number:05d}.png": _audit_figure(c) for c in outcome.confirmed if c.curves or c.histogram}
-        seen = {name: _png(figure) for name, figure in gallery.figures(outcome).items()}
+        seen = {name: png(figure) for name, figure in gallery.figures(outcome).items()}
         return {"front.png": _front_figure(outcome), "hypervolume.png": _hypervolume_figure(outcome)} | audits | seen
 
 
 def _plotted(outcome: Outcome) -> list[Trial]:
     return [t for t in outcome.done if all(o.metric in t.metrics for o in outcome.objectives)]
-
-
-def _axis_title(objective: Objective) -> str:
-    """Along the axis; turned by 90 degrees, as on a vertical one, the arrow turns too."""
-    name = page.label(objective)
-    return f"{name},  better \N{RIGHTWARDS ARROW}" if objective.direction == "max" else f"\N{LEFTWARDS ARROW} better,  {name}"
-
-
-def _png(figure: Any) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    file = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(file)
-    return file.getvalue()
 
 
 def _front_figure(outcome: Outcome) -> bytes:
@@ -153,7 +132,7 @@ def _front_figure(outcome: Outcome) -> bytes:
         lines = math.ceil(sum(len(name) + 6 for name in names) / wide)
         figure.legend(handles, names, loc="outside lower center", ncols=math.ceil(len(names) / lines), frameon=False,
                       handletextpad=0.2, columnspacing=1.5)  # fmt: skip
-    return _png(figure)
+    return png(figure)
 
 
 def _project(axis: Any, outcome: Outcome, x: Objective, y: Objective) -> None:
@@ -177,8 +156,8 @@ def _project(axis: Any, outcome: Outcome, x: Objective, y: Objective) -> None:
     if balanced := page.knee(outcome):
         axis.plot(*at([balanced]), "o", ms=14, mfc="none", mec=INK, mew=0.9, label="knee", zorder=6)
     _project_confirmed(axis, outcome, x, y)
-    axis.set_xlabel(_axis_title(x))
-    axis.set_ylabel(_axis_title(y))
+    axis.set_xlabel(axis_title(x))
+    axis.set_ylabel(axis_title(y))
     axis.margins(0.07)
     axis.grid(color="#ECEFF2", linewidth=0.7)
     axis.set_axisbelow(True)
@@ -224,7 +203,7 @@ def _hypervolume_figure(outcome: Outcome) -> bytes:
     axis.set_ylabel("hypervolume,  better \N{RIGHTWARDS ARROW}")
     axis.grid(axis="y", color="#ECEFF2", linewidth=0.7)
     axis.tick_params(length=0)
-    return _png(figure)
+    return png(figure)
 
 
 def _audit_figure(point: Confirmed) -> bytes:
@@ -252,7 +231,7 @@ def _audit_figure(point: Confirmed) -> bytes:
     sure.set(xlabel="confidence in the true class", ylabel="share of images", xlim=(0, 1), yscale="log")
     sure.legend(fontsize=8, frameon=False)
     figure.suptitle(f"trial {point.number}, {point.replicates} replicates", fontsize=9)
-    return _png(figure)
+    return png(figure)
 
 
 def _charts(outcome: Outcome) -> str:
@@ -280,7 +259,7 @@ def _chart(outcome: Outcome, objectives: Sequence[Objective], name: str, plotly:
     figure = go.Figure([_trace(group, objectives, _middle(outcome, objectives[0])) for group in _groups(outcome)])
     axes: dict[str, Any] = {}
     for axis, o in zip(("xaxis", "yaxis", "zaxis"), objectives, strict=False):
-        title = {"text": _axis_title(o), "font": {"size": 10 if solid else 13}} | ({} if solid else {"standoff": 10})
+        title = {"text": axis_title(o), "font": {"size": 10 if solid else 13}} | ({} if solid else {"standoff": 10})
         axes[axis] = {"title": title, "gridcolor": "#E4E8EC", "zeroline": False}
     margin = dict.fromkeys("lrtb", 0) if solid else {"l": 64, "r": 12, "t": 34, "b": 48}
     figure.update_layout(**({"scene": axes | CAMERA} if solid else axes), template="none", margin=margin, showlegend=False)

@@ -103,8 +103,10 @@ def perform(job: Job, arrays: Arrays, store: Store, share: Share, tell: Callable
     return done
 
 
-KEPT = ("network.pt", "predictions.npz", "answers.npz", "pictures.npz")
-"""What a training leaves behind, besides its result; the last two only where the judge asks for them."""
+ALWAYS = ("network.pt", "predictions.npz")
+"""What a training leaves behind, besides its result."""
+ASKED_FOR = ("answers.npz", "pictures.npz")
+"""And what it leaves where the judge asks for it."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,10 @@ class _Known:
         place = self.root.read_json(f"cache/{self.key}.json")
         folder = place and place["folder"]
         result = folder and self.root.read_json(f"{folder}/result.json")
-        files = {name: self.root.read(f"{folder}/{name}") for name in KEPT} if result and not result["error"] else {}
-        if any(files.get(name) is None for name in KEPT[:2]):
+        files = (
+            {name: self.root.read(f"{folder}/{name}") for name in (*ALWAYS, *ASKED_FOR)} if result and not result["error"] else {}
+        )
+        if any(files.get(name) is None for name in ALWAYS):
             return None
         here = self.store.below(job.folder)
         here.write_all({name: data for name, data in files.items() if data is not None})

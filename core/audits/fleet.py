@@ -65,11 +65,9 @@ def auditor(
         "calibrated": lira.calibrated(target.phi[rows], phi[:, rows], here),
         "rmia": rmia.rmia(target_log_p[rows], usual[rows], target_log_p[population], usual[population]),
     }
-    moved = [answers.adversarial_phi for answers in (target, *others)]
-    if all(values is not None for values in moved):
-        first, *rest = [values[rows] for values in moved if values is not None]
-        found["lira_adversarial"] = lira.online(first, np.stack(rest), here)
-        found["calibrated_adversarial"] = lira.calibrated(first, np.stack(rest), here)
+    if moved := _adversarial(target, others, rows):
+        found["lira_adversarial"] = lira.online(*moved, here)
+        found["calibrated_adversarial"] = lira.calibrated(*moved, here)
     pooled = [(other, rows[other.state[rows] != 0]) for other in others]
     accuracies = {} if control else _learned("auditor", target, rows, pooled)
     return Audit(rows, target.state[rows] > 0, found, accuracies)
@@ -109,12 +107,16 @@ def attacker(
         "rmia_offline": rmia.rmia(target_log_p[rows], usual[rows], target_log_p[shadow_rows], usual[shadow_rows]),
         "nn": attack.score(_probabilities(target, rows), torch.from_numpy(target.y[rows])).numpy(),
     }
-    moved = [answers.adversarial_phi for answers in (target, *shadows)]
-    if all(values is not None for values in moved):
-        first, *rest = [values[rows] for values in moved if values is not None]
-        found["lira_offline_adversarial"] = lira.offline(first, np.stack(rest), states[:, rows])
+    if moved := _adversarial(target, shadows, rows):
+        found["lira_offline_adversarial"] = lira.offline(*moved, states[:, rows])
     accuracies = {} if control else _learned("attacker", target, rows, attack_on)
     return Audit(rows, target.state[rows] > 0, found, accuracies)
+
+
+def _adversarial(target: Answers, others: Sequence[Answers], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """phi of the adversarial images, of the target and of the others, where all were asked for such."""
+    moved = [values[rows] for answers in (target, *others) if (values := answers.adversarial_phi) is not None]
+    return (moved[0], np.stack(moved[1:])) if len(moved) == 1 + len(others) else None
 
 
 def _log_p(phi: np.ndarray) -> np.ndarray:

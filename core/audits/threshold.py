@@ -46,6 +46,11 @@ def leak_metrics(audits: Mapping[str, Roc]) -> dict[str, float]:
     return metrics
 
 
+def below_half(audits: Mapping[str, Roc]) -> bool:
+    """Whether an AUC is below one half beyond its interval."""
+    return any(roc.auc_interval().high < 0.5 for roc in audits.values())
+
+
 def worst_leak(metrics: Mapping[str, float]) -> dict[str, float]:
     """`mia_auc`: the worst of all audits in the metrics, each AUC folded to max(a, 1 - a), because an attacker may flip the sign.
 

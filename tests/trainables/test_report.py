@@ -223,7 +223,7 @@ def figure(study: Outcome):
     """The picture of the front before it is made a PNG."""
     drawn = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "_png", lambda figure: drawn.append(figure) or b"")
+        patch.setattr(report, "png", lambda figure: drawn.append(figure) or b"")
         report.figures(study)
     return drawn[0]
 
