@@ -6,6 +6,7 @@ from values or from text (MLflow gives text back).
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -227,6 +228,40 @@ class Objective:
         """0 at the ideal (and beyond it), 1 at the reference, above 1 for worse."""
         loss = (value - self.ideal) / (self.reference - self.ideal)
         return 0.0 if loss < 0 else loss  # max() would turn NaN into a perfect 0
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A requirement on a metric."""
+
+    metric: str
+    sign: Literal[">=", "<="]
+    value: float
+
+    @classmethod
+    def of(cls, text: str) -> "Limit":
+        """From METRIC>=VALUE or METRIC<=VALUE.
+
+        Raises:
+            InputError: it is neither.
+        """
+        found = re.fullmatch(r"\s*([^<>=\s]+)\s*(>=|<=)\s*([^<>=\s]+)\s*", text)
+        if not found:
+            hint = "" if set("<>") & set(text) else "; quote it, since a shell takes > for itself"
+            raise InputError(f"--require takes METRIC>=VALUE or METRIC<=VALUE, got {text!r}{hint}")
+        try:
+            return cls(found[1], found[2], space.number(found[3]))  # pyright: ignore[reportArgumentType]
+        except InputError as error:
+            raise InputError(f"--require {text}: {error}") from None
+
+    def __str__(self) -> str:
+        return f"{self.metric}{self.sign}{self.value:g}"
+
+    def lacks(self, value: float) -> float:
+        """By how much a value misses it; 0 if it does not. What was not measured misses it by any amount."""
+        if math.isnan(value):
+            return math.inf
+        return max(0.0, self.value - value if self.sign == ">=" else value - self.value)
 
 
 def trilemma(classes: int) -> tuple[Objective, ...]:

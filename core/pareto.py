@@ -1,11 +1,12 @@
 """Fronts. Everything here minimises: rows are trials, columns are `Objective.loss`, 0 at the ideal, 1 at the reference."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import moocore
 import numpy as np
 
-from core.config import Objective
+from core.config import Limit, Objective
 from core.flags import FLAGS
 
 EXCLUDING_FLAGS = tuple(f"flag/{name}" for name, flag in FLAGS.items() if flag.bars)
@@ -19,16 +20,28 @@ def losses(rows: Sequence[Mapping[str, float]], objectives: Sequence[Objective])
     ).reshape(len(rows), len(objectives))
 
 
-def eligible(rows: Sequence[Mapping[str, float]], objectives: Sequence[Objective]) -> np.ndarray:
-    """Which trials may be on a front at all: complete, no worse than any reference, no excluding flag. [n] bool."""
+def eligible(
+    rows: Sequence[Mapping[str, float]], objectives: Sequence[Objective], require: Sequence[Limit] = ()
+) -> np.ndarray:  # fmt: skip
+    """Which trials may be on a front at all, [n] bool.
+
+    Those that are complete, no worse than any reference, under no excluding flag, and meet what is required.
+    """
     values = losses(rows, objectives)
     unflagged = [not any(row.get(flag, 0) for flag in EXCLUDING_FLAGS) for row in rows]
-    return np.isfinite(values).all(1) & (np.nan_to_num(values, nan=2.0) <= 1).all(1) & np.array(unflagged, bool)
+    meets = [not any(lacks(row, require)) for row in rows]
+    whole = np.isfinite(values).all(1) & (np.nan_to_num(values, nan=2.0) <= 1).all(1)
+    return whole & np.array(unflagged, bool) & np.array(meets, bool)
 
 
-def front(rows: Sequence[Mapping[str, float]], objectives: Sequence[Objective]) -> np.ndarray:
+def lacks(row: Mapping[str, float], require: Sequence[Limit]) -> list[float]:
+    """By how much a trial misses each requirement; infinite where the metric was not measured."""
+    return [limit.lacks(row.get(limit.metric, math.nan)) for limit in require]
+
+
+def front(rows: Sequence[Mapping[str, float]], objectives: Sequence[Objective], require: Sequence[Limit] = ()) -> np.ndarray:
     """Which trials are on the front: eligible, and no eligible one is as good everywhere and better somewhere. [n] bool."""
-    mask = eligible(rows, objectives)
+    mask = eligible(rows, objectives, require)
     if mask.any():
         mask[mask] = non_dominated(losses(rows, objectives)[mask])
     return mask

@@ -31,7 +31,6 @@ NO_SYNC = (
 )
 SLOTS = ("loss", "perturbation", "regularizer", "augmentation")
 State = dict[str, Any]
-OnEpoch = Callable[[dict[str, float], Callable[[], State]], None]
 
 
 @dataclass
@@ -81,6 +80,9 @@ class Bound:
             module.load_state_dict(state["modules"][name])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(copy.deepcopy(state["optimizers"][name]))  # torch would share its tensors
+
+
+OnEpoch = Callable[[dict[str, float], Bound], None]
 
 
 def bind(config: TrialConfig, members: Images, device: torch.device) -> Bound:
@@ -141,7 +143,7 @@ def train(
         config: the recipe.
         members, val: uint8 images; `val` only for the curve (at most 1,000 of it).
         device: where to train.
-        on_epoch: called after each epoch with its row of the curve and a function that returns the state.
+        on_epoch: called after each epoch with its row of the curve, to which it may add, and everything that was trained.
         resume: a state to go on from.
 
     Returns:
@@ -165,7 +167,7 @@ def train(
         row |= {"epoch/val_accuracy": accuracy(bound.net, val), "epoch/seconds": time.perf_counter() - start}
         bound.curve.append(row)
         if on_epoch:
-            on_epoch(row, bound.state)
+            on_epoch(row, bound)
     return bound
 
 

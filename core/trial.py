@@ -7,8 +7,9 @@ result.metrics["robust_accuracy"]
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,13 +72,14 @@ class Rejudged:
 
 def run(
     config: TrialConfig, images: Images, *, device: torch.device | str = "cpu",
-    on_epoch: OnEpoch | None = None, resume: State | None = None,
+    on_epoch: OnEpoch | None = None, resume: State | None = None, rungs: Sequence[int] = (),
 ) -> Result:  # fmt: skip
     """Train, attack and audit one configuration.
 
     Args:
         config: what to do. images: the pool that `config.dataset` and `config.pool` name.
         device: where. on_epoch, resume: see `core.train.train`.
+        rungs: epochs after which the row of the curve has what `glance` sees.
 
     Raises:
         TrialError: training diverged or a metric is not finite.
@@ -88,10 +90,59 @@ def run(
     clock = _Clock()
     with clock("train"):
         members, val = images.at(parts.members), images.at(parts.val)
-        bound = train(config, members, val, device=device, on_epoch=on_epoch, resume=resume)
+        ended = partial(_epoch_ended, config, images, parts, rungs, on_epoch)
+        bound = train(config, members, val, device=device, on_epoch=ended, resume=resume)
     if config.shadow:
         return _shadow(config, bound, images, parts, device=device, clock=clock)
     return judge(config, bound, images, parts, device=device, clock=clock)
+
+
+def _epoch_ended(
+    config: TrialConfig,
+    images: Images,
+    parts: Parts,
+    rungs: Sequence[int],
+    then: OnEpoch | None,
+    row: dict[str, float],
+    bound: Bound,
+) -> None:
+    if row["epoch"] in rungs:
+        row |= {f"rung/{name}": value for name, value in glance(config, bound, images, parts).items()}
+    if then:
+        then(row, bound)
+
+
+GLANCED = ("accuracy", "robust_accuracy", "mia_auc")
+"""What `glance` knows of."""
+
+
+def glance(config: TrialConfig, bound: Bound, images: Images, parts: Parts) -> dict[str, float]:
+    """What a network that is still in training promises: `GLANCED`, on the part that `config.judge` names.
+
+    Accuracy and the worst threshold audit of all its images, PGD of at most 10 steps on 128 of them. It changes nothing.
+
+    Raises:
+        TrialError: a logit is not finite.
+    """
+    device = next(bound.net.parameters()).device
+    rows = parts.judged(config.judge.part)
+    private, _ = member_rows(config, images, parts)
+    members, others = images.at(private).to(device), images.at(rows).to(device)
+    inside, outside = _finite(predict(bound.net, members.x)), _finite(predict(bound.net, others.x))
+    radius, count = config.judge.epsilon, min(PROBE, config.judge.images or PROBE)
+    stands = accuracy_over_epsilon(
+        bound.net, as_float(others.x[:count]), others.y[:count], [radius],
+        norm=config.judge.norm, steps=min(10, config.judge.steps), seed=config.seed,
+    )  # fmt: skip
+    leak = worst_leak(leak_metrics(threshold_audits(inside, members.y, outside, others.y)))
+    right_share = (outside.argmax(1) == others.y).double().mean().item()
+    return {"accuracy": right_share, "robust_accuracy": stands[radius], "mia_auc": leak["mia_auc"]}
+
+
+def _finite(logits: Tensor) -> Tensor:
+    if not logits.isfinite().all():
+        raise TrialError("the trained network's logits are not finite; lower optimizer.lr")
+    return logits
 
 
 def judge(
@@ -109,9 +160,7 @@ def judge(
     private, reference = member_rows(config, images, parts)
     members, others = images.at(private).to(device), images.at(rows).to(device)
     with clock("audit"):
-        member_logits, other_logits = predict(bound.net, members.x), predict(bound.net, others.x)
-        if not (member_logits.isfinite().all() and other_logits.isfinite().all()):
-            raise TrialError("the trained network's logits are not finite; lower optimizer.lr")
+        member_logits, other_logits = _finite(predict(bound.net, members.x)), _finite(predict(bound.net, others.x))
         audits = threshold_audits(member_logits, members.y, other_logits, others.y)
         aside: dict[str, Tensor | np.ndarray] = {}
         if len(reference):  # it came out of the members, so what leaks of it counts

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from core import data, space
-from core.config import SLOTS, Study, TrialConfig, checked_space
+from core.config import SLOTS, Limit, Study, TrialConfig, checked_space
 from core.errors import InputError, redacted, unknown
 from core.space import Range, Switch, Value
 from trainables.plan import Plan, Site
@@ -74,6 +74,15 @@ def parser(study: Study) -> argparse.ArgumentParser:
     )
     what.add_argument("--dataset", metavar="D", help=f"{', '.join(data.DATASETS)} or {data.PARQUET}DIR")
     what.add_argument("--no-confirm", action="store_true", help="do not re-train the front with fresh seeds")
+    what.add_argument(
+        "--require", action="append", default=[], metavar="LIMIT",
+        help="keep what misses 'METRIC>=VALUE' or 'METRIC<=VALUE' (quoted) off the front, and search where it is met",
+    )  # fmt: skip
+    what.add_argument("--seeds-per-trial", type=at_least(1), default=1, metavar="N", help="judge means over N seeds (default: 1)")
+    what.add_argument(
+        "--early-stopping", type=at_least(2), nargs="?", const=3, default=0, metavar="ETA",
+        help="give up what is dominated after a 9th or a 3rd of its epochs; about one in ETA (3) goes on at each",
+    )  # fmt: skip
     what.add_argument("--shadows", type=at_least(0), metavar="N", help="also train N shadow models for each point, to audit it")
     add_where(p)
     p.add_argument("--resume", metavar="NAME", help="go on with a study that was interrupted")
@@ -183,6 +192,7 @@ def plan_of(study: Study, args: argparse.Namespace) -> Plan:
         sampler=args.sampler, seed=args.seed, confirm=dict(preset.confirm),
         replicates=0 if args.no_confirm else preset.replicates,
         shadows=0 if args.no_confirm else preset.shadows if args.shadows is None else args.shadows,
+        require=tuple(Limit.of(text) for text in args.require), seeds=args.seeds_per_trial, eta=args.early_stopping,
     )  # fmt: skip
 
 
@@ -276,4 +286,5 @@ def _changed(study: Study, args: argparse.Namespace) -> list[str]:
     """The what-switches that were given; a resumed study goes on as it was planned."""
     defaults = parser(study).parse_args([])
     names = ("preset", "trials", "seed", "sampler", "set", "space", "dataset", "no_confirm", "shadows", "dry_run")
+    names += ("require", "seeds_per_trial", "early_stopping")
     return [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) != getattr(defaults, name)]

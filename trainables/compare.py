@@ -125,20 +125,21 @@ def _all(client: Any, experiments: Sequence[str], what: str) -> list[Any]:
 
 
 def _front(client: Any, name: str, parent: Any) -> Front:
-    from trainables.tracking import VERSION
+    from trainables.tracking import VERSION, limits_of
 
     objectives = [Objective(**o) for o in json.loads(parent.data.params["objectives"])]
     runs = _all(client, [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
     version = int(parent.data.tags.get(VERSION, 1))
     confirmed = any("confirmed" in run.data.tags for run in runs)
     runs = [run for run in runs if run.info.status == "FINISHED"]
-    trials, rows = len(runs), [run.data.metrics for run in runs]
+    trials, rows, require = len(runs), [run.data.metrics for run in runs], limits_of(parent.data.params)
     if confirmed:  # the tag knows of flags that only replicates have raised; the trial's own count too
         runs = [run for run in runs if run.data.tags.get("confirmed") == "true" and _in_version(client, run, version)]
         own = [{flag: run.data.metrics.get(flag, 0.0) for flag in pareto.EXCLUDING_FLAGS} for run in runs]
         means = [_without_prefix(run.data.metrics, "confirmed/") for run in runs]
-        rows = [m | flags for m, flags in zip(means, own, strict=True)]
-    points = [_point(run, row, objectives) for run, row, on in zip(runs, rows, pareto.front(rows, objectives), strict=True) if on]
+        rows, require = [m | flags for m, flags in zip(means, own, strict=True)], ()  # and of what was required
+    on = pareto.front(rows, objectives, require)
+    points = [_point(run, row, objectives) for run, row, stands in zip(runs, rows, on, strict=True) if stands]
     first = objectives[0]
     return Front(
         name=name, objectives=tuple(objectives),

@@ -14,7 +14,7 @@ import numpy as np
 
 from core import pareto
 from core.audits.threshold import FPRS
-from core.config import Objective, TrialConfig
+from core.config import Limit, Objective, TrialConfig
 from core.rng import fold
 from core.stats import mean_interval
 from trainables.fleet import GRID, Asked, Subject, audit_all, train_shadows, with_audit
@@ -41,7 +41,7 @@ def confirm(
     jobs = {(point.number, r): replicate_job(plan, point, r) for point in front for r in range(1, plan.replicates + 1)}
     results = fan_out(jobs, arrays, store, share, concurrency, lambda text: say(f"confirm {text}"))
     if TrialConfig.of(next(iter(jobs.values())).params).judge.audits == "scores":
-        return verdicts(front, results, plan.objectives)  # their answers were not asked for
+        return verdicts(front, results, plan.objectives, plan.require)  # their answers were not asked for
     subjects = subjects_of({key: job for key, job in jobs.items() if not results[key]["error"]})
     shadows: dict[tuple[int, int], list[Job]] = {}
     if plan.shadows and crew and subjects:
@@ -55,7 +55,8 @@ def confirm(
     asked = Asked(plan.replicates - 1, plan.shadows if crew else 0)
     say(f"confirm: {len(subjects)} replicates audited by their sisters" + (" and by shadow models" if shadows else ""))
     audits = audit_all(subjects, shadows, asked, arrays, store, share, concurrency, say)
-    return verdicts(front, {key: with_audit(result, audits.get(key)) for key, result in results.items()}, plan.objectives)
+    audited = {key: with_audit(result, audits.get(key)) for key, result in results.items()}
+    return verdicts(front, audited, plan.objectives, plan.require)
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,14 @@ def fan_out(
 
 
 def verdicts(
-    points: Sequence[Trial], results: Mapping[tuple[int, int], Mapping[str, Any]], objectives: Sequence[Objective]
-) -> list[Confirmed]:
+    points: Sequence[Trial], results: Mapping[tuple[int, int], Mapping[str, Any]], objectives: Sequence[Objective],
+    require: Sequence[Limit] = (),
+) -> list[Confirmed]:  # fmt: skip
     """What the replicates say of their points.
 
     Args:
         points: that were trained again. results: of replicate r of point n, at (n, r): `metrics`, and `error` if it failed.
+        require: what the points' means must meet.
 
     Returns:
         One record per point of which at least one replicate succeeded.
@@ -130,10 +133,14 @@ def verdicts(
             drawn.append(good)
     if not kept:
         return []
-    means = [{o.metric: float(np.mean([m[o.metric] for m in metrics])) for o in objectives} for _, metrics, _ in kept]
+    wanted = dict.fromkeys([o.metric for o in objectives] + [limit.metric for limit in require])
+    means = [
+        {name: float(np.mean([m[name] for m in metrics])) for name in wanted if all(name in m for m in metrics)}
+        for _, metrics, _ in kept
+    ]  # fmt: skip
     flags = [{flag: max(m.get(flag, 0.0) for m in metrics) for flag in pareto.EXCLUDING_FLAGS} for _, metrics, _ in kept]
     rows = [m | f for m, f in zip(means, flags, strict=True)]
-    may, stays = pareto.eligible(rows, objectives), pareto.front(rows, objectives)
+    may, stays = pareto.eligible(rows, objectives, require), pareto.front(rows, objectives, require)
     chances = np.zeros(len(kept))
     if may.any():  # a point that may be on no front must not push an honest one off it either
         losses = [pareto.losses(metrics, objectives) for (_, metrics, _), on in zip(kept, may, strict=True) if on]
@@ -141,7 +148,7 @@ def verdicts(
     return [
         Confirmed(
             number=point.number, replicates=len(metrics), failed=failed, means=means[i],
-            intervals={o.metric: mean_interval([m[o.metric] for m in metrics])[1] for o in objectives},
+            intervals={name: mean_interval([m[name] for m in metrics])[1] for name in means[i]},
             probability=float(chances[i]), on_front=bool(stays[i]),
             flags=tuple(flag.removeprefix("flag/") for flag, raised in flags[i].items() if raised),
             leaks=leaks(metrics), curves=_mean_curves(drawn[i]), histogram=_summed(drawn[i]),

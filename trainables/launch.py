@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from core import data, space, train
+from core import data, pareto, space, train
 from core.config import Objective, Study, TrialConfig
 from core.data import Images
 from core.errors import InputError, redacted
@@ -33,9 +33,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def start(plan: Plan, site: Site, *, command: list[str], objectives: Objectives) -> int:
     """A new study."""
+    plan, images = _checked(plan, site, objectives)
+    return _run(plan, site, images, command)
+
+
+def _checked(plan: Plan, site: Site, objectives: Objectives) -> tuple[Plan, Images]:
+    """The plan with its objectives, and the images, after all checks."""
     images = preflight.check(plan, site)
     plan = replace(plan, objectives=objectives(images.classes))
-    return _run(plan, site, images, command)
+    preflight.check_required(plan, images)
+    _ = plan.rungs
+    return plan, images
 
 
 def resume(study: Study, name: str, site: Site, *, changed: list[str], command: list[str]) -> int:
@@ -71,8 +79,7 @@ def stored_plan(name: str, site: Site) -> Plan:
 
 def dry_run(plan: Plan, site: Site, *, objectives: Objectives) -> int:
     """Print what would be done and what it would cost."""
-    images = preflight.check(plan, site)
-    plan = replace(plan, objectives=objectives(images.classes))
+    plan, images = _checked(plan, site, objectives)
     console = Console(highlight=False, soft_wrap=True)
     say = lambda text: console.print(text, markup=False)  # noqa: E731
     say(plan.question)
@@ -103,15 +110,16 @@ def estimate(plan: Plan, images: Images) -> list[str]:
     torch.set_num_threads(1)
     config = plan.config.set({"epochs": 2})
     seen: list[float] = []
-    train.train(config, members, members, device=device, on_epoch=lambda row, state: seen.append(row["epoch/seconds"]))
+    train.train(config, members, members, device=device, on_epoch=lambda row, bound: seen.append(row["epoch/seconds"]))
     rate = len(members.y) / seen[-1]  # the first epoch pays for warming up
     count = len(data.split(images, plan.config.split).members)
     per_trial = plan.config.epochs * count / rate
-    hours = plan.trials * per_trial / 3600
+    networks, seeds = plan.trials * plan.seeds, f" x {plan.seeds} seeds" if plan.seeds > 1 else ""
+    hours = networks * per_trial / 3600
     epochs = plan.config.epochs
     lines = [
-        f"{plan.trials} trials x {epochs} epochs x {count} members = {plan.trials * epochs * count:,} images",
-        f"{rate:,.0f} images/s on one {device.type} as measured: {per_trial:.0f} s a trial, {hours:.2f} device hours in all",
+        f"{plan.trials} trials{seeds} x {epochs} epochs x {count} members = {networks * epochs * count:,} images",
+        f"{rate:,.0f} images/s on one {device.type} as measured: {per_trial:.0f} s a network, {hours:.2f} device hours in all",
     ]
     params = plan.config.params()
     if switched := ", ".join(f"{name}={params[name]}" for name, span in plan.space.items() if isinstance(span, Switch)):
@@ -139,7 +147,7 @@ def _run(plan: Plan, site: Site, images: Images, command: list[str]) -> int:
             store.write_json("plan.json", plan.to_json())
         outcome = Outcome(
             name=plan.name, study=plan.study, question=plan.question, objectives=plan.objectives, space=plan.space,
-            planned=plan.trials, facts=_facts(plan, store, command), trials=ended_trials(store),
+            planned=plan.trials, facts=_facts(plan, store, command), trials=ended_trials(store), require=plan.require,
         )  # fmt: skip
         tracker = Tracker(site.tracking_uri, plan, outcome, home=store.root)
         if later:
@@ -229,9 +237,20 @@ def _farewell(outcome: Outcome, store: Store, site: Site, console: Console, unde
     if missing := outcome.planned - len(outcome.trials):
         say(f"{missing} trials were not run; go on with --resume {outcome.name}")
     if not outcome.front():
-        say("the front is empty: no trial is better than chance; train longer")
+        say(_why_empty(outcome))
     wrong = outcome.failed or undelivered or missing or lost or not outcome.front()
     return 1 if wrong or any(point.failed for point in outcome.confirmed) else 0
+
+
+def _why_empty(outcome: Outcome) -> str:
+    """In words, with what to do."""
+    able = replace(outcome, require=()).front()
+    if not able:
+        return "the front is empty: no trial is better than chance; train longer"
+    wanted = " and ".join(map(str, outcome.require))
+    nearest = min(able, key=lambda trial: sum(pareto.lacks(trial.metrics, outcome.require)))
+    has = ", ".join(f"{limit.metric} {nearest.metrics.get(limit.metric, float('nan')):.4f}" for limit in outcome.require)
+    return f"the front is empty: no trial has {wanted}; the nearest is trial {nearest.number} with {has}; ask for less"
 
 
 def interrupt(signum, frame) -> None:

@@ -20,9 +20,9 @@ from trainables.confirm import Crew, replicate_job
 from trainables.fleet import Say
 from trainables.outcome import Trial
 from trainables.plan import Plan
-from trainables.results import Version, ended_trials, looked, replicate_folder, replicates, trial_folder
+from trainables.results import Version, ended_trials, looked, own_results, replicate_folder, replicates
 from trainables.store import Store
-from trainables.trial import Arrays, Share, npz, unpack
+from trainables.trial import Arrays, Share, npz, seed_jobs, unpack
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Extension(Protocol):
 def stored_networks(plan: Plan, store: Store, later: Sequence[Version]) -> list[Network]:
     """The networks of all trials and replicates that have numbers after the versions `later`."""
     trials = ended_trials(store)
-    ended = [(f"trial {t.number}", trial_folder(t.number), t.params, {"metrics": t.metrics, "error": t.error}) for t in trials]
+    ended = [one for trial in trials if not trial.stopped for one in _own(plan, store, trial)]
     by_number: dict[int, Trial] = {t.number: t for t in trials}
     for (number, r), result in replicates(store).items():
         params = replicate_job(plan, by_number[number], r).params
@@ -113,6 +113,15 @@ def stored_networks(plan: Plan, store: Store, later: Sequence[Version]) -> list[
         if not result["error"]:
             found.append(Network(name, folder, params, result["metrics"]))
     return found
+
+
+def _own(plan: Plan, store: Store, trial: Trial) -> list[tuple[str, str, dict[str, Value], dict[str, Any]]]:
+    """Name, folder, parameters and result of each of a trial's networks."""
+    jobs, results = seed_jobs(trial.number, trial.params, plan.seeds), own_results(plan, store, trial)
+    names = [f"trial {trial.number}" + (f", seed {i}" if plan.seeds > 1 else "") for i in range(1, len(jobs) + 1)]
+    return [
+        (name, job.folder, job.params, results[job.folder]) for name, job in zip(names, jobs, strict=True) if job.folder in results
+    ]
 
 
 def look_at(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from core import pareto
-from core.config import Objective
+from core.config import Limit, Objective
 from core.flags import FLAGS, raised
 from core.space import Range, Value
 from core.stats import Interval
@@ -45,6 +45,8 @@ class Trial:
     """Its name if it is one of the study's baselines."""
     taken_from: str = ""
     """Where its training was found; empty if it was trained in this study."""
+    stopped: int = 0
+    """The epoch after which it was given up as dominated; 0 if it was trained to the end."""
 
     @property
     def flags(self) -> list[str]:
@@ -77,7 +79,7 @@ class Confirmed:
     """Of the trial that was confirmed."""
     replicates: int
     means: dict[str, float]
-    """Mean over replicates of each objective metric."""
+    """Mean over replicates of each objective metric, and of what is required."""
     intervals: dict[str, Interval]
     """95 % interval of each mean (Student)."""
     probability: float
@@ -149,6 +151,8 @@ class Outcome:
     """By trial, the arrays of reconstructions and heat maps (`core.visible`), of some trials of the front."""
     changes: list[Change] = field(default_factory=list)
     """Later looks at the stored networks, oldest first; the trials and confirmed points are those after all of them."""
+    require: Sequence[Limit] = ()
+    """What every point of the front must meet."""
 
     @property
     def version(self) -> int:
@@ -158,17 +162,22 @@ class Outcome:
     @property
     def done(self) -> list[Trial]:
         """Trials with metrics."""
-        return [t for t in self.trials if not t.error]
+        return [t for t in self.trials if not t.error and not t.stopped]
 
     @property
     def failed(self) -> list[Trial]:
         """Trials without."""
         return [t for t in self.trials if t.error]
 
+    @property
+    def stopped(self) -> list[Trial]:
+        """Trials that were given up early."""
+        return [t for t in self.trials if t.stopped]
+
     def front(self) -> list[Trial]:
         """The front of the sweep, best first objective first."""
         done = self.done
-        mask = pareto.front([t.metrics for t in done], self.objectives)
+        mask = pareto.front([t.metrics for t in done], self.objectives, self.require)
         first = self.objectives[0]
         return sorted((t for t, on in zip(done, mask, strict=True) if on), key=lambda t: first.loss(t.metrics[first.metric]))
 
@@ -183,7 +192,8 @@ class Outcome:
     def kept_off(self) -> list[Trial]:
         """Trials that would be on the front by their numbers and are not because of a flag."""
         done = self.done
-        mask = pareto.front([{**t.metrics, **dict.fromkeys(pareto.EXCLUDING_FLAGS, 0.0)} for t in done], self.objectives)
+        unflagged = [{**t.metrics, **dict.fromkeys(pareto.EXCLUDING_FLAGS, 0.0)} for t in done]
+        mask = pareto.front(unflagged, self.objectives, self.require)
         return [t for t, on in zip(done, mask, strict=True) if on and t.barred]
 
     def hypervolume(self) -> float:
@@ -193,7 +203,7 @@ class Outcome:
     def hypervolume_curve(self) -> list[float]:
         """The hypervolume after the first 1, 2, ... finished trials, by number."""
         whole = sorted(self.done, key=lambda t: t.number)
-        mask = pareto.eligible([t.metrics for t in whole], self.objectives)
+        mask = pareto.eligible([t.metrics for t in whole], self.objectives, self.require)
         values = pareto.losses([t.metrics for t in whole], self.objectives)
         return [pareto.hypervolume(values[: i + 1][mask[: i + 1]]) for i in range(len(whole))]
 

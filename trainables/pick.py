@@ -6,59 +6,25 @@ replicate in the middle, since the best one of several would promise too much.
 
 import argparse
 import math
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from core.config import Objective
+from core.config import Limit, Objective
 from core.errors import InputError, redacted, unknown
-from core.space import number
 from core.stats import Interval, mean_interval
 from trainables import cli
 from trainables.look import Network, stored_networks
 from trainables.outcome import Outcome, Trial
 from trainables.page import named
 from trainables.plan import Plan, Site
-from trainables.results import Version, outcomes, trial_folder, versions
+from trainables.results import Version, outcomes, versions
 from trainables.store import Store
+from trainables.trial import trial_folder
 
 BOOKKEEPING = ("flag/", "seconds/", "images_per_second/")
 """Beginnings of metrics that nobody picks by."""
-
-
-@dataclass(frozen=True)
-class Limit:
-    """A requirement."""
-
-    metric: str
-    sign: str
-    """>= or <=."""
-    value: float
-
-    @classmethod
-    def of(cls, text: str) -> "Limit":
-        """From METRIC>=VALUE or METRIC<=VALUE.
-
-        Raises:
-            InputError: it is neither.
-        """
-        found = re.fullmatch(r"\s*([^<>=\s]+)\s*(>=|<=)\s*([^<>=\s]+)\s*", text)
-        if not found:
-            hint = "" if set("<>") & set(text) else "; quote it, since a shell takes > for itself"
-            raise InputError(f"--require takes METRIC>=VALUE or METRIC<=VALUE, got {text!r}{hint}")
-        try:
-            return cls(found[1], found[2], number(found[3]))
-        except InputError as error:
-            raise InputError(f"--require {text}: {error}") from None
-
-    def __str__(self) -> str:
-        return f"{self.metric}{self.sign}{self.value:g}"
-
-    def lacks(self, value: float) -> float:
-        """By how much a value misses it; 0 if it does not."""
-        return max(0.0, self.value - value if self.sign == ">=" else value - self.value)
 
 
 @dataclass(frozen=True)
@@ -144,14 +110,14 @@ def candidates(plan: Plan, store: Store, outcome: Outcome, later: Sequence[Versi
     networks = stored_networks(plan, store, later)
     trials = {trial.number: trial for trial in outcome.done if not trial.barred}
     if unconfirmed:
-        places = {trial.number: trial_folder(trial.number) for trial in outcome.front()}
+        places = {trial.number: f"{trial_folder(trial.number)}/" for trial in outcome.front()}
     else:
         kept = [point.number for point in outcome.confirmed if point.on_front and not point.flags]
         places = {n: f"confirm/{n:05d}/" for n in kept if n in trials}
     if not places:
         why = "; ".join(f"trial {p.number}: {', '.join(p.flags)}" for p in outcome.confirmed if p.flags)
         raise InputError(f"no point of {plan.name} is left on the front" + (f" (flags of {why})" if why else ""))
-    return [Candidate(trials[n], tuple(x for x in networks if x.folder.startswith(place))) for n, place in places.items()]
+    return [Candidate(trials[n], tuple(x for x in networks if f"{x.folder}/".startswith(place))) for n, place in places.items()]
 
 
 def choose(among: Sequence[Candidate], wish: Wish, objectives: Sequence[Objective], confirmed: bool) -> Pick:

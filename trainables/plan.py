@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from core import space
-from core.config import Objective, TrialConfig, checked_space
+from core.config import Limit, Objective, TrialConfig, checked_space
+from core.errors import InputError
 from core.space import Range, Value
+from core.trial import GLANCED
+
+LEVELS = 2
+"""Rungs below the last epoch. A third one would be at a 27th of the training, where networks have learned next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +37,36 @@ class Plan:
     """Per front point; 0 is no confirm."""
     shadows: int = 0
     """Shadow models per front point; with 0, only the replicates audit each other."""
+    require: tuple[Limit, ...] = ()
+    """What every point of the front must meet."""
+    seeds: int = 1
+    """Trainings of each configuration, whose means are its numbers."""
+    eta: int = 0
+    """Of early stopping: at each rung about one in `eta` goes on; 0 stops nothing."""
 
     def configured(self, changes: Mapping[str, Value]) -> TrialConfig:
         """The configuration of a trial."""
         return self.config.set(changes)
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs after which a trial may be stopped, rising: a 9th and a 3rd of the training for `eta` = 3; none without it.
+
+        Raises:
+            InputError: there would be none, or an objective is not known before the end of a training.
+        """
+        if not self.eta:
+            return ()
+        if late := [o.metric for o in self.objectives if o.metric not in GLANCED]:
+            raise InputError(
+                f"--early-stopping compares unfinished trials by {', '.join(GLANCED)}; "
+                f"this study's {', '.join(late)} is measured only at the end"
+            )
+        epochs = self.config.epochs
+        found = sorted({epochs // self.eta**level for level in range(1, LEVELS + 1)} - {0})
+        if not found:
+            raise InputError(f"--early-stopping {self.eta} needs at least {self.eta} epochs, got epochs={epochs}")
+        return tuple(found)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -43,6 +74,7 @@ class Plan:
         return plain | {
             "config": self.config.params(),
             "space": {name: space.plain(span) for name, span in self.space.items()},
+            "require": [str(limit) for limit in self.require],
         }
 
     @classmethod
@@ -54,6 +86,7 @@ class Plan:
             "config": config,
             "space": checked_space(config, {name: space.of_plain(span) for name, span in plain["space"].items()}),
             "objectives": tuple(Objective(**objective) for objective in plain["objectives"]),
+            "require": tuple(Limit.of(text) for text in plain["require"]),
         })  # fmt: skip
 
 

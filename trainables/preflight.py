@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 import torch
 
-from core import data, nets, train
+from core import data, nets, train, trial
 from core.config import TrialConfig, fillings
-from core.data import Images
-from core.errors import InputError
+from core.data import Images, Parts
+from core.errors import InputError, unknown
+from core.trial import GLANCED
 from trainables.plan import Plan, Site
 from trainables.store import Store
 
@@ -46,6 +47,37 @@ def check(plan: Plan, site: Site) -> Images:
     for config in itertools.chain(named, fillings(plan.config, plan.space)):
         check_config(config, images, site)
     return images
+
+
+def check_required(plan: Plan, images: Images) -> None:
+    """Refuse a requirement on something that no trial will measure; what is not an objective is looked for by a small judgement.
+
+    Raises:
+        InputError: with what is measured.
+    """
+    known = {o.metric for o in plan.objectives} | set(GLANCED)
+    asked = [limit.metric for limit in plan.require if limit.metric not in known]
+    for config in itertools.chain([plan.config], fillings(plan.config, plan.space)) if asked else ():
+        known |= _measured(config, images)
+    for name in asked:
+        if name not in known:
+            raise unknown("metric of --require", name, sorted(name for name in known if not name.startswith("flag/")))
+
+
+def _measured(config: TrialConfig, images: Images) -> set[str]:
+    """Names of what an untrained network's judgement says, on few images."""
+    few = config.set(
+        {
+            "judge.steps": 1,
+            "judge.images": 8,
+            "judge.inversion_iterations": 1,
+            "judge.attribution": min(2, config.judge.attribution),
+        }
+    )
+    parts = data.split(images, config.split, config.replicate)
+    parts = Parts(parts.members[:64], parts.val[:64], parts.test[:64], parts.shadow[:64])
+    bound = train.bind(few, images.at(parts.members), torch.device("cpu"))
+    return set(trial.judge(few, bound, images, parts).metrics.values)
 
 
 def check_config(config: TrialConfig, images: Images, site: Site) -> None:

@@ -65,6 +65,8 @@ class Progress:
         name = f"trial {trial.number}" + (f" ({trial.baseline})" if trial.baseline else "")
         if trial.error:
             self.say(f"{count} {name} failed: {trial.error}")
+        elif trial.stopped:
+            self.say(f"{count} {name} stopped after epoch {trial.stopped} of {trial.params['epochs']}: dominated there")
         else:
             numbers = "  ".join(f"{o.metric} {trial.metrics[o.metric]:.3f}" for o in self.outcome.objectives)
             self.say(f"{count} {name}  {numbers}  hypervolume {self.outcome.hypervolume():.3f}")

@@ -27,9 +27,9 @@ from trainables.confirm import Crew
 from trainables.fleet import Say
 from trainables.look import Network
 from trainables.plan import Plan
-from trainables.results import Version, evidence, trial_folder
+from trainables.results import Version, evidence, own_folder
 from trainables.store import Store
-from trainables.trial import Arrays
+from trainables.trial import Arrays, trial_folder
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ class Attacks:
         """Refuse a source that is no trial of the study."""
         if self.source is None:
             return
-        numbers = [int(network.folder.removeprefix("trials/")) for network in networks if network.folder.startswith("trials/")]
+        numbers = {int(network.folder.split("/")[1]) for network in networks if network.folder.startswith("trials/")}
         if self.source not in numbers:
             raise InputError(f"--transfer-from {self.source}: no trial of that number has a network, expected one of: "
-                             + ", ".join(map(str, numbers)))  # fmt: skip
+                             + ", ".join(map(str, sorted(numbers))))  # fmt: skip
 
     def prepare(
         self, plan: Plan, later: Sequence[Version], networks: Sequence[Network], arrays: Arrays, crew: Crew, say: Say
@@ -92,7 +92,7 @@ class Attacks:
         more = SUITES[config.judge.suite](config.judge.steps, config.judge.restarts)["pgd_more"]
         # It had one start when the network was judged and one at each look since; this one is new (`more_steps_help`).
         others = {"pgd_more": replace(more, knobs={**more.knobs, "restarts": len(later) + 2})}
-        if self.source is not None and network.folder != trial_folder(self.source):
+        if self.source is not None and network.folder != own_folder(store, self.source):
             net = source_net(store, self.source, images, device)
             # Every step is taken: further into the source's wrong class transfers better.
             knobs = {"source": net, "attack": pgd, "steps": config.judge.steps, "restarts": 1, "stop_when_fooled": False}
@@ -108,7 +108,7 @@ class Attacks:
 def source_net(store: Store, number: int, images: Images, device: torch.device) -> nn.Module:
     """The stored network of a trial."""
     config = TrialConfig.of(store.read_json(f"{trial_folder(number)}/params.json")["params"])
-    return stored(config, store.read_state(f"{trial_folder(number)}/network.pt") or {}, images, device).net
+    return stored(config, store.read_state(f"{own_folder(store, number)}/network.pt") or {}, images, device).net
 
 
 def parser() -> argparse.ArgumentParser:

@@ -25,7 +25,7 @@ from trainables.fleet import with_audit
 from trainables.outcome import Confirmed, Outcome, Trial, change, merged
 from trainables.plan import Plan
 from trainables.store import Store
-from trainables.trial import of_npz
+from trainables.trial import averaged, of_npz, seed_jobs, trial_folder
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,23 @@ def as_trial(suggestion: Mapping[str, Any], result: Mapping[str, Any]) -> Trial:
     return Trial(
         number=suggestion["number"], params=suggestion["params"], baseline=suggestion["baseline"],
         metrics=result["metrics"], curve=result["curve"], error=result["error"], taken_from=result.get("taken_from", ""),
+        stopped=result.get("stopped", 0),
     )  # fmt: skip
 
 
-def trial_folder(number: int) -> str:
-    """Where a trial's files are."""
-    return f"trials/{number:05d}"
+def own_folder(store: Store, number: int) -> str:
+    """Where a trial's network is, or the first of several."""
+    folder = trial_folder(number)
+    return f"{folder}/seeds/1" if "seeds" in store.names(folder) else folder
+
+
+def own_results(plan: Plan, store: Store, trial: Trial) -> dict[str, dict[str, Any]]:
+    """The results of a trial's networks, one for each of its seeds, by folder."""
+    if plan.seeds == 1 or not trial.metrics:
+        return {trial_folder(trial.number): {"metrics": trial.metrics, "error": trial.error}}
+    missing = {"metrics": {}, "error": "its result is missing"}
+    jobs = seed_jobs(trial.number, trial.params, plan.seeds)
+    return {job.folder: store.read_json(f"{job.folder}/result.json") or missing for job in jobs}
 
 
 def replicates(store: Store) -> dict[tuple[int, int], dict[str, Any]]:
@@ -141,7 +152,7 @@ def pictures(store: Store, outcome: Outcome) -> dict[int, dict[str, np.ndarray]]
     """Reconstructions and heat maps of the front's trials that have some; what cannot be read is left out."""
     found: dict[int, dict[str, np.ndarray]] = {}
     for trial in outcome.front()[:SHOWN]:
-        data = store.read(f"{trial_folder(trial.number)}/pictures.npz")
+        data = store.read(f"{own_folder(store, trial.number)}/pictures.npz")
         with contextlib.suppress(ValueError):
             found |= {trial.number: of_npz(data)} if data else {}
     return found
@@ -151,7 +162,7 @@ def outcomes(plan: Plan, store: Store, facts: Mapping[str, str], later: Sequence
     """A finished study at each version of its front, oldest first: as it ended, then after each of `later`."""
     first = Outcome(
         name=plan.name, study=plan.study, question=plan.question, objectives=plan.objectives, space=plan.space,
-        planned=plan.trials, facts=dict(facts), trials=ended_trials(store),
+        planned=plan.trials, facts=dict(facts), trials=ended_trials(store), require=plan.require,
     )  # fmt: skip
     first.pictures = pictures(store, first)
     results = replicates(store)
@@ -160,9 +171,14 @@ def outcomes(plan: Plan, store: Store, facts: Mapping[str, str], later: Sequence
             results.setdefault((number, replicate), {"metrics": {}, "error": "its machine was lost"})
     first.confirmed = _confirmed(first, first, results, plan)
     found = [first]
+    own = {trial.number: own_results(plan, store, trial) for trial in first.trials if not trial.stopped}
     for version in later:
+        own = {
+            number: {folder: looked(store, folder, version, result) for folder, result in networks.items()}
+            for number, networks in own.items()
+        }
         results = {key: looked(store, replicate_folder(*key), version, result) for key, result in results.items()}
-        found.append(_next(plan, store, found[-1], first, version, results))
+        found.append(_next(plan, found[-1], first, version, own, results))
     return found
 
 
@@ -170,10 +186,15 @@ Results = Mapping[tuple[int, int], Mapping[str, Any]]
 """Of confirm, by trial and replicate."""
 
 
-def _next(plan: Plan, store: Store, before: Outcome, first: Outcome, version: Version, results: Results) -> Outcome:
+def _next(
+    plan: Plan, before: Outcome, first: Outcome, version: Version, own: Mapping[int, Mapping[str, Any]], results: Results
+) -> Outcome:
     trials, measured = [], {}
     for trial in before.trials:
-        result = looked(store, trial_folder(trial.number), version, {"metrics": trial.metrics, "error": trial.error})
+        if trial.stopped:
+            trials.append(trial)
+            continue
+        result = averaged(list(own[trial.number].values()))
         trials.append(replace(trial, metrics=result["metrics"], error=result["error"]))
         measured[trial.number] = tuple(result.get("measured", ()))
     facts = before.facts | {
@@ -210,4 +231,4 @@ def _confirmed(outcome: Outcome, first: Outcome, results: Results, plan: Plan) -
     order = [t.number for t in first.front()]
     points = [t for t in outcome.done if t.number in trained]
     points.sort(key=lambda t: (order.index(t.number) if t.number in order else len(order), t.number))
-    return verdicts(points, results, plan.objectives)
+    return verdicts(points, results, plan.objectives, plan.require)

@@ -38,6 +38,8 @@ SAMPLERS: dict[str, Callable[[int, bool], optuna.samplers.BaseSampler]] = {
     "random": lambda seed, switched: optuna.samplers.RandomSampler(seed=seed),
 }
 """By seed, and whether the space has a switch. The GP models only what all trials have: not for spaces with a switch."""
+UNMEASURED = 1e9
+"""By how much a trial misses a requirement on something that was not measured: not infinity, of which samplers make NaN."""
 ATTEMPTS = 200
 """Suggestions that may be no legal configuration before the study gives up."""
 
@@ -134,6 +136,10 @@ class StudySearcher(Searcher):
         result = result or {}
         values = self._values(result.get("metrics") or {})
         if values is not None and not error:
+            if isinstance(asked, int):  # of an earlier driver
+                asked = optuna.Trial(self.study, self.study.get_trials(deepcopy=False)[asked]._trial_id)
+            for name, lack in self._lacks(result["metrics"]).items():
+                asked.set_constraint(name, lack)
             self.study.tell(asked, values)
         else:
             failed = error or result.get("error")
@@ -147,6 +153,11 @@ class StudySearcher(Searcher):
             return [1.0] * len(self.plan.objectives)  # it may be on no front, whatever it seems to reach
         return [o.loss(metrics[o.metric]) for o in self.plan.objectives]
 
+    def _lacks(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """By how much what is required is missed, as Optuna's samplers want it: above 0 is not feasible."""
+        missed = pareto.lacks(metrics, self.plan.require)
+        return {str(limit): min(lack, UNMEASURED) for limit, lack in zip(self.plan.require, missed, strict=True)}
+
     def _recall(self, number: int, record: Mapping[str, Any], trial: Trial | None) -> None:
         """Tell Optuna what it suggested to an earlier driver, and how that ended, if it did."""
         values = self._values(trial.metrics) if trial else None
@@ -158,6 +169,7 @@ class StudySearcher(Searcher):
         self.study.add_trial(create_trial(
             state=state, values=values, params=record["suggested"], system_attrs=record["notes"],
             distributions={name: self.distributions[name] for name in record["suggested"]},
+            constraints=self._lacks(trial.metrics) if trial and values is not None and self.plan.require else None,
         ))  # fmt: skip
 
     def _recall_parents(self) -> None:

@@ -4,6 +4,7 @@
     trials/00007/params.json           a suggestion, written before anything else happens with it
     trials/00007/checkpoint.pt         while it trains
     trials/00007/{network.pt,predictions.npz,result.json}     when it ended; result.json is written last
+    trials/00007/seeds/2/...           these files but params.json, where each configuration is trained with several seeds
     trials/00007/pictures.npz          reconstructions and heat maps, where the judge made any
     confirm/00007/1/...                the same for its first replicate, and answers.npz, what it says of every image
     confirm/00007/1/audit.{json,npz}   what its sister replicates and shadow models tell about it

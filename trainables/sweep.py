@@ -11,8 +11,9 @@ from trainables.outcome import Outcome, Trial
 from trainables.plan import Plan
 from trainables.results import as_trial
 from trainables.search import StudySearcher
+from trainables.stopping import ParetoHalving
 from trainables.store import Store
-from trainables.trial import Arrays, Share, tune_trial
+from trainables.trial import Arrays, Share, seed_jobs, trial_folder, tune_trial
 
 
 class Listener(Protocol):
@@ -49,15 +50,16 @@ def sweep(
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     # With Ray Train inside, the trial itself only waits: it takes no CPU from its workers and stays on the head node.
     demand = {"CPU": share.cpus, "GPU": share.gpus} if share.workers == 0 else {"node:__internal_head__": 0.001}
-    trainable = tune.with_parameters(tune_trial, arrays=arrays, store=store, share=share)
+    trainable = tune.with_parameters(tune_trial, arrays=arrays, store=store, share=share, seeds=plan.seeds, rungs=plan.rungs)
     tune.Tuner(
         tune.with_resources(trainable, {name: amount for name, amount in demand.items() if amount}),
         tune_config=tune.TuneConfig(
             search_alg=StudySearcher(plan, store, outcome.trials), num_samples=left,
-            max_concurrent_trials=concurrency, reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
+            scheduler=ParetoHalving(plan, outcome.trials) if plan.eta else None,
+            max_concurrent_trials=concurrency, reuse_actors=share.workers == 0, trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
-            name="tune", storage_path=store.below("ray").root, verbose=0, callbacks=[_Watch(outcome, store, listeners)],
+            name="tune", storage_path=store.below("ray").root, verbose=0, callbacks=[_Watch(plan, outcome, store, listeners)],
             failure_config=tune.FailureConfig(max_failures=2),  # only of machines: a trial's own errors are results
         ),
     ).fit()  # fmt: skip
@@ -66,29 +68,44 @@ def sweep(
 class _Watch(tune.Callback):
     """Turns Tune's events into ours. Nothing may escape from here: Tune would stop the study."""
 
-    def __init__(self, outcome: Outcome, store: Store, listeners: list[Listener]):
-        self.outcome, self.store, self.listeners = outcome, store, listeners
+    def __init__(self, plan: Plan, outcome: Outcome, store: Store, listeners: list[Listener]):
+        self.plan, self.outcome, self.store, self.listeners = plan, outcome, store, listeners
+        self.curves: dict[int, list[dict[str, float]]] = {}
+        """Of the trials under way."""
 
     def on_trial_start(self, iteration: int, trials: list, trial, **info: Any) -> None:
         self._tell("started", trial.config["number"], trial.config["params"], trial.config["baseline"])
 
     def on_trial_result(self, iteration: int, trials: list, trial, result: dict, **info: Any) -> None:
         if "rows" in result and "metrics" not in result:
+            known = {row["epoch"]: row for row in [*self.curves.get(trial.config["number"], []), *result["rows"]]}
+            self.curves[trial.config["number"]] = [known[epoch] for epoch in sorted(known)]
             self._tell("rows", trial.config["number"], result["rows"])
 
     def on_trial_complete(self, iteration: int, trials: list, trial, **info: Any) -> None:
-        self._ended(as_trial(trial.config, trial.last_result))
+        if "metrics" in trial.last_result:
+            self._ended(as_trial(trial.config, trial.last_result))
+        else:  # the scheduler stopped it in the middle of a report, so nobody but the driver can write its result
+            curve = self.curves.get(trial.config["number"], [])
+            self._record(trial, {"metrics": {}, "curve": curve, "error": "", "stopped": int(curve[-1]["epoch"])})
 
     def on_trial_error(self, iteration: int, trials: list, trial, **info: Any) -> None:
         reason = str(trial.get_error() or "lost").strip().splitlines()[-1]
-        result = {"metrics": {}, "curve": [], "error": reason}
+        self._record(trial, {"metrics": {}, "curve": self.curves.get(trial.config["number"], []), "error": reason})
+
+    def _record(self, trial, result: dict[str, Any]) -> None:
+        """Write the result of a trial that could not write it."""
         try:
-            self.store.write_json(f"trials/{trial.config['number']:05d}/result.json", result)
+            number, params = trial.config["number"], trial.config["params"]
+            self.store.write_json(f"{trial_folder(number)}/result.json", result)
+            for job in seed_jobs(number, params, self.plan.seeds):
+                self.store.discard(f"{job.folder}/checkpoint.pt")
         except OSError as error:
-            logging.getLogger(__name__).error("cannot record a failed trial: %s", error)
+            logging.getLogger(__name__).error("cannot record trial %d: %s", trial.config["number"], error)
         self._ended(as_trial(trial.config, result))
 
     def _ended(self, trial: Trial) -> None:
+        self.curves.pop(trial.number, None)
         self.outcome.trials.append(trial)
         self._tell("ended", trial)
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from core import pareto, space
-from core.config import Objective
+from core.config import Limit, Objective
 from core.errors import redacted
 from core.space import Value
 from trainables import report
@@ -152,6 +152,7 @@ class Tracker:
             "objectives": json.dumps([vars(objective) for objective in self.plan.objectives]),
             "trials": self.plan.trials, "sampler": self.plan.sampler, "seed": self.plan.seed,
             "replicates": self.plan.replicates, "shadows": self.plan.shadows,
+            "require": " and ".join(map(str, self.plan.require)), "seeds": self.plan.seeds, "early_stopping": self.plan.eta,
             **{f"confirm/{name}": value for name, value in self.plan.confirm.items()},
         }  # fmt: skip
         # A fact that grows with every resume keeps its first value: MLflow refuses another.
@@ -218,6 +219,8 @@ class Tracker:
             self.client.log_batch(run_id, metrics=[Metric(k, v, now, step) for k, v in trial.metrics.items()])
         if trial.error:
             self.client.set_tag(run_id, "error", trial.error)
+        if trial.stopped:
+            self.client.set_tag(run_id, "stopped_after_epoch", str(trial.stopped))
         self.client.set_terminated(run_id, "FAILED" if trial.error else "FINISHED")
         self.over.add(trial.number)
 
@@ -249,6 +252,7 @@ class Tracker:
         counts = {
             "hypervolume": self.outcome.hypervolume(), "front_size": len(front),
             "trials_completed": len(self.outcome.done), "trials_failed": len(self.outcome.failed),
+            "trials_stopped": len(self.outcome.stopped),
         }  # fmt: skip
         if step not in self.counted:
             self.client.log_batch(self.parent, metrics=[Metric(k, float(v), now, step) for k, v in counts.items()])
@@ -354,12 +358,17 @@ def front_from_runs(uri: str, name: str) -> list[dict[str, float | int]]:
     objectives = [Objective(**o) for o in json.loads(parent.data.params["objectives"])]
     runs = _children(client, parent.info.experiment_id, parent.info.run_id)
     runs = [run for run in runs if run.info.status == "FINISHED"]
-    mask = pareto.front([run.data.metrics for run in runs], objectives)
+    mask = pareto.front([run.data.metrics for run in runs], objectives, limits_of(parent.data.params))
     return [
         {"trial": int(run.data.tags[NUMBER])} | {o.metric: run.data.metrics[o.metric] for o in objectives}
         for run, on in zip(runs, mask, strict=True)
         if on
     ]
+
+
+def limits_of(params: Mapping[str, str]) -> tuple[Limit, ...]:
+    """What a study required of its front, from the parameters of its parent run."""
+    return tuple(Limit.of(text) for text in params["require"].split(" and ") if text)
 
 
 def _children(client, experiment: str, parent: str) -> list:

@@ -10,8 +10,9 @@ import time
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,8 +22,9 @@ from core import trial, workers
 from core.config import TrialConfig
 from core.data import Images, split
 from core.errors import InputError, TrialError, redacted
+from core.rng import fold
 from core.space import Value
-from core.train import State, train
+from core.train import Bound, train
 from trainables import content
 from trainables.store import Store
 
@@ -50,6 +52,38 @@ class Job:
     params: dict[str, Value]
 
 
+def trial_folder(number: int) -> str:
+    """Where a trial's files are."""
+    return f"trials/{number:05d}"
+
+
+def seed_jobs(number: int, params: dict[str, Value], seeds: int) -> list[Job]:
+    """A trial's trainings: its own, or one for each of several seeds, of which the first is its own."""
+    if seeds == 1:
+        return [Job(trial_folder(number), params)]
+    again = [params["seed"], *(fold(int(params["seed"]), "again", i) for i in range(2, seeds + 1))]
+    return [Job(f"{trial_folder(number)}/seeds/{i}", {**params, "seed": seed}) for i, seed in enumerate(again, 1)]
+
+
+def averaged(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The result of a configuration from those of its seeds: means, `sd/<metric>` of what stands for itself, the worst of flags.
+
+    One seed that failed fails it, since a mean over those that went well would be of something else.
+    """
+    first = results[0]
+    if len(results) == 1:
+        return dict(first)
+    failed = [f"seed {i}: {result['error']}" for i, result in enumerate(results, 1) if result["error"]]
+    metrics: dict[str, float] = {}
+    if not failed:
+        everywhere = [name for name in first["metrics"] if all(name in result["metrics"] for result in results)]
+        values = {name: [result["metrics"][name] for result in results] for name in everywhere}
+        metrics = {name: max(v) if name.startswith("flag/") else mean(v) for name, v in values.items()}
+        metrics |= {f"sd/{name}": stdev(v) for name, v in values.items() if "/" not in name}
+    measured = tuple(dict.fromkeys(name for result in results for name in result.get("measured", ())))
+    return {**first, "metrics": metrics, "error": "; ".join(failed), "measured": measured}
+
+
 @dataclass(frozen=True)
 class Share:
     """What one trial may use."""
@@ -75,12 +109,14 @@ def unpack(arrays: Arrays) -> Images:
         return Images(torch.from_numpy(arrays.x), torch.from_numpy(arrays.y), arrays.classes)
 
 
-def perform(job: Job, arrays: Arrays, store: Store, share: Share, tell: Callable[[Rows], None] | None = None) -> dict[str, Any]:
+def perform(
+    job: Job, arrays: Arrays, store: Store, share: Share, tell: Callable[[Rows], None] | None = None, rungs: Sequence[int] = ()
+) -> dict[str, Any]:
     """Run a job to its end, or take its result if it has ended before, here or anywhere else with the same content.
 
     Args:
         job, arrays, store, share: what, on what, where to, with what.
-        tell: called now and then with the epochs that are new.
+        tell: called now and then with the epochs that are new. rungs: epochs at which it is told at once, with a first impression.
 
     Returns:
         `{"metrics", "curve", "error", "seconds"}`; `error` is one line, empty if all went well.
@@ -92,12 +128,12 @@ def perform(job: Job, arrays: Arrays, store: Store, share: Share, tell: Callable
     if known and (done := known.take(job)):
         return done
     if share.workers:
-        _over_workers(job, arrays, store, share)
+        _over_workers(job, arrays, store, share, rungs)
         done = store.read_json(f"{job.folder}/result.json")
         if done is None:
             raise OSError(f"the workers' result is not in {redacted(store.root)}; --storage must be shared by all machines")
     else:
-        done = _here(job, arrays, store.below(job.folder), share, tell)
+        done = _here(job, arrays, store.below(job.folder), share, tell, rungs)
     if known and not done["error"]:
         known.note(job)
     return done
@@ -141,14 +177,16 @@ class _Known:
             self.root.write_json(f"cache/{self.key}.json", {"folder": f"{folder}/{job.folder}"})
 
 
-def _here(job: Job, arrays: Arrays, files: Store, share: Share, tell: Callable[[Rows], None] | None) -> dict[str, Any]:
+def _here(
+    job: Job, arrays: Arrays, files: Store, share: Share, tell: Callable[[Rows], None] | None, rungs: Sequence[int]
+) -> dict[str, Any]:
     """Train in this process; with Ray Train around it, as one of several workers, of which the first keeps the files."""
     start = time.perf_counter()
     torch.set_num_threads(max(1, int(share.cpus)))
     device = torch.device("cuda" if share.gpus and torch.cuda.is_available() else "cpu")
     outcome: dict[str, Any] = {"metrics": {}, "curve": [], "error": ""}
     try:
-        result = _train_and_judge(job, unpack(arrays), files, device, tell)
+        result = _train_and_judge(job, unpack(arrays), files, device, tell, rungs)
         if result is None:
             return outcome
         outcome |= {"metrics": dict(result.metrics.values), "curve": result.curve}
@@ -171,32 +209,40 @@ def _here(job: Job, arrays: Arrays, files: Store, share: Share, tell: Callable[[
     return outcome
 
 
-def _train_and_judge(job: Job, images: Images, files: Store, device: torch.device, tell) -> trial.Result | None:
+def _train_and_judge(
+    job: Job, images: Images, files: Store, device: torch.device, tell, rungs: Sequence[int]
+) -> trial.Result | None:
     """The first worker judges; the others only help to train."""
     config = TrialConfig.of(job.params)
     resume = files.read_state("checkpoint.pt")
     if workers.rank():
         parts = split(images, config.split, config.replicate, config.shadow)
-        train(config, images.at(parts.members), images.at(parts.val), device=device, resume=resume)
+        report = lambda row, bound: tell([row]) if tell else None  # noqa: E731
+        train(config, images.at(parts.members), images.at(parts.val), device=device, resume=resume, on_epoch=report)
         return None
-    return trial.run(config, images, device=device, on_epoch=_Diary(files, tell), resume=resume)
+    return trial.run(config, images, device=device, on_epoch=_Diary(files, tell, rungs), resume=resume, rungs=rungs)
 
 
 class _Diary:
-    """An `on_epoch` that saves, and tells what is new, at most every `CHECKPOINT_SECONDS`."""
+    """An `on_epoch` that saves, and tells what is new, at most every `CHECKPOINT_SECONDS`; at a rung it tells at once.
 
-    def __init__(self, files: Store, tell: Callable[[Rows], None] | None):
-        self.files, self.tell = files, tell
-        self.rows: Rows = []
+    Its first report begins with what a run that was cut off had behind it, which may not have been heard of.
+    """
+
+    def __init__(self, files: Store, tell: Callable[[Rows], None] | None, rungs: Sequence[int]):
+        self.files, self.tell, self.rungs = files, tell, rungs
+        self.told = 0
+        """Epochs."""
         self.last = time.monotonic()
 
-    def __call__(self, row: dict[str, float], state: Callable[[], State]) -> None:
-        self.rows.append(row)
-        if time.monotonic() - self.last >= CHECKPOINT_SECONDS:
-            self.files.write_state("checkpoint.pt", state())
-            if self.tell:
-                self.tell(self.rows)
-            self.rows, self.last = [], time.monotonic()
+    def __call__(self, row: dict[str, float], bound: Bound) -> None:
+        due = time.monotonic() - self.last >= CHECKPOINT_SECONDS
+        if due:
+            self.files.write_state("checkpoint.pt", bound.state())
+            self.last = time.monotonic()
+        if self.tell and (due or row["epoch"] in self.rungs):
+            self.tell(bound.curve[self.told :])
+            self.told = len(bound.curve)
 
 
 def npz(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -219,8 +265,8 @@ def of_npz(data: bytes) -> dict[str, np.ndarray]:
         raise ValueError(str(error)) from None
 
 
-def _over_workers(job: Job, arrays: Arrays, store: Store, share: Share) -> None:
-    """Ray Train's TorchTrainer around `_here`; the result is in the store afterwards.
+def _over_workers(job: Job, arrays: Arrays, store: Store, share: Share, rungs: Sequence[int]) -> None:
+    """Ray Train's TorchTrainer around `_here`; the result is in the store afterwards, and Tune hears of the rungs.
 
     Raises:
         TrainingFailedError: the workers died more often than is forgiven.
@@ -230,11 +276,12 @@ def _over_workers(job: Job, arrays: Arrays, store: Store, share: Share) -> None:
     import ray
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
 
     gpu = share.gpus > 0
     TorchTrainer(
         _worker_loop,
-        train_loop_config={"job": job, "arrays": ray.put(arrays), "files": store.below(job.folder), "share": share},
+        train_loop_config={"job": job, "arrays": ray.put(arrays), "files": store.below(job.folder), "share": share, "rungs": rungs},
         torch_config=TorchConfig(backend="nccl" if share.gpus >= 1 else "gloo"),  # NCCL wants a whole GPU a rank
         scaling_config=ray.train.ScalingConfig(
             num_workers=share.workers, use_gpu=gpu,
@@ -245,19 +292,37 @@ def _over_workers(job: Job, arrays: Arrays, store: Store, share: Share) -> None:
             storage_path=store.below("ray").root, name=f"{job.folder.replace('/', '-')}-{uuid.uuid4().hex[:8]}",
             failure_config=ray.train.FailureConfig(max_failures=0),  # Tune tries again
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+            callbacks=[TuneReportCallback()] if rungs else [],
         ),
     ).fit()  # fmt: skip
 
 
 def _worker_loop(config: dict[str, Any]) -> None:
     import ray
+    import ray.train
 
-    _here(config["job"], ray.get(config["arrays"]), config["files"], config["share"], None)
+    rungs = config["rungs"]
+
+    def tell(rows: Rows) -> None:
+        if rows[-1]["epoch"] in rungs:  # all workers report equally often: at the rungs, and not when one finds it is time
+            ray.train.report({"rows": rows})
+
+    _here(config["job"], ray.get(config["arrays"]), config["files"], config["share"], tell, rungs)
 
 
-def tune_trial(suggestion: dict[str, Any], arrays: Arrays, store: Store, share: Share) -> dict[str, Any]:
-    """The Tune trainable: `perform` for one suggestion of the searcher, with its epochs reported as they come."""
+def tune_trial(
+    suggestion: dict[str, Any], arrays: Arrays, store: Store, share: Share, seeds: int = 1, rungs: Sequence[int] = ()
+) -> dict[str, Any]:
+    """The Tune trainable: `perform` for one suggestion of the searcher, with its epochs reported as they come.
+
+    With several seeds the first is the one that is heard of, and that may be stopped at a rung.
+    """
     from ray import tune
 
-    job = Job(f"trials/{suggestion['number']:05d}", suggestion["params"])
-    return perform(job, arrays, store, share, tell=lambda rows: tune.report({"rows": rows}))
+    first, *others = seed_jobs(suggestion["number"], suggestion["params"], seeds)
+    done = perform(first, arrays, store, share, tell=lambda rows: tune.report({"rows": rows}), rungs=rungs)
+    if not others:
+        return done
+    done = averaged([done, *(perform(job, arrays, store, share) for job in others)])
+    store.write_json(f"{trial_folder(suggestion['number'])}/result.json", done)
+    return done

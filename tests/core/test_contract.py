@@ -97,9 +97,9 @@ def test_same_seed_same_bits_and_another_seed_others(case):
 def test_a_run_resumed_at_any_epoch_ends_at_the_same_bits(case):
     made, files = config(case, epochs=4), []
 
-    def keep(row, state):
+    def keep(row, bound):
         files.append(io.BytesIO())
-        torch.save(state(), files[-1])
+        torch.save(bound.state(), files[-1])
 
     whole = digest(fit(made, on_epoch=keep).state())
     for file in files[:-1]:

@@ -340,9 +340,9 @@ def test_each_phase_has_a_whole_schedule(share, split, monkeypatch):
 def test_a_run_resumed_in_either_phase_ends_at_the_same_bits():
     files = []
 
-    def keep(row, state):
+    def keep(row, bound):
         files.append(io.BytesIO())
-        torch.save(state(), files[-1])
+        torch.save(bound.state(), files[-1])
 
     params = DISTIL | {"epochs": 5, "loss.teacher": 0.4, "loss.keep": 0.7, "loss.temperature": 2.0}
     whole = fit(params, on_epoch=keep)
@@ -739,7 +739,7 @@ def test_training_stops_after_the_share_of_the_epochs_rounded_up(share, epochs, 
 def test_a_stopped_run_is_the_beginning_of_the_long_run_to_the_bit(optimizer):
     params = {"optimizer": optimizer, "optimizer.schedule": "cosine", "epochs": 7, "normalize": False}
     states = []
-    fit(params, on_epoch=lambda row, state: states.append(copy.deepcopy(state())))
+    fit(params, on_epoch=lambda row, bound: states.append(copy.deepcopy(bound.state())))
     short = fit(params | {"optimizer.stop_at": 0.3})
     assert [row["epoch"] for row in short.curve] == [1, 2, 3]
     for name, value in states[2]["modules"]["net"].items():

@@ -109,9 +109,9 @@ def resumed_everywhere(params, members, val) -> None:
     config = TrialConfig.of(TINY | params)
     files = {}
 
-    def keep(row, state):
+    def keep(row, bound):
         buffer = io.BytesIO()
-        torch.save(state(), buffer)
+        torch.save(bound.state(), buffer)
         files[int(row["epoch"])] = buffer.getvalue()
 
     whole = train.train(config, members, val, on_epoch=keep).state()
@@ -134,9 +134,9 @@ def test_a_resumed_run_ends_at_the_same_bits(optimizer):
 def test_a_resumed_run_with_batch_norm_and_dropout_ends_at_the_same_bits():
     files = []
 
-    def keep(row, state):
+    def keep(row, bound):
         files.append(io.BytesIO())
-        torch.save(state(), files[-1])
+        torch.save(bound.state(), files[-1])
 
     whole = fit_vgg(on_epoch=keep).state()
     files[0].seek(0)
@@ -274,7 +274,7 @@ def test_every_epoch_draws_noise_of_its_own_and_the_two_uses_differ():
 
 def test_the_curve_has_one_row_per_epoch():
     rows = []
-    bound = fit({"epochs": 3}, on_epoch=lambda row, state: rows.append(dict(row)))
+    bound = fit({"epochs": 3}, on_epoch=lambda row, bound: rows.append(dict(row)))
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert bound.curve == rows
     assert set(rows[0]) == {"epoch", "epoch/loss", "epoch/train_accuracy", "epoch/val_accuracy", "epoch/seconds"}

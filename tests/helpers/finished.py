@@ -10,9 +10,9 @@ from core.space import Uniform
 from trainables import launch, report
 from trainables.confirm import replicate_job
 from trainables.plan import Plan
-from trainables.results import ended_trials, outcomes, replicate_folder, trial_folder
+from trainables.results import ended_trials, outcomes, replicate_folder
 from trainables.store import Store
-from trainables.trial import npz
+from trainables.trial import npz, trial_folder
 
 IMAGES = 10
 """How many each trial was judged on."""

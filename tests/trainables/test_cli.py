@@ -29,6 +29,7 @@ SWITCHES = {
     "--preset", "--trials", "--seed", "--sampler", "--set", "--space", "--dataset", "--data-dir", "--address",
     "--workers-per-trial", "--gpus-per-worker", "--cpus-per-worker", "--concurrency", "--storage", "--tracking-uri",
     "--resume", "--no-confirm", "--dry-run", "--shadows", "--gpus-per-shadow",
+    "--require", "--seeds-per-trial", "--early-stopping",
 }  # fmt: skip
 
 
@@ -256,7 +257,7 @@ def test_a_dry_run_shows_configuration_space_and_cost_and_creates_nothing(tmp_pa
     assert "loss.alpha_rce = 0.1:1.8:log" in lines and "perturbation.epsilon = 0.0:0.1" in lines  # as --space reads
     assert "undefended: loss=cross_entropy, perturbation=none" in lines
     assert any(re.fullmatch(r"10 trials x 50 epochs x 449 members = 224,500 images", line) for line in lines), out
-    assert any(re.search(r"images/s on one \w+ as measured: \d+ s a trial, [\d.]+ device hours", line) for line in lines)
+    assert any(re.search(r"images/s on one \w+ as measured: \d+ s a network, [\d.]+ device hours", line) for line in lines)
     assert any(line.startswith("confirm: 3 trainings per front point") for line in lines)
 
 

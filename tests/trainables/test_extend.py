@@ -18,9 +18,9 @@ from core.space import Value
 from trainables import cluster, extend, report, results, tasks, tracking
 from trainables.look import look_at, stored_networks
 from trainables.plan import Site
-from trainables.results import trial_folder, versions
+from trainables.results import versions
 from trainables.store import Store
-from trainables.trial import Share, npz, pack
+from trainables.trial import Share, npz, pack, trial_folder
 
 seen: list[str] = []
 """Folders of the networks that were looked at."""

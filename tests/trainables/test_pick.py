@@ -23,10 +23,10 @@ from trainables.confirm import replicate_job
 from trainables.look import Network
 from trainables.outcome import Trial
 from trainables.pick import Candidate, Limit, Wish, choose
-from trainables.results import outcomes, replicate_folder, trial_folder
+from trainables.results import outcomes, replicate_folder
 from trainables.store import Store
 from trainables.tracking import Tracker
-from trainables.trial import Job, Share, of_npz, pack, perform
+from trainables.trial import Job, Share, of_npz, pack, perform, trial_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,9 +8,9 @@ import pytest
 
 from core.errors import InputError
 from trainables.outcome import Move
-from trainables.results import Version, evidence, looked, merged, outcomes, trial_folder, versions, write_version
+from trainables.results import Version, evidence, looked, merged, outcomes, versions, write_version
 from trainables.store import Store
-from trainables.trial import npz, of_npz
+from trainables.trial import npz, of_npz, trial_folder
 
 FACTS = {"command": "python x.py", "commit": "abc", "started": "2026-01-02 03:04:05 +0000"}
 SECOND = Version(2, {"suite": "standard"}, "with more attacks", FACTS, finished="2026-01-02 03:05:05 +0000")
