@@ -68,7 +68,7 @@ def answers(address: str, token: str = "", calls: Sequence[str] = CALLS) -> set[
     with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         for call in calls:
             try:
-                channel.unary_unary(f"/ray.rpc.{call}")(b"", timeout=10, metadata=metadata)
+                channel.unary_unary(f"/ray.rpc.{call}")(b"", timeout=30, metadata=metadata)
                 said.add("OK")
             except grpc.RpcError as error:
                 said.add(error.code().name)  # type: ignore[attr-defined]
@@ -82,7 +82,7 @@ def _http(address: str, token: str) -> str:
     if token:
         request.add_header("authorization", f"Bearer {token}")
     try:
-        return str(urllib.request.urlopen(request, timeout=10).status)
+        return str(urllib.request.urlopen(request, timeout=30).status)
     except urllib.error.HTTPError as error:
         return str(error.code)
     except OSError as error:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from listening import answers, beyond_loopback, is_head, processes
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]
 JOIN = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False); print('joined', len(ray.nodes()))"
 
@@ -41,7 +41,7 @@ def surroundings(place: Path, **more: str) -> dict[str, str]:
     return inherited | {"HOME": str(place), "RAY_TMPDIR": str(place), "PATH": path} | more
 
 
-def wait_for(ready: Callable[[], object], seconds: float = 90.0) -> None:
+def wait_for(ready: Callable[[], object], seconds: float = 200.0) -> None:
     until = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < until, "it never came"
