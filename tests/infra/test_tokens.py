@@ -67,7 +67,7 @@ def nobody_joins_without(place: Path, gcs: str, token: str) -> None:
         elsewhere = surroundings(place, **environment) | {"HOME": str(place / "elsewhere")}
         del elsewhere["RAY_TMPDIR"]
         done = subprocess.run(
-            [sys.executable, "-c", JOIN, gcs], env=elsewhere, cwd=place, capture_output=True, text=True, timeout=100
+            [sys.executable, "-c", JOIN, gcs], env=elsewhere, cwd=place, capture_output=True, text=True, timeout=200
         )
         return done.stdout
 
@@ -139,6 +139,6 @@ def test_what_a_recipe_starts_is_closed_to_strangers(place, recipe):
 
 def test_without_a_token_the_cluster_of_a_recipe_does_not_start(place):
     done = subprocess.run(
-        ["bash", "-c", of_the_cloud()], cwd=place, env=surroundings(place), capture_output=True, text=True, timeout=100
+        ["bash", "-c", of_the_cloud()], cwd=place, env=surroundings(place), capture_output=True, text=True, timeout=200
     )
     assert done.returncode != 0 and not beyond_loopback(processes(f"RAY_TMPDIR={place}"))
