@@ -15,7 +15,7 @@ class TrialError(RuntimeError):
 
 def redacted(text: str) -> str:
     """The text with the user names and passwords of its URLs left out: it may end up in a log."""
-    text = re.sub(r"://[^/\s]+@", "://***@", text)
+    text = re.sub(r"://(?:[^/\s]+|[^/\s:]*:\S+)@", "://***@", text)  # a password may have a slash in it, though it should not
     return re.sub(r"(?i)((?:password|secret\w*|token|access_key)=)[^&\s]+", r"\1***", text)
 
 

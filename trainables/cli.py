@@ -107,7 +107,9 @@ def add_where(p: argparse.ArgumentParser, workers: bool = True, shadows: bool = 
             "--gpus-per-shadow", type=_share, metavar="F", help="for a shadow model (default: as for a worker); 0.125 packs eight"
         )
     where.add_argument("--cpus-per-worker", type=_share, default=1.0, metavar="F", help="default: 1, which is fastest on CPUs")
-    where.add_argument("--concurrency", type=at_least(1), metavar="N", help="trials at a time (default: as many as fit)")
+    where.add_argument(
+        "--concurrency", type=at_least(1), metavar="N", help="trials at a time (default: as many as fit; a cluster may grow)"
+    )
     where.add_argument("--storage", default="runs", metavar="URI", help="folder or s3://, gs:// ... for results (default: runs)")
     where.add_argument(
         "--tracking-uri", default="sqlite:///mlflow.db", metavar="URI", help="of MLflow (default: sqlite:///mlflow.db)"

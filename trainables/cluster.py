@@ -4,6 +4,8 @@ import contextlib
 import logging
 import math
 import os
+import secrets
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +43,7 @@ def joined(site: Site) -> Iterator[Mapping[str, float]]:
 
 def _init(address: str) -> None:
     quiet = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
+    _keep_token_private(create=not address)
     try:
         if address:  # the workers of a cluster need our code; those of this machine have it installed
             del quiet["include_dashboard"]
@@ -52,10 +55,22 @@ def _init(address: str) -> None:
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
         raise InputError(f"cannot join the Ray cluster at --address {address or 'local'}: {reason}") from None
-    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    if token.is_file():
-        with contextlib.suppress(OSError):
-            token.chmod(0o600)  # Ray writes it for everybody to read
+
+
+def _keep_token_private(create: bool) -> None:
+    """See to it that only its user can read Ray's token, before anything listens; Ray would write it for everybody."""
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    token = Path(named or Path.home() / ".ray" / "auth_token")
+    wanted = os.environ.get("RAY_AUTH_MODE", "token") == "token" and not os.environ.get("RAY_AUTH_TOKEN")
+    with contextlib.suppress(OSError):  # not ours to change, or another study was faster
+        if token.is_file():
+            token.chmod(0o600)
+        elif create and wanted and not named:
+            token.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=token.parent) as file:  # of mode 0600
+                file.write(secrets.token_hex(32))
+                file.flush()
+                os.link(file.name, token)  # nobody sees half a token
 
 
 def _check_nodes(share: Share) -> None:
@@ -86,8 +101,13 @@ def shadow_share(site: Site, share: Share) -> Share:
     return replace(share, workers=0, gpus=gpus)
 
 
-def concurrency(share: Share, capacity: Mapping[str, float], most: int = 0) -> int:
-    """How many trials to run at a time: as many as fit, or fewer if the user says so (`most` above 0)."""
+def concurrency(share: Share, capacity: Mapping[str, float], most: int = 0, grows: bool = False) -> int:
+    """How many trials to run at a time: as many as fit, or fewer if the user says so (`most` above 0).
+
+    On a cluster that `grows`, more than fit may be asked for: it adds machines for the trials that wait.
+    """
+    if grows and most:
+        return most
     workers = max(1, share.workers)
     fits = [capacity.get("CPU", 0.0) / (share.cpus * workers)]
     if share.gpus:

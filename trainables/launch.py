@@ -175,7 +175,8 @@ def _sweep_and_confirm(plan: Plan, site: Site, capacity, images: Images, store: 
     from trainables.progress import Progress
 
     share = cluster.share_of(site, capacity)
-    concurrency = cluster.concurrency(share, capacity, site.concurrency)
+    most, grows = site.concurrency, bool(site.address)  # a cluster may add machines for what it is asked for
+    concurrency = cluster.concurrency(share, capacity, most, grows)
     arrays = pack(images)
     with Progress(outcome, console) as progress:
         progress.say(f"{plan.name}: {plan.trials} trials, {concurrency} at a time, results in {redacted(store.root)}")
@@ -184,7 +185,7 @@ def _sweep_and_confirm(plan: Plan, site: Site, capacity, images: Images, store: 
         if plan.replicates and front:
             progress.say(f"front of {len(front)} trials; confirming each with {plan.replicates} fresh seeds on the test part")
             small = cluster.shadow_share(site, share)
-            crew = confirm.Crew(Store.at(site.storage), small, cluster.concurrency(small, capacity, site.concurrency))
+            crew = confirm.Crew(Store.at(site.storage), small, cluster.concurrency(small, capacity, most, grows))
             outcome.confirmed = confirm.confirm(plan, front, arrays, store, share, concurrency, progress.say, crew)
             tracker.confirmed()
 

@@ -141,6 +141,11 @@ def check_tracking(uri: str, study: str) -> None:
         if not path.exists() or not path.stat().st_size:
             return
     elif scheme in ("http", "https") and host:
+        if "@" in urlsplit(uri).netloc:
+            raise InputError(
+                f"--tracking-uri {uri}: put the login into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; "
+                "everybody on this machine can read a command line"
+            )
         try:
             with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SECONDS) as reply:
                 if reply.read(8).strip() != b"OK":

@@ -225,6 +225,11 @@ def test_as_many_trials_at_a_time_as_fit(cpus, gpus, most, trials):
     assert concurrency(Share(0, cpus, gpus), {"CPU": 8.0, "GPU": 1.0}, most) == trials
 
 
+def test_a_cluster_that_can_grow_is_asked_for_as_many_trials_as_the_user_wants():
+    assert concurrency(Share(0, 1.0, 1.0), {"CPU": 8.0, "GPU": 1.0}, 6, grows=True) == 6
+    assert concurrency(Share(0, 1.0, 1.0), {"CPU": 8.0, "GPU": 2.0}, 0, grows=True) == 2
+
+
 def test_the_command_to_go_on_reads_back_as_the_same_site():
     made = site("--address", "h:1", "--workers-per-trial", "2", "--storage", "a b", "--tracking-uri", "sqlite:///my.db",
                 "--data-dir", "d", "--gpus-per-worker", "0", "--concurrency", "3")  # fmt: skip

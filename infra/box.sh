@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# One machine with several GPUs: MLflow in the background and a study in front of it.
+#   infra/box.sh studies/crl_tradeoff.py --preset paper --gpus-per-worker 0.5
+# Both end together; the study's `--resume NAME` can be given here as well. MLflow shows the study on http://127.0.0.1:5000
+# meanwhile (PORT=... for another port), to everybody on this machine and to nobody else.
+set -euo pipefail
+url=http://127.0.0.1:${PORT:-5000}
+MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --host 127.0.0.1 --port "${PORT:-5000}" \
+  --backend-store-uri sqlite:///mlflow.db --artifacts-destination "$PWD/mlartifacts" >>mlflow.log 2>&1 &
+server=$!
+trap 'kill "$server"; wait "$server" || true' EXIT
+until python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1])' "$url/health" 2>/dev/null; do
+  kill -0 "$server" 2>/dev/null || { tail -n 5 mlflow.log >&2; exit 3; }
+  sleep 1
+done
+python "$@" --tracking-uri "$url" &
+study=$!
+trap 'kill -TERM "$study"' INT TERM
+code=0
+wait "$study" || code=$?
+while kill -0 "$study" 2>/dev/null; do # a signal has ended the wait, not the study
+  code=0
+  wait "$study" || code=$?
+done
+exit "$code"
