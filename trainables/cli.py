@@ -114,7 +114,12 @@ def add_where(p: argparse.ArgumentParser, workers: bool = True, shadows: bool = 
     where.add_argument(
         "--tracking-uri", default="sqlite:///mlflow.db", metavar="URI", help="of MLflow (default: sqlite:///mlflow.db)"
     )
-    p.set_defaults(workers_per_trial=0, gpus_per_shadow=None)
+    said = p.add_mutually_exclusive_group()
+    said.add_argument("--quiet", dest="output", action="store_const", const="quiet", help="say only what is wrong")
+    said.add_argument(
+        "--json", dest="output", action="store_const", const="json", help="end with one JSON object on standard output"
+    )
+    p.set_defaults(output="text", workers_per_trial=0, gpus_per_shadow=None)
 
 
 def at_least(low: int) -> Callable[[str], int]:
@@ -150,6 +155,7 @@ def site_of(args: argparse.Namespace) -> Site:
         address=args.address, workers=args.workers_per_trial, cpus=args.cpus_per_worker, gpus=args.gpus_per_worker,
         shadow_gpus=args.gpus_per_shadow,
         concurrency=args.concurrency or 0, storage=args.storage, tracking_uri=args.tracking_uri, data_dir=args.data_dir,
+        output=args.output,
     )  # fmt: skip
 
 

@@ -328,7 +328,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _main(args: argparse.Namespace) -> int:
-    from trainables.progress import terminal
+    from trainables.terminal import Terminal
 
     if len(args.studies) < 2:
         raise InputError(f"one study is not a comparison, got {args.studies[0]}; its report has its front")
@@ -344,7 +344,7 @@ def _main(args: argparse.Namespace) -> int:
             (folder / name).write_bytes(data)
     except OSError as error:
         raise InputError(f"cannot write to --output {folder}: {error.strerror}") from None
-    console = terminal()
+    console = Terminal().console
     console.print(table(fronts, found))
     for line in [*warnings(fronts), f"written: {', '.join(str(folder / name) for name in files)}"]:
         console.print(line, markup=False)

@@ -20,6 +20,7 @@ from trainables.outcome import WHEN, Outcome
 from trainables.plan import Plan, Site
 from trainables.results import Version
 from trainables.store import Store
+from trainables.terminal import Terminal
 from trainables.trial import pack
 
 
@@ -127,10 +128,8 @@ def _check(task: Task, networks: list[Network]) -> Images:
 def _run(task: Task, networks: list[Network], images: Images) -> int:
     from ray.exceptions import RayError
 
-    from trainables.progress import terminal
-
-    console = terminal()
-    say = lambda text: console.print(text, markup=False)  # noqa: E731
+    terminal = Terminal(task.site.output)
+    say, wrong = terminal.say, terminal.trouble
     left = lacking(task.store, task.version, networks)
     try:
         if left:
@@ -139,12 +138,12 @@ def _run(task: Task, networks: list[Network], images: Images) -> int:
             _look_at_all(task, networks, left, images, say)
         lost = [n for n in networks if task.store.read(f"{task.version.folder}/{n.folder}/result.json") is None]
         if lost:
-            say(f"{len(lost)} of {len(networks)} networks have no result; continue with\n  {task.again}")
+            wrong(f"{len(lost)} of {len(networks)} networks have no result; continue with\n  {task.again}")
             return 3
-        return _finish(task, console)
+        return _finish(task, terminal)
     except (KeyboardInterrupt, OSError, RayError) as error:
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else redacted(f"error: {error}".splitlines()[0])
-        say(f"{why}; continue with\n  {task.again}")
+        wrong(f"{why}; continue with\n  {task.again}")
         return 130 if isinstance(error, KeyboardInterrupt) else 3
 
 
@@ -173,7 +172,7 @@ def _look_at_all(task: Task, networks: list[Network], left: list[Network], image
         spread(look_at, calls, arrays, share, cluster.concurrency(share, capacity, most, grows), ended)
 
 
-def _finish(task: Task, console) -> int:
+def _finish(task: Task, terminal: Terminal) -> int:
     """Publish the version in the store and in MLflow, and say what became of the front."""
     from trainables import report
     from trainables.progress import change_lines, flag_lines, front_table, where_lines
@@ -187,17 +186,20 @@ def _finish(task: Task, console) -> int:
     store.below(version.folder).write_all(files)
     store.write_all(files)
     results.write_version(store, version)
-    undelivered, trouble = _deliver(plan, task.site, store, found)
-    console.print(front_table(newest))
+    undelivered, trouble, run = _deliver(plan, task.site, store, found)
+    terminal.show(front_table(newest))
     before = {trial.number for trial in found[-2].failed}
     failed = [trial for trial in newest.failed if trial.number not in before]
-    lines = [*change_lines(newest), *flag_lines(newest), *where_lines(store, task.site)]
-    lines += [f"trial {trial.number} failed {trial.error}; to try again: {task.again}" for trial in failed]
+    for line in (*change_lines(newest), *flag_lines(newest), *where_lines(store, task.site)):
+        terminal.say(line)
+    lines = [f"trial {trial.number} failed {trial.error}; to try again: {task.again}" for trial in failed]
     lines += [f"{undelivered} writes did not reach MLflow ({trouble}); when it is up again: {task.again}"] if undelivered else []
     lines += [] if newest.front() else ["the front is empty: no trial stands up to this"]
     for line in lines:
-        console.print(line, markup=False)
-    return 1 if failed or undelivered or not newest.front() else 0
+        terminal.trouble(line)
+    code = 1 if failed or undelivered or not newest.front() else 0
+    terminal.tell(launch.ending(newest, store, task.site, run, code))
+    return code
 
 
 def _keep_first(store: Store) -> None:
@@ -210,11 +212,11 @@ def _keep_first(store: Store) -> None:
             store.write(f"versions/1/{name}", content)
 
 
-def _deliver(plan: Plan, site: Site, store: Store, found: list[Outcome]) -> tuple[int, str]:
+def _deliver(plan: Plan, site: Site, store: Store, found: list[Outcome]) -> tuple[int, str, str]:
     """Bring MLflow up to the newest version.
 
     Returns:
-        How many writes did not reach it, and why.
+        How many writes did not reach it, why, and the study's run.
     """
     from trainables.tracking import Tracker
 
@@ -222,23 +224,24 @@ def _deliver(plan: Plan, site: Site, store: Store, found: list[Outcome]) -> tupl
     if found[0].confirmed:
         tracker.confirmed()
     tracker.versions(found[1:])
-    return tracker.close(), tracker.last_error
+    return tracker.close(), tracker.last_error, tracker.parent
 
 
 def _nothing_new(plan: Plan, site: Site, store: Store, later: list[Version], number: int) -> int:
     """Say which version has it; only a tracking server that has missed a version is told."""
-    from trainables.progress import terminal, where_lines
+    from trainables.progress import where_lines
     from trainables.tracking import front_version
 
-    console = terminal()
+    terminal = Terminal(site.output)
     how = next((f"was made {v.how}, {v.finished}" for v in later if v.number == number), "had the same from the start")
-    console.print(f"nothing to do: version {number} of the front of {plan.name} {how}", markup=False)
-    undelivered, trouble = 0, ""
+    terminal.say(f"nothing to do: version {number} of the front of {plan.name} {how}")
+    undelivered, trouble, run = 0, "", ""
+    found = results.outcomes(plan, store, store.read_json("facts.json") or {}, later)
     if later and front_version(site.tracking_uri, plan) < later[-1].number:
-        found = results.outcomes(plan, store, store.read_json("facts.json") or {}, later)
-        undelivered, trouble = _deliver(plan, site, store, found)
+        undelivered, trouble, run = _deliver(plan, site, store, found)
     for line in where_lines(store, site):
-        console.print(line, markup=False)
+        terminal.say(line)
     if undelivered:
-        console.print(f"{undelivered} writes did not reach MLflow ({trouble})", markup=False)
+        terminal.trouble(f"{undelivered} writes did not reach MLflow ({trouble})")
+    terminal.tell(launch.ending(found[-1], store, site, run, 1 if undelivered else 0))
     return 1 if undelivered else 0

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -25,6 +26,7 @@ from trainables.outcome import WHEN, Outcome
 from trainables.plan import Plan, Site
 from trainables.results import Version, ended_trials, outcomes, pictures, versions
 from trainables.store import Store
+from trainables.terminal import Terminal
 from trainables.trial import pack
 
 Objectives = Callable[[int], tuple[Objective, ...]]
@@ -135,10 +137,10 @@ def _run(plan: Plan, site: Site, images: Images, command: list[str]) -> int:
     from ray.tune import TuneError
 
     from trainables import cluster
-    from trainables.progress import front_table, terminal
+    from trainables.progress import front_table
     from trainables.tracking import Tracker
 
-    console = terminal()
+    terminal = Terminal(site.output)
     later = [version for version in versions(Store.at(site.storage).below(plan.name)) if version.finished]
     with cluster.joined(site) as capacity:
         signal.signal(signal.SIGTERM, interrupt)  # a scheduler's polite end is Ctrl-C to us; Ray had set a handler, too
@@ -153,23 +155,44 @@ def _run(plan: Plan, site: Site, images: Images, command: list[str]) -> int:
         if later:
             tracker.versions(outcomes(plan, store, outcome.facts, later)[1:])
         try:
-            _sweep_and_confirm(plan, site, capacity, images, store, outcome, tracker, console)
+            _sweep_and_confirm(plan, site, capacity, images, store, outcome, tracker, terminal)
             outcome = _publish(plan, outcome, store, tracker, later)
             undelivered = tracker.close()
         except (KeyboardInterrupt, OSError, RayError, TuneError) as error:
             why = "interrupted" if isinstance(error, KeyboardInterrupt) else redacted(f"error: {error}".splitlines()[0])
-            console.print(f"{why}; continue with\n  {resume_command(plan, site, sys.argv[0])}", markup=False)
+            again = resume_command(plan, site, sys.argv[0])
+            terminal.trouble(f"{why}; continue with\n  {again}")
             tracker.close("KILLED")
-            return 130 if isinstance(error, KeyboardInterrupt) else 3
+            code = 130 if isinstance(error, KeyboardInterrupt) else 3
+            terminal.tell(ending(outcome, store, site, tracker.parent, code) | {"error": why, "resume": again})
+            return code
         except InputError:  # of the searcher: it finds no legal configuration any more
             tracker.close("FAILED")
             raise
     if outcome.front():
-        console.print(front_table(outcome))
-    return _farewell(outcome, store, site, console, undelivered, tracker.last_error)
+        terminal.show(front_table(outcome))
+    code = _farewell(outcome, store, site, terminal, undelivered, tracker.last_error)
+    terminal.tell(ending(outcome, store, site, tracker.parent, code))
+    return code
 
 
-def _sweep_and_confirm(plan: Plan, site: Site, capacity, images: Images, store: Store, outcome: Outcome, tracker, console) -> None:
+def ending(outcome: Outcome, store: Store, site: Site, run: str, code: int) -> dict[str, Any]:
+    """How a study ended, for a program."""
+    from trainables import report
+
+    counts = {"planned": outcome.planned, "completed": len(outcome.done)}
+    counts |= {"failed": len(outcome.failed), "stopped": len(outcome.stopped)}
+    return {
+        "name": outcome.name, "study": outcome.study, "exit_code": code, "version": outcome.version,
+        "trials": counts,
+        "hypervolume": outcome.hypervolume(), "front": report.front_rows(outcome), "confirmed": report.confirmed_rows(outcome),
+        "folder": redacted(store.root), "tracking_uri": redacted(site.tracking_uri), "mlflow_run": run,
+    }  # fmt: skip
+
+
+def _sweep_and_confirm(
+    plan: Plan, site: Site, capacity, images: Images, store: Store, outcome: Outcome, tracker, terminal: Terminal
+) -> None:
     """What is still to be trained."""
     from trainables import cluster, confirm, sweep
     from trainables.progress import Progress
@@ -178,7 +201,7 @@ def _sweep_and_confirm(plan: Plan, site: Site, capacity, images: Images, store: 
     most, grows = site.concurrency, bool(site.address)  # a cluster may add machines for what it is asked for
     concurrency = cluster.concurrency(share, capacity, most, grows)
     arrays = pack(images)
-    with Progress(outcome, console) as progress:
+    with Progress(outcome, terminal.console) as progress:
         progress.say(f"{plan.name}: {plan.trials} trials, {concurrency} at a time, results in {redacted(store.root)}")
         sweep.sweep(plan, outcome, arrays, store, share, concurrency, [tracker, progress])
         front = outcome.front()
@@ -208,11 +231,11 @@ def _publish(plan: Plan, outcome: Outcome, store: Store, tracker, later: list[Ve
     return newest
 
 
-def _farewell(outcome: Outcome, store: Store, site: Site, console: Console, undelivered: int, trouble: str) -> int:
+def _farewell(outcome: Outcome, store: Store, site: Site, terminal: Terminal, undelivered: int, trouble: str) -> int:
     """The last lines, and the exit code."""
     from trainables.progress import flag_lines, where_lines
 
-    say = lambda text: console.print(text, markup=False)  # noqa: E731
+    say, wrong = terminal.say, terminal.trouble
     left = [str(point.number) for point in outcome.confirmed if not point.on_front]
     if outcome.confirmed:
         say(f"confirm: {len(outcome.confirmed) - len(left)} of {len(outcome.confirmed)} points stay on the front"
@@ -222,9 +245,9 @@ def _farewell(outcome: Outcome, store: Store, site: Site, console: Console, unde
     lost = set() if outcome.changes else new
     for point in outcome.confirmed:
         if point.failed:
-            say(f"confirm: {point.failed} replicates of trial {point.number} failed")
+            wrong(f"confirm: {point.failed} replicates of trial {point.number} failed")
     if lost:
-        say(f"confirm: every replicate failed of trials {', '.join(map(str, sorted(lost)))}")
+        wrong(f"confirm: every replicate failed of trials {', '.join(map(str, sorted(lost)))}")
     elif new:
         say(f"confirm: not trained again, because new on the front: trials {', '.join(map(str, sorted(new)))}")
     if taken := sum(bool(trial.taken_from) for trial in outcome.trials):
@@ -232,15 +255,15 @@ def _farewell(outcome: Outcome, store: Store, site: Site, console: Console, unde
     for line in (*flag_lines(outcome), *where_lines(store, site)):
         say(line)
     if undelivered:
-        say(f"{undelivered} writes did not reach MLflow ({trouble}); when it is up again: --resume {outcome.name}")
+        wrong(f"{undelivered} writes did not reach MLflow ({trouble}); when it is up again: --resume {outcome.name}")
     for trial in outcome.failed:
-        say(f"trial {trial.number} failed: {trial.error}")
+        wrong(f"trial {trial.number} failed: {trial.error}")
     if missing := outcome.planned - len(outcome.trials):
-        say(f"{missing} trials were not run; go on with --resume {outcome.name}")
+        wrong(f"{missing} trials were not run; go on with --resume {outcome.name}")
     if not outcome.front():
-        say(_why_empty(outcome))
-    wrong = outcome.failed or undelivered or missing or lost or not outcome.front()
-    return 1 if wrong or any(point.failed for point in outcome.confirmed) else 0
+        wrong(_why_empty(outcome))
+    bad = outcome.failed or undelivered or missing or lost or not outcome.front()
+    return 1 if bad or any(point.failed for point in outcome.confirmed) else 0
 
 
 def _why_empty(outcome: Outcome) -> str:

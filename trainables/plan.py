@@ -10,6 +10,7 @@ from core.config import Limit, Objective, TrialConfig, checked_space
 from core.errors import InputError
 from core.space import Range, Value
 from core.trial import GLANCED
+from trainables.terminal import Output
 
 LEVELS = 2
 """Rungs below the last epoch. A third one would be at a 27th of the training, where networks have learned next to nothing."""
@@ -109,3 +110,5 @@ class Site:
     storage: str = "runs"
     tracking_uri: str = "sqlite:///mlflow.db"
     data_dir: str = "data"
+    output: Output = "text"
+    """What is said of it, and to whom."""

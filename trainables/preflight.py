@@ -38,6 +38,8 @@ def check(plan: Plan, site: Site) -> Images:
         raise InputError(
             f"--trials {plan.trials} is too few: {len(plan.baselines)} baselines come first, so at least {len(plan.baselines) + 1}"
         )
+    if plan.eta and site.workers:
+        raise InputError("--early-stopping cannot stop a trial of several Ray Train workers; use --workers-per-trial 0")
     check_hardware(site)
     check_address(site.address)
     check_tracking(site.tracking_uri, plan.study)

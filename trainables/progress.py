@@ -16,12 +16,7 @@ from core.space import Value
 from trainables.outcome import Outcome, Trial
 from trainables.plan import Site
 from trainables.store import Store
-
-
-def terminal() -> Console:
-    """Standard output; as wide as need be where it is not a terminal, so that a log holds whole tables."""
-    console = Console(highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=200)
+from trainables.terminal import Terminal
 
 
 class Progress:
@@ -30,7 +25,7 @@ class Progress:
     def __init__(self, outcome: Outcome, console: Console | None = None):
         """Shows `outcome`, which others fill."""
         self.outcome = outcome
-        self.console = console or terminal()
+        self.console = console or Terminal().console
         self.running: set[int] = set()
         self.began = time.monotonic()
         self.before = len(outcome.trials)

@@ -56,7 +56,7 @@ def sweep(
         tune_config=tune.TuneConfig(
             search_alg=StudySearcher(plan, store, outcome.trials), num_samples=left,
             scheduler=ParetoHalving(plan, outcome.trials) if plan.eta else None,
-            max_concurrent_trials=concurrency, reuse_actors=share.workers == 0, trial_dirname_creator=lambda trial: trial.trial_id,
+            max_concurrent_trials=concurrency, reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
             name="tune", storage_path=store.below("ray").root, verbose=0, callbacks=[_Watch(plan, outcome, store, listeners)],

@@ -128,7 +128,7 @@ def perform(
     if known and (done := known.take(job)):
         return done
     if share.workers:
-        _over_workers(job, arrays, store, share, rungs)
+        _over_workers(job, arrays, store, share)
         done = store.read_json(f"{job.folder}/result.json")
         if done is None:
             raise OSError(f"the workers' result is not in {redacted(store.root)}; --storage must be shared by all machines")
@@ -217,8 +217,7 @@ def _train_and_judge(
     resume = files.read_state("checkpoint.pt")
     if workers.rank():
         parts = split(images, config.split, config.replicate, config.shadow)
-        report = lambda row, bound: tell([row]) if tell else None  # noqa: E731
-        train(config, images.at(parts.members), images.at(parts.val), device=device, resume=resume, on_epoch=report)
+        train(config, images.at(parts.members), images.at(parts.val), device=device, resume=resume)
         return None
     return trial.run(config, images, device=device, on_epoch=_Diary(files, tell, rungs), resume=resume, rungs=rungs)
 
@@ -265,8 +264,8 @@ def of_npz(data: bytes) -> dict[str, np.ndarray]:
         raise ValueError(str(error)) from None
 
 
-def _over_workers(job: Job, arrays: Arrays, store: Store, share: Share, rungs: Sequence[int]) -> None:
-    """Ray Train's TorchTrainer around `_here`; the result is in the store afterwards, and Tune hears of the rungs.
+def _over_workers(job: Job, arrays: Arrays, store: Store, share: Share) -> None:
+    """Ray Train's TorchTrainer around `_here`; the result is in the store afterwards.
 
     Raises:
         TrainingFailedError: the workers died more often than is forgiven.
@@ -276,12 +275,11 @@ def _over_workers(job: Job, arrays: Arrays, store: Store, share: Share, rungs: S
     import ray
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.tune.integration.ray_train import TuneReportCallback
 
     gpu = share.gpus > 0
     TorchTrainer(
         _worker_loop,
-        train_loop_config={"job": job, "arrays": ray.put(arrays), "files": store.below(job.folder), "share": share, "rungs": rungs},
+        train_loop_config={"job": job, "arrays": ray.put(arrays), "files": store.below(job.folder), "share": share},
         torch_config=TorchConfig(backend="nccl" if share.gpus >= 1 else "gloo"),  # NCCL wants a whole GPU a rank
         scaling_config=ray.train.ScalingConfig(
             num_workers=share.workers, use_gpu=gpu,
@@ -292,22 +290,14 @@ def _over_workers(job: Job, arrays: Arrays, store: Store, share: Share, rungs: S
             storage_path=store.below("ray").root, name=f"{job.folder.replace('/', '-')}-{uuid.uuid4().hex[:8]}",
             failure_config=ray.train.FailureConfig(max_failures=0),  # Tune tries again
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
-            callbacks=[TuneReportCallback()] if rungs else [],
         ),
     ).fit()  # fmt: skip
 
 
 def _worker_loop(config: dict[str, Any]) -> None:
     import ray
-    import ray.train
 
-    rungs = config["rungs"]
-
-    def tell(rows: Rows) -> None:
-        if rows[-1]["epoch"] in rungs:  # all workers report equally often: at the rungs, and not when one finds it is time
-            ray.train.report({"rows": rows})
-
-    _here(config["job"], ray.get(config["arrays"]), config["files"], config["share"], tell, rungs)
+    _here(config["job"], ray.get(config["arrays"]), config["files"], config["share"], None, ())
 
 
 def tune_trial(

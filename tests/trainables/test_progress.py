@@ -14,8 +14,9 @@ from core.space import LogUniform, Switch, Uniform
 from core.stats import Interval
 from trainables.outcome import Confirmed, Outcome, Trial, change
 from trainables.plan import Site
-from trainables.progress import Progress, change_lines, flag_lines, front_table, terminal, where_lines
+from trainables.progress import Progress, change_lines, flag_lines, front_table, where_lines
 from trainables.store import Store
+from trainables.terminal import Terminal
 
 
 def metrics(accuracy: float, robust: float, auc: float) -> dict[str, float]:
@@ -147,7 +148,7 @@ def test_the_front_shows_what_confirm_found(outcome):
 
 
 def test_a_log_is_wide_enough_for_whole_tables(capsys):
-    assert terminal().width == 200 and not terminal().is_terminal
+    assert Terminal().console.width == 200 and not Terminal().console.is_terminal
 
 
 def flagged(outcome: Outcome) -> Outcome:

@@ -1,0 +1,68 @@
+"""How much faster two Ray Train workers train than one, each with a core of its own.
+
+    python tests/benchmarks/bench_workers.py [--rounds 3]
+
+One trial through `trainables.trial.perform` with `workers=1` and `workers=2`, alternating: allconv of width 32 (no batch norm) on
+2,000 random colour images of 32 x 32, batches of 256, one thread per worker, gloo. Compared is the median `epoch/seconds` without
+the first epoch, so neither Ray's start nor the judge counts. Demanded: 1.6x. The losses of both are compared, too.
+
+RESULTS: see infra/scale.md.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def epochs(workers: int, folder: str, name: str) -> tuple[float, list[float]]:
+    """Median seconds of an epoch, and the losses."""
+    import torch
+
+    from core.config import TrialConfig
+    from core.data import Images
+    from trainables.store import Store
+    from trainables.trial import Job, Share, pack, perform
+
+    stream = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (4000, 3, 32, 32), dtype=torch.uint8, generator=stream)
+    y = torch.arange(4000) % 10
+    config = TrialConfig().set(
+        {"net": "allconv", "net.width": 32, "epochs": 5, "batch_size": 256, "judge.steps": 1, "judge.images": 8}
+    )
+    store = Store.at(folder)
+    result = perform(Job(name, config.params()), pack(Images(x, y, 10)), store, Share(workers, 1.0, 0.0))
+    assert not result["error"], result["error"]
+    return statistics.median(row["epoch/seconds"] for row in result["curve"][1:]), [row["epoch/loss"] for row in result["curve"]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    from trainables import cluster
+    from trainables.plan import Site
+
+    print(f"{os.cpu_count()} CPU cores ({platform.machine()}), torch {version('torch')}, ray {version('ray')}, "
+          f"load {os.getloadavg()[0]:.1f}")  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder, cluster.joined(Site()):
+        ratios = []
+        for i in range(args.rounds):
+            (one, losses), (two, same) = epochs(1, folder, f"one-{i}"), epochs(2, folder, f"two-{i}")
+            ratios.append(one / two)
+            apart = max(abs(a - b) / a for a, b in zip(losses, same, strict=True))
+            print(
+                f"an epoch: 1 worker {one:.2f} s, 2 workers {two:.2f} s, {one / two:.2f}x; losses differ by {apart:.1e}", flush=True
+            )
+    print(f"2 workers are {statistics.median(ratios):.2f}x as fast [{min(ratios):.2f}-{max(ratios):.2f}]")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    main()
