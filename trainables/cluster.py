@@ -5,7 +5,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ray
@@ -94,3 +94,19 @@ def concurrency(share: Share, capacity: Mapping[str, float], most: int = 0) -> i
         fits.append(capacity.get("GPU", 0.0) / (share.gpus * workers))
     fitting = max(1, math.floor(min(fits) + 1e-9))
     return min(fitting, most) if most else fitting
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many trials to run at a time, asked again and again: machines come and go."""
+
+    share: Share
+    site: Site
+
+    def __call__(self) -> int:
+        """At this moment."""
+        fitting = concurrency(self.share, ray.cluster_resources(), self.site.concurrency)
+        if not self.site.address or self.share.workers:  # Ray Train gives up on workers that wait too long
+            return fitting
+        # What waits for its turn is what an autoscaler goes by; each one was suggested before it could learn from those that run.
+        return self.site.concurrency or fitting + 1

@@ -23,8 +23,9 @@ from core.space import Switch
 from trainables import preflight
 from trainables.outcome import WHEN, Outcome
 from trainables.plan import Plan, Site
-from trainables.results import Version, ended_trials, outcomes, pictures, versions
-from trainables.store import Store
+from trainables.reconcile import TUNE, take_over
+from trainables.results import Version, outcomes, pictures, versions
+from trainables.store import Store, Superseded
 from trainables.trial import pack
 
 Objectives = Callable[[int], tuple[Objective, ...]]
@@ -134,12 +135,16 @@ def _run(plan: Plan, site: Site, images: Images, command: list[str]) -> int:
     later = [version for version in versions(Store.at(site.storage).below(plan.name)) if version.finished]
     with cluster.joined(site) as capacity:
         signal.signal(signal.SIGTERM, interrupt)  # a scheduler's polite end is Ctrl-C to us; Ray had set a handler, too
-        store = Store.at(site.storage).below(plan.name)
-        if store.read("plan.json") is None:
-            store.write_json("plan.json", plan.to_json())
+        try:
+            found = take_over(Store.at(site.storage).below(plan.name), plan)
+            store, known = found.store, _facts(plan, found.store, command)
+        except OSError as error:
+            return _stopped(error, plan, site, console)
+        if not found.anew:
+            console.print(str(found), markup=False)
         outcome = Outcome(
             name=plan.name, study=plan.study, question=plan.question, objectives=plan.objectives, space=plan.space,
-            planned=plan.trials, facts=_facts(plan, store, command), trials=ended_trials(store),
+            planned=plan.trials, facts=known, trials=found.ended,
         )  # fmt: skip
         tracker = Tracker(site.tracking_uri, plan, outcome, home=store.root)
         if later:
@@ -149,16 +154,22 @@ def _run(plan: Plan, site: Site, images: Images, command: list[str]) -> int:
             outcome = _publish(plan, outcome, store, tracker, later)
             undelivered = tracker.close()
         except (KeyboardInterrupt, OSError, RayError, TuneError) as error:
-            why = "interrupted" if isinstance(error, KeyboardInterrupt) else redacted(f"error: {error}".splitlines()[0])
-            console.print(f"{why}; continue with\n  {resume_command(plan, site, sys.argv[0])}", markup=False)
-            tracker.close("KILLED")
-            return 130 if isinstance(error, KeyboardInterrupt) else 3
+            code = _stopped(error, plan, site, console)
+            tracker.abandon() if isinstance(error, Superseded) else tracker.close("KILLED")
+            return code
         except InputError:  # of the searcher: it finds no legal configuration any more
             tracker.close("FAILED")
             raise
     if outcome.front():
         console.print(front_table(outcome))
     return _farewell(outcome, store, site, console, undelivered, tracker.last_error)
+
+
+def _stopped(error: BaseException, plan: Plan, site: Site, console: Console) -> int:
+    """Say why a study stops and how to go on with it; the exit code."""
+    why = "interrupted" if isinstance(error, KeyboardInterrupt) else redacted(f"error: {error}".splitlines()[0])
+    console.print(f"{why}; continue with\n  {resume_command(plan, site, sys.argv[0])}", markup=False)
+    return 130 if isinstance(error, KeyboardInterrupt) else 3
 
 
 def _sweep_and_confirm(plan: Plan, site: Site, capacity, images: Images, store: Store, outcome: Outcome, tracker, console) -> None:
@@ -171,14 +182,15 @@ def _sweep_and_confirm(plan: Plan, site: Site, capacity, images: Images, store: 
     arrays = pack(images)
     with Progress(outcome, console) as progress:
         progress.say(f"{plan.name}: {plan.trials} trials, {concurrency} at a time, results in {redacted(store.root)}")
-        sweep.sweep(plan, outcome, arrays, store, share, concurrency, [tracker, progress])
+        sweep.sweep(plan, outcome, arrays, store, share, cluster.Room(share, site), [tracker, progress])
         front = outcome.front()
         if plan.replicates and front:
             progress.say(f"front of {len(front)} trials; confirming each with {plan.replicates} fresh seeds on the test part")
             small = cluster.shadow_share(site, share)
-            crew = confirm.Crew(Store.at(site.storage), small, cluster.concurrency(small, capacity, site.concurrency))
-            outcome.confirmed = confirm.confirm(plan, front, arrays, store, share, concurrency, progress.say, crew)
+            crew = confirm.Crew(Store.at(site.storage), small, cluster.Room(small, site))
+            outcome.confirmed = confirm.confirm(plan, front, arrays, store, share, cluster.Room(share, site), progress.say, crew)
             tracker.confirmed()
+    store.discard_folder(TUNE)
 
 
 def _publish(plan: Plan, outcome: Outcome, store: Store, tracker, later: list[Version]) -> Outcome:

@@ -1,14 +1,16 @@
 """The sweep: a plan's trials through Ray Tune. The only file that knows Tuner."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from ray import tune
 
 from core.space import Value
 from trainables.outcome import Outcome, Trial
+from trainables.pace import Pace
 from trainables.plan import Plan
+from trainables.reconcile import TUNE
 from trainables.results import as_trial
 from trainables.search import StudySearcher
 from trainables.store import Store
@@ -32,15 +34,18 @@ class Listener(Protocol):
 
 
 def sweep(
-    plan: Plan, outcome: Outcome, arrays: Arrays, store: Store, share: Share, concurrency: int, listeners: list[Listener]
+    plan: Plan, outcome: Outcome, arrays: Arrays, store: Store, share: Share, room: Callable[[], int], listeners: list[Listener]
 ) -> None:
     """Run the trials that are still to be run; `outcome.trials` grows as they end.
 
     Args:
         plan: what. outcome: holds the trials that ended before.
         arrays: the packed images. store: the study's folder.
-        share: what a trial may use. concurrency: trials at a time.
+        share: what a trial may use. room: how many trials at a time, asked before each.
         listeners: told of every event, on the driver.
+
+    Raises:
+        OSError: the storage could not be used.
     """
     left = plan.trials - len(outcome.trials)
     if left <= 0:
@@ -50,24 +55,27 @@ def sweep(
     # With Ray Train inside, the trial itself only waits: it takes no CPU from its workers and stays on the head node.
     demand = {"CPU": share.cpus, "GPU": share.gpus} if share.workers == 0 else {"node:__internal_head__": 0.001}
     trainable = tune.with_parameters(tune_trial, arrays=arrays, store=store, share=share)
+    pace = Pace(StudySearcher(plan, store, outcome.trials), room)
     tune.Tuner(
         tune.with_resources(trainable, {name: amount for name, amount in demand.items() if amount}),
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(plan, store, outcome.trials), num_samples=left,
-            max_concurrent_trials=concurrency, reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
+            search_alg=pace, num_samples=left,
+            reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
-            name="tune", storage_path=store.below("ray").root, verbose=0, callbacks=[_Watch(outcome, store, listeners)],
+            name="tune", storage_path=store.below(TUNE).root, verbose=0, callbacks=[_Watch(outcome, store, listeners, pace)],
             failure_config=tune.FailureConfig(max_failures=2),  # only of machines: a trial's own errors are results
         ),
     ).fit()  # fmt: skip
+    if pace.halted:
+        raise OSError(pace.halted)
 
 
 class _Watch(tune.Callback):
     """Turns Tune's events into ours. Nothing may escape from here: Tune would stop the study."""
 
-    def __init__(self, outcome: Outcome, store: Store, listeners: list[Listener]):
-        self.outcome, self.store, self.listeners = outcome, store, listeners
+    def __init__(self, outcome: Outcome, store: Store, listeners: list[Listener], pace: Pace):
+        self.outcome, self.store, self.listeners, self.pace = outcome, store, listeners, pace
 
     def on_trial_start(self, iteration: int, trials: list, trial, **info: Any) -> None:
         self._tell("started", trial.config["number"], trial.config["params"], trial.config["baseline"])
@@ -77,7 +85,10 @@ class _Watch(tune.Callback):
             self._tell("rows", trial.config["number"], result["rows"])
 
     def on_trial_complete(self, iteration: int, trials: list, trial, **info: Any) -> None:
-        self._ended(as_trial(trial.config, trial.last_result))
+        if "halted" in trial.last_result:
+            self.pace.halted = trial.last_result["halted"]
+        else:
+            self._ended(as_trial(trial.config, trial.last_result))
 
     def on_trial_error(self, iteration: int, trials: list, trial, **info: Any) -> None:
         reason = str(trial.get_error() or "lost").strip().splitlines()[-1]
@@ -85,8 +96,9 @@ class _Watch(tune.Callback):
         try:
             self.store.write_json(f"trials/{trial.config['number']:05d}/result.json", result)
         except OSError as error:
-            logging.getLogger(__name__).error("cannot record a failed trial: %s", error)
-        self._ended(as_trial(trial.config, result))
+            self.pace.halted = str(error)
+        else:
+            self._ended(as_trial(trial.config, result))
 
     def _ended(self, trial: Trial) -> None:
         self.outcome.trials.append(trial)
