@@ -1,6 +1,7 @@
 """The sweep: a plan's trials through Ray Tune. The only file that knows Tuner."""
 
 import logging
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -59,11 +60,11 @@ def sweep(
     tune.Tuner(
         tune.with_resources(trainable, {name: amount for name, amount in demand.items() if amount}),
         tune_config=tune.TuneConfig(
-            search_alg=pace, num_samples=left,
-            reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
+            search_alg=pace, num_samples=left, reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
-            name="tune", storage_path=store.below(TUNE).root, verbose=0, callbacks=[_Watch(outcome, store, listeners, pace)],
+            name=f"tune-{uuid.uuid4().hex[:8]}", storage_path=store.below(TUNE).root, verbose=0,
+            callbacks=[_Watch(outcome, store, listeners, pace)],
             failure_config=tune.FailureConfig(max_failures=2),  # only of machines: a trial's own errors are results
         ),
     ).fit()  # fmt: skip
