@@ -25,7 +25,7 @@ from trainables.outcome import WHEN, Outcome
 from trainables.plan import Plan, Site
 from trainables.reconcile import TUNE, take_over
 from trainables.results import Version, outcomes, pictures, versions
-from trainables.store import Store, Superseded
+from trainables.store import Store
 from trainables.trial import pack
 
 Objectives = Callable[[int], tuple[Objective, ...]]
@@ -146,7 +146,7 @@ def _run(plan: Plan, site: Site, images: Images, command: list[str]) -> int:
             name=plan.name, study=plan.study, question=plan.question, objectives=plan.objectives, space=plan.space,
             planned=plan.trials, facts=known, trials=found.ended,
         )  # fmt: skip
-        tracker = Tracker(site.tracking_uri, plan, outcome, home=store.root)
+        tracker = Tracker(site.tracking_uri, plan, outcome, home=store.root, claim=store.claim)
         if later:
             tracker.versions(outcomes(plan, store, outcome.facts, later)[1:])
         try:
@@ -155,7 +155,7 @@ def _run(plan: Plan, site: Site, images: Images, command: list[str]) -> int:
             undelivered = tracker.close()
         except (KeyboardInterrupt, OSError, RayError, TuneError) as error:
             code = _stopped(error, plan, site, console)
-            tracker.abandon() if isinstance(error, Superseded) else tracker.close("KILLED")
+            tracker.close("KILLED")
             return code
         except InputError:  # of the searcher: it finds no legal configuration any more
             tracker.close("FAILED")

@@ -26,6 +26,7 @@ from core.space import Value
 from trainables import report
 from trainables.outcome import WHEN, Outcome, Trial
 from trainables.plan import Plan
+from trainables.store import Claim, Superseded
 
 ENDED = ("FINISHED", "FAILED")
 NAME, KIND, NUMBER, VERSION = "trilemma.name", "trilemma.kind", "trilemma.trial", "front_version"
@@ -38,12 +39,13 @@ PATIENCE_SECONDS = 60.0  # how long the end of a study waits for a tracking serv
 class Tracker:
     """Writes a study to MLflow. Its methods return at once and never raise."""
 
-    def __init__(self, uri: str, plan: Plan, outcome: Outcome, home: str = "runs"):
+    def __init__(self, uri: str, plan: Plan, outcome: Outcome, home: str = "runs", claim: Claim | None = None):
         """Opens the parent run, or the one that an earlier driver of the same study opened.
 
-        `home` is where artifacts go if the tracking store is a database that has no place for them.
+        `home` is where artifacts go if the tracking store is a database that has no place for them. Nothing more is written
+        once `claim` has lapsed: the runs are the next driver's.
         """
-        self.uri, self.plan, self.home = uri, plan, home
+        self.uri, self.plan, self.home, self.claim = uri, plan, home, claim
         self.first = self.outcome = outcome
         """The study as it was trained, and at its newest version."""
         self.known = list(outcome.trials)
@@ -106,21 +108,13 @@ class Tracker:
         self.thread.join()
         return self.undelivered
 
-    def abandon(self) -> None:
-        """Leave the runs to another driver, as they are."""
-        self._rest()
-        self.orders.put(None)
-        self.deadline = 0.0
-        self.closing.set()
-        self.thread.join()
-
     def _order(self, order: Callable[[int], object]) -> None:
         """Have something done; it is told the time of the order, which is the same however often it is tried."""
         now = int(time.time() * 1000)
         self.orders.put(lambda: order(now))
 
     def _work(self) -> None:
-        while (order := self.orders.get()) is not None:
+        while (order := self.orders.get()) is not None and not self._superseded():
             pause = 0.5
             while not self._tried(order):
                 if time.monotonic() > self.deadline:  # nothing has gone through for so long that nothing more will
@@ -130,6 +124,16 @@ class Tracker:
                 pause = min(2 * pause, 10.0)
             if self.closing.is_set():
                 self.deadline = time.monotonic() + PATIENCE_SECONDS
+
+    def _superseded(self) -> bool:
+        try:
+            if self.claim:
+                self.claim.check()
+        except Superseded:
+            return True
+        except OSError:  # that the storage is away does not say that another driver has come
+            pass
+        return False
 
     def _rest(self) -> list[Callable[[], object] | None]:
         rest = []

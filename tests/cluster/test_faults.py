@@ -60,11 +60,9 @@ def test_a_study_outlives_nodes_and_workers_and_uses_a_node_that_comes(two_nodes
     endured.check(storage, server.folder / "mlflow.db", 7, before)
 
 
-def test_a_killed_driver_is_followed_by_one_that_ends_the_study_from_its_checkpoints(
-    two_nodes: Machines, server: Server, tmp_path: Path
-):
+def test_a_killed_driver_is_followed_by_one_that_ends_the_study(two_nodes: Machines, server: Server, tmp_path: Path):
     machines, log, storage = two_nodes, tmp_path / "log", tmp_path / "runs"
-    with driver(*argv(machines, server, storage, epochs=150, trials=4), log=log, env=machines.env) as process:
+    with driver(*argv(machines, server, storage, epochs=100, trials=4), log=log, env=machines.env) as process:
         wait_for(lambda: list(storage.glob("*/trials/*/checkpoint.pt")) or process.poll() is not None, 300, "no checkpoint")
         kill(process.pid)
         process.wait()
