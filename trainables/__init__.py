@@ -13,6 +13,7 @@ for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines for each run that ends
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # trainables/tracking.py repeats by itself
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }.items():

@@ -7,7 +7,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ray
@@ -101,16 +101,27 @@ def shadow_share(site: Site, share: Share) -> Share:
     return replace(share, workers=0, gpus=gpus)
 
 
-def concurrency(share: Share, capacity: Mapping[str, float], most: int = 0, grows: bool = False) -> int:
-    """How many trials to run at a time: as many as fit, or fewer if the user says so (`most` above 0).
-
-    On a cluster that `grows`, more than fit may be asked for: it adds machines for the trials that wait.
-    """
-    if grows and most:
-        return most
+def concurrency(share: Share, capacity: Mapping[str, float], most: int = 0) -> int:
+    """How many trials to run at a time: as many as fit, or fewer if the user says so (`most` above 0)."""
     workers = max(1, share.workers)
     fits = [capacity.get("CPU", 0.0) / (share.cpus * workers)]
     if share.gpus:
         fits.append(capacity.get("GPU", 0.0) / (share.gpus * workers))
     fitting = max(1, math.floor(min(fits) + 1e-9))
     return min(fitting, most) if most else fitting
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many trials to run at a time, asked again and again: machines come and go."""
+
+    share: Share
+    site: Site
+
+    def __call__(self) -> int:
+        """At this moment."""
+        fitting = concurrency(self.share, ray.cluster_resources(), self.site.concurrency)
+        if not self.site.address or self.share.workers:  # Ray Train gives up on workers that wait too long
+            return fitting
+        # What waits for its turn is what an autoscaler goes by; each one was suggested before it could learn from those that run.
+        return self.site.concurrency or fitting + 1

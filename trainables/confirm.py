@@ -21,11 +21,11 @@ from trainables.fleet import GRID, Asked, Subject, audit_all, train_shadows, wit
 from trainables.outcome import Confirmed, Leak, Trial
 from trainables.plan import Plan
 from trainables.store import Store
-from trainables.trial import Arrays, Job, Share, perform
+from trainables.trial import Arrays, AtATime, Job, Share, perform
 
 
 def confirm(
-    plan: Plan, front: list[Trial], arrays: Arrays, store: Store, share: Share, concurrency: int,
+    plan: Plan, front: list[Trial], arrays: Arrays, store: Store, share: Share, concurrency: AtATime,
     say: Callable[[str], None] = lambda text: None, crew: "Crew | None" = None,
 ) -> list[Confirmed]:  # fmt: skip
     """Re-train and re-judge a front, and let its replicates and shadow models audit each replicate.
@@ -67,7 +67,7 @@ class Crew:
     """Above the studies."""
     share: Share
     """Of one shadow model."""
-    concurrency: int
+    concurrency: AtATime
     """At a time."""
 
 
@@ -90,7 +90,7 @@ def replicate_job(plan: Plan, point: Trial, replicate: int) -> Job:
 
 
 def fan_out(
-    jobs: dict[Any, Job], arrays: Arrays, store: Store, share: Share, concurrency: int,
+    jobs: dict[Any, Job], arrays: Arrays, store: Store, share: Share, concurrency: AtATime,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[Any, dict[str, Any]]:  # fmt: skip
     """Perform independent jobs as Ray tasks, at most `concurrency` at a time; a task whose machine dies is repeated.

@@ -164,12 +164,11 @@ def _look_at_all(task: Task, networks: list[Network], left: list[Network], image
         if not task.version.finished:
             results.write_version(task.store, task.version)
         arrays, small = pack(images), cluster.shadow_share(task.site, share)
-        most, grows = task.site.concurrency, bool(task.site.address)
-        crew = Crew(task.store.above, small, cluster.concurrency(small, capacity, most, grows))
+        crew = Crew(task.store.above, small, cluster.Room(small, task.site))
         extension = task.extension.prepare(task.plan, task.base, networks, arrays, crew, say)
         same = {"extension": extension, "store": task.store, "later": task.base, "target": task.version.folder, "share": share}
         calls = {network.name: {"network": network, **same} for network in left}
-        spread(look_at, calls, arrays, share, cluster.concurrency(share, capacity, most, grows), ended)
+        spread(look_at, calls, arrays, share, cluster.Room(share, task.site), ended)
 
 
 def _finish(task: Task, terminal: Terminal) -> int:

@@ -25,7 +25,7 @@ from core.subject import stored
 from trainables import content
 from trainables.outcome import merged
 from trainables.store import Store
-from trainables.trial import Arrays, Job, Share, npz, of_npz, perform, unpack
+from trainables.trial import Arrays, AtATime, Job, Share, npz, of_npz, perform, unpack
 
 Say = Callable[[str], None]
 GRID = tuple(float(rate) for rate in np.logspace(-4, 0, 81))
@@ -65,7 +65,7 @@ def shadow_job(params: Mapping[str, Value], number: int, arrays: Arrays) -> Job:
 
 
 def train_shadows(
-    recipes: Sequence[Mapping[str, Value]], count: int, arrays: Arrays, root: Store, share: Share, concurrency: int, say: Say
+    recipes: Sequence[Mapping[str, Value]], count: int, arrays: Arrays, root: Store, share: Share, concurrency: AtATime, say: Say
 ) -> list[list[Job]]:
     """Train what is missing of `count` shadow models for each recipe, as independent tasks.
 
@@ -98,7 +98,7 @@ def train_shadows(
 
 def audit_all(
     subjects: Mapping[Any, Subject], shadows: Mapping[Any, Sequence[Job]], asked: Asked, arrays: Arrays, store: Store,
-    share: Share, concurrency: int, say: Say,
+    share: Share, concurrency: AtATime, say: Say,
 ) -> dict[Any, dict[str, Any]]:  # fmt: skip
     """Audit networks by their sisters and shadow models, one task each.
 

@@ -24,7 +24,8 @@ from core.space import Switch
 from trainables import preflight
 from trainables.outcome import WHEN, Outcome
 from trainables.plan import Plan, Site
-from trainables.results import Version, ended_trials, outcomes, pictures, versions
+from trainables.reconcile import TUNE, take_over
+from trainables.results import Version, outcomes, pictures, versions
 from trainables.store import Store
 from trainables.terminal import Terminal
 from trainables.trial import pack
@@ -144,14 +145,18 @@ def _run(plan: Plan, site: Site, images: Images, command: list[str]) -> int:
     later = [version for version in versions(Store.at(site.storage).below(plan.name)) if version.finished]
     with cluster.joined(site) as capacity:
         signal.signal(signal.SIGTERM, interrupt)  # a scheduler's polite end is Ctrl-C to us; Ray had set a handler, too
-        store = Store.at(site.storage).below(plan.name)
-        if store.read("plan.json") is None:
-            store.write_json("plan.json", plan.to_json())
+        try:
+            found = take_over(Store.at(site.storage).below(plan.name), plan)
+            store, known = found.store, _facts(plan, found.store, command)
+        except OSError as error:
+            return _stopped(error, plan, site, terminal)
+        if not found.anew:
+            terminal.say(str(found))
         outcome = Outcome(
             name=plan.name, study=plan.study, question=plan.question, objectives=plan.objectives, space=plan.space,
-            planned=plan.trials, facts=_facts(plan, store, command), trials=ended_trials(store), require=plan.require,
+            planned=plan.trials, facts=known, trials=found.ended, require=plan.require,
         )  # fmt: skip
-        tracker = Tracker(site.tracking_uri, plan, outcome, home=store.root)
+        tracker = Tracker(site.tracking_uri, plan, outcome, home=store.root, claim=store.claim)
         if later:
             tracker.versions(outcomes(plan, store, outcome.facts, later)[1:])
         try:
@@ -159,12 +164,10 @@ def _run(plan: Plan, site: Site, images: Images, command: list[str]) -> int:
             outcome = _publish(plan, outcome, store, tracker, later)
             undelivered = tracker.close()
         except (KeyboardInterrupt, OSError, RayError, TuneError) as error:
-            why = "interrupted" if isinstance(error, KeyboardInterrupt) else redacted(f"error: {error}".splitlines()[0])
-            again = resume_command(plan, site, sys.argv[0])
-            terminal.trouble(f"{why}; continue with\n  {again}")
+            code = _stopped(error, plan, site, terminal)
             tracker.close("KILLED")
-            code = 130 if isinstance(error, KeyboardInterrupt) else 3
-            terminal.tell(ending(outcome, store, site, tracker.parent, code) | {"error": why, "resume": again})
+            again = {"error": _why(error), "resume": resume_command(plan, site, sys.argv[0])}
+            terminal.tell(ending(outcome, store, site, tracker.parent, code) | again)
             return code
         except InputError:  # of the searcher: it finds no legal configuration any more
             tracker.close("FAILED")
@@ -190,6 +193,16 @@ def ending(outcome: Outcome, store: Store, site: Site, run: str, code: int) -> d
     }  # fmt: skip
 
 
+def _stopped(error: BaseException, plan: Plan, site: Site, terminal: Terminal) -> int:
+    """Say why a study stops and how to go on with it; the exit code."""
+    terminal.trouble(f"{_why(error)}; continue with\n  {resume_command(plan, site, sys.argv[0])}")
+    return 130 if isinstance(error, KeyboardInterrupt) else 3
+
+
+def _why(error: BaseException) -> str:
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else redacted(f"error: {error}".splitlines()[0])
+
+
 def _sweep_and_confirm(
     plan: Plan, site: Site, capacity, images: Images, store: Store, outcome: Outcome, tracker, terminal: Terminal
 ) -> None:
@@ -198,19 +211,19 @@ def _sweep_and_confirm(
     from trainables.progress import Progress
 
     share = cluster.share_of(site, capacity)
-    most, grows = site.concurrency, bool(site.address)  # a cluster may add machines for what it is asked for
-    concurrency = cluster.concurrency(share, capacity, most, grows)
+    concurrency = cluster.concurrency(share, capacity, site.concurrency)
     arrays = pack(images)
     with Progress(outcome, terminal.console) as progress:
         progress.say(f"{plan.name}: {plan.trials} trials, {concurrency} at a time, results in {redacted(store.root)}")
-        sweep.sweep(plan, outcome, arrays, store, share, concurrency, [tracker, progress])
+        sweep.sweep(plan, outcome, arrays, store, share, cluster.Room(share, site), [tracker, progress])
         front = outcome.front()
         if plan.replicates and front:
             progress.say(f"front of {len(front)} trials; confirming each with {plan.replicates} fresh seeds on the test part")
             small = cluster.shadow_share(site, share)
-            crew = confirm.Crew(Store.at(site.storage), small, cluster.concurrency(small, capacity, most, grows))
-            outcome.confirmed = confirm.confirm(plan, front, arrays, store, share, concurrency, progress.say, crew)
+            crew = confirm.Crew(Store.at(site.storage), small, cluster.Room(small, site))
+            outcome.confirmed = confirm.confirm(plan, front, arrays, store, share, cluster.Room(share, site), progress.say, crew)
             tracker.confirmed()
+    store.discard_folder(TUNE)
 
 
 def _publish(plan: Plan, outcome: Outcome, store: Store, tracker, later: list[Version]) -> Outcome:

@@ -1,6 +1,7 @@
 """A study's files under `--storage`: a local folder or any URI that pyarrow knows (s3://, gs://, hdfs://).
 
     plan.json                          what was asked for
+    driver.json                        who may write here: the driver that came last
     trials/00007/params.json           a suggestion, written before anything else happens with it
     trials/00007/checkpoint.pt         while it trains
     trials/00007/{network.pt,predictions.npz,result.json}     when it ended; result.json is written last
@@ -17,7 +18,8 @@ Beside the studies' folders, for all of them:
     shadows/<content>/...              shadow models: trainables/fleet.py
 
 A file appears whole or not at all, so whatever can be read can be trusted after a crash. The result files are the one
-record of what has been done; a study is resumed from them and from nothing else.
+record of what has been done; a study is resumed from them and from nothing else. A driver that was killed may have left
+processes on other machines that write for some seconds more: what they write is refused once the next driver has come.
 """
 
 import contextlib
@@ -33,7 +35,14 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from core.errors import InputError
+from core.errors import InputError, redacted
+
+PART = ".part"
+"""How the name of a file ends while it is written."""
+
+
+class Superseded(OSError):
+    """Another driver has gone on with the study."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,8 @@ class Store:
     """A folder on any file system; small enough to be sent to every worker."""
 
     root: str
+    claim: "Claim | None" = None
+    """On behalf of which driver this is written; None asks for nothing."""
 
     @classmethod
     def at(cls, uri: str) -> "Store":
@@ -61,7 +72,13 @@ class Store:
     def below(self, name: str) -> "Store":
         """A folder in this one; what stands behind a ? in a URI stays there."""
         place, question, options = self.root.partition("?")
-        return Store(f"{place}/{name}{question}{options}" if "://" in place else f"{self.root}/{name}")
+        return Store(f"{place}/{name}{question}{options}" if "://" in place else f"{self.root}/{name}", self.claim)
+
+    def claimed(self) -> "Store":
+        """This folder, to be written by whoever is given the result and by nobody who was given an earlier one."""
+        claim = Claim(Store(self.root), uuid.uuid4().hex)
+        claim.home.write_json(Claim.FILE, {"driver": claim.driver})
+        return Store(self.root, claim)
 
     @property
     def above(self) -> "Store":
@@ -81,7 +98,7 @@ class Store:
         return fs.FileSystem.from_uri(self.root) if "://" in self.root else (fs.LocalFileSystem(), self.root)
 
     def __getstate__(self):
-        return {"root": self.root}  # file systems are opened anew in each process
+        return {"root": self.root, "claim": self.claim}  # file systems are opened anew in each process
 
     @property
     def path(self) -> Path | None:
@@ -112,14 +129,28 @@ class Store:
                     folder.rmdir()
 
     def write(self, name: str, data: bytes) -> None:
-        """Make a file, replacing an older one in one step."""
+        """Make a file, replacing an older one in one step.
+
+        Raises:
+            Superseded: another driver has claimed the folder.
+            OSError: the file system refused; nothing of the new file is left.
+        """
+        if self.claim:
+            self.claim.check()
         system, base = self._place
         if self.path:
             target = self.path / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(f"{target.name}.{os.getpid()}.part")
-            part.write_bytes(data)
-            part.replace(target)
+            part = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PART}")  # processes on two machines may have one id
+            try:
+                with part.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())  # else a machine that loses power may keep the name without the content
+                part.replace(target)
+            except BaseException:
+                part.unlink(missing_ok=True)  # on a full disk every byte counts
+                raise
         else:  # object stores show a file only once it is whole
             with system.open_output_stream(f"{base}/{name}") as stream:
                 stream.write(data)
@@ -148,6 +179,17 @@ class Store:
             self._delete(name)
         except FileNotFoundError:
             pass
+
+    def discard_folder(self, name: str) -> None:
+        """Remove a folder and all that is in it, if it is there."""
+        system, base = self._place
+        with contextlib.suppress(FileNotFoundError):
+            system.delete_dir(f"{base}/{name}")
+
+    def discard_parts(self) -> None:
+        """Remove what processes that were killed have left half-written, here and below."""
+        for part in self.path.rglob(f"*{PART}") if self.path else ():
+            part.unlink(missing_ok=True)
 
     def names(self, folder: str) -> list[str]:
         """What is directly in a folder, sorted; empty if there is no such folder."""
@@ -180,3 +222,22 @@ class Store:
 
         data = self.read(name)
         return None if data is None else torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A driver's right to write a study's files; it lasts until the next driver of the study comes."""
+
+    home: Store
+    driver: str
+    FILE = "driver.json"
+
+    def check(self) -> None:
+        """Refuse if it has lapsed.
+
+        Raises:
+            Superseded: the next driver has come.
+        """
+        newest = self.home.read_json(self.FILE)
+        if newest is not None and newest["driver"] != self.driver:
+            raise Superseded(f"another driver has gone on with the study in {redacted(self.home.root)}; this one stops")

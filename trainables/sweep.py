@@ -1,14 +1,17 @@
 """The sweep: a plan's trials through Ray Tune. The only file that knows Tuner."""
 
 import logging
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from ray import tune
 
 from core.space import Value
 from trainables.outcome import Outcome, Trial
+from trainables.pace import Pace
 from trainables.plan import Plan
+from trainables.reconcile import TUNE
 from trainables.results import as_trial
 from trainables.search import StudySearcher
 from trainables.stopping import ParetoHalving
@@ -33,15 +36,18 @@ class Listener(Protocol):
 
 
 def sweep(
-    plan: Plan, outcome: Outcome, arrays: Arrays, store: Store, share: Share, concurrency: int, listeners: list[Listener]
+    plan: Plan, outcome: Outcome, arrays: Arrays, store: Store, share: Share, room: Callable[[], int], listeners: list[Listener]
 ) -> None:
     """Run the trials that are still to be run; `outcome.trials` grows as they end.
 
     Args:
         plan: what. outcome: holds the trials that ended before.
         arrays: the packed images. store: the study's folder.
-        share: what a trial may use. concurrency: trials at a time.
+        share: what a trial may use. room: how many trials at a time, asked before each.
         listeners: told of every event, on the driver.
+
+    Raises:
+        OSError: the storage could not be used.
     """
     left = plan.trials - len(outcome.trials)
     if left <= 0:
@@ -51,25 +57,28 @@ def sweep(
     # With Ray Train inside, the trial itself only waits: it takes no CPU from its workers and stays on the head node.
     demand = {"CPU": share.cpus, "GPU": share.gpus} if share.workers == 0 else {"node:__internal_head__": 0.001}
     trainable = tune.with_parameters(tune_trial, arrays=arrays, store=store, share=share, seeds=plan.seeds, rungs=plan.rungs)
+    pace = Pace(StudySearcher(plan, store, outcome.trials), room)
     tune.Tuner(
         tune.with_resources(trainable, {name: amount for name, amount in demand.items() if amount}),
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(plan, store, outcome.trials), num_samples=left,
-            scheduler=ParetoHalving(plan, outcome.trials) if plan.eta else None,
-            max_concurrent_trials=concurrency, reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
+            search_alg=pace, num_samples=left, scheduler=ParetoHalving(plan, outcome.trials) if plan.eta else None,
+            reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
-            name="tune", storage_path=store.below("ray").root, verbose=0, callbacks=[_Watch(plan, outcome, store, listeners)],
+            name=f"tune-{uuid.uuid4().hex[:8]}", storage_path=store.below(TUNE).root, verbose=0,
+            callbacks=[_Watch(plan, outcome, store, listeners, pace)],
             failure_config=tune.FailureConfig(max_failures=2),  # only of machines: a trial's own errors are results
         ),
     ).fit()  # fmt: skip
+    if pace.halted:
+        raise OSError(pace.halted)
 
 
 class _Watch(tune.Callback):
     """Turns Tune's events into ours. Nothing may escape from here: Tune would stop the study."""
 
-    def __init__(self, plan: Plan, outcome: Outcome, store: Store, listeners: list[Listener]):
-        self.plan, self.outcome, self.store, self.listeners = plan, outcome, store, listeners
+    def __init__(self, plan: Plan, outcome: Outcome, store: Store, listeners: list[Listener], pace: Pace):
+        self.plan, self.outcome, self.store, self.listeners, self.pace = plan, outcome, store, listeners, pace
         self.curves: dict[int, list[dict[str, float]]] = {}
         """Of the trials under way."""
 
@@ -83,7 +92,9 @@ class _Watch(tune.Callback):
             self._tell("rows", trial.config["number"], result["rows"])
 
     def on_trial_complete(self, iteration: int, trials: list, trial, **info: Any) -> None:
-        if "metrics" in trial.last_result:
+        if "halted" in trial.last_result:
+            self.pace.halted = trial.last_result["halted"]
+        elif "metrics" in trial.last_result:
             self._ended(as_trial(trial.config, trial.last_result))
         else:  # the scheduler stopped it in the middle of a report, so nobody but the driver can write its result
             curve = self.curves.get(trial.config["number"], [])
@@ -101,8 +112,9 @@ class _Watch(tune.Callback):
             for job in seed_jobs(number, params, self.plan.seeds):
                 self.store.discard(f"{job.folder}/checkpoint.pt")
         except OSError as error:
-            logging.getLogger(__name__).error("cannot record trial %d: %s", trial.config["number"], error)
-        self._ended(as_trial(trial.config, result))
+            self.pace.halted = str(error)
+        else:
+            self._ended(as_trial(trial.config, result))
 
     def _ended(self, trial: Trial) -> None:
         self.curves.pop(trial.number, None)

@@ -3,6 +3,9 @@
 Only the driver writes, from one thread that takes its orders from a queue: MLflow on SQLite cannot bear several writers on
 a fresh file, and a server that is down for a while must not stop a study. Every order is repeated until it succeeds or the
 study's end has waited long enough; whatever is missing then is logged by the next `--resume`, from the store.
+
+An answer that is lost does not say whether the order was carried out, so each may be carried out twice: MLflow keeps one
+metric of a key, step, time and value, and an order has one time; what was made twice is one again when the study ends.
 """
 
 import datetime
@@ -13,6 +16,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from core import pareto, space
@@ -22,9 +26,11 @@ from core.space import Value
 from trainables import report
 from trainables.outcome import WHEN, Outcome, Trial
 from trainables.plan import Plan
+from trainables.store import Claim, Superseded
 
 ENDED = ("FINISHED", "FAILED")
 NAME, KIND, NUMBER, VERSION = "trilemma.name", "trilemma.kind", "trilemma.trial", "front_version"
+DOUBLE = "trilemma.double_of"
 HOPELESS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_DOES_NOT_EXIST")
 PUBLISH_SECONDS = 10.0  # the front on the parent run is refreshed at most this often while the study runs
 PATIENCE_SECONDS = 60.0  # how long the end of a study waits for a tracking server that is down
@@ -33,14 +39,17 @@ PATIENCE_SECONDS = 60.0  # how long the end of a study waits for a tracking serv
 class Tracker:
     """Writes a study to MLflow. Its methods return at once and never raise."""
 
-    def __init__(self, uri: str, plan: Plan, outcome: Outcome, home: str = "runs"):
+    def __init__(self, uri: str, plan: Plan, outcome: Outcome, home: str = "runs", claim: Claim | None = None):
         """Opens the parent run, or the one that an earlier driver of the same study opened.
 
-        `home` is where artifacts go if the tracking store is a database that has no place for them.
+        `home` is where artifacts go if the tracking store is a database that has no place for them. Nothing more is written
+        once `claim` has lapsed: the runs are the next driver's.
         """
-        self.uri, self.plan, self.home = uri, plan, home
+        self.uri, self.plan, self.home, self.claim = uri, plan, home, claim
         self.first = self.outcome = outcome
         """The study as it was trained, and at its newest version."""
+        self.known = list(outcome.trials)
+        """What had ended when this driver began; the rest comes as orders."""
         self.orders: queue.Queue[Callable[[], object] | None] = queue.Queue()
         self.children: dict[int, str] = {}
         self.logged: dict[int, set[int]] = {}
@@ -51,54 +60,61 @@ class Tracker:
         """Numbers of ended trials at which the parent's metrics were logged."""
         self.over: set[int] = set()
         """Trials whose child is complete."""
+        self.stopped: set[int] = set()
+        """Trials that an earlier driver began, whose child says that they do not run."""
         self.parent = ""
         self.published = 0.0
         self.closing = threading.Event()
         self.deadline = float("inf")
         self.last_error = ""
         self.undelivered = 0
-        self.orders.put(self._open)
+        self._order(self._open)
         self.thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self.thread.start()
 
     def started(self, number: int, params: Mapping[str, Value], baseline: str) -> None:
         """A trial begins (or goes on)."""
-        self.orders.put(lambda: self._start(number, params, baseline))
+        self._order(lambda now: self._start(number, params, baseline))
 
     def rows(self, number: int, rows: list[dict[str, float]]) -> None:
         """Epochs of a running trial."""
-        self.orders.put(lambda: self._rows(number, rows))
+        self._order(lambda now: self._rows(number, rows, now))
 
     def ended(self, trial: Trial) -> None:
         """A trial ended; `outcome` holds it already."""
-        self.orders.put(lambda: self._end(trial))
-        self.orders.put(self._publish_sometimes)
+        self._order(lambda now: self._end(trial, now))
+        self._order(self._publish_sometimes)
 
     def confirmed(self) -> None:
         """`outcome.confirmed` is complete."""
-        self.orders.put(lambda: self._confirmed(self.first))
+        self._order(lambda now: self._confirmed(self.first, now))
 
     def versions(self, later: Sequence[Outcome]) -> None:
         """The study after later looks at its networks, oldest first; the last one is what is shown from here on."""
         for outcome in later:
-            self.orders.put(lambda outcome=outcome: self._version(outcome, newest=outcome is later[-1]))
+            self._order(lambda now, outcome=outcome: self._version(outcome, now, newest=outcome is later[-1]))
 
     def close(self, status: str = "FINISHED") -> int:
-        """Publish everything, or after an interruption only what is waiting; end the parent run, and wait for it.
+        """Publish everything, or after an interruption only what is waiting; end the runs, and wait for it.
 
         Returns:
             How many orders could not be delivered in time; 0 is all good.
         """
-        self.orders.put(self._publish if status == "FINISHED" else self._progress)
-        self.orders.put(lambda: self.client.set_terminated(self.parent, status))
+        self._order(self._publish if status == "FINISHED" else self._progress)
+        self._order(lambda now: self._settle(status))
         self.orders.put(None)
         self.deadline = time.monotonic() + PATIENCE_SECONDS
         self.closing.set()
         self.thread.join()
         return self.undelivered
 
+    def _order(self, order: Callable[[int], object]) -> None:
+        """Have something done; it is told the time of the order, which is the same however often it is tried."""
+        now = int(time.time() * 1000)
+        self.orders.put(lambda: order(now))
+
     def _work(self) -> None:
-        while (order := self.orders.get()) is not None:
+        while (order := self.orders.get()) is not None and not self._superseded():
             pause = 0.5
             while not self._tried(order):
                 if time.monotonic() > self.deadline:  # nothing has gone through for so long that nothing more will
@@ -108,6 +124,16 @@ class Tracker:
                 pause = min(2 * pause, 10.0)
             if self.closing.is_set():
                 self.deadline = time.monotonic() + PATIENCE_SECONDS
+
+    def _superseded(self) -> bool:
+        try:
+            if self.claim:
+                self.claim.check()
+        except Superseded:
+            return True
+        except OSError:  # that the storage is away does not say that another driver has come
+            pass
+        return False
 
     def _rest(self) -> list[Callable[[], object] | None]:
         rest = []
@@ -135,7 +161,7 @@ class Tracker:
         self.last_error = redacted(str(error))
         logging.getLogger(__name__).error("could not be logged to MLflow: %s", error, exc_info=error)
 
-    def _open(self) -> None:
+    def _open(self, now: int) -> None:
         self.client = connect(self.uri)
         found = self.client.get_experiment_by_name(self.plan.study)
         home = _artifact_home(self.uri, self.plan.study, self.home)
@@ -143,7 +169,7 @@ class Tracker:
         self.experiment = experiment
         runs = _studies(self.client, [experiment], self.plan.name)
         tags = {NAME: self.plan.name, KIND: "study", "mlflow.note.content": self.plan.question}
-        run = runs[0] if runs else self.client.create_run(experiment, run_name=self.plan.name, tags=tags)
+        run = max(runs, key=_filled) if runs else self.client.create_run(experiment, run_name=self.plan.name, tags=tags)
         self.parent = run.info.run_id
         params = {
             **{f"space/{name}": space.text(span) for name, span in space.flat(self.plan.space).items()},
@@ -159,23 +185,53 @@ class Tracker:
         self._params(self.parent, {name: value for name, value in params.items() if name not in run.data.params})
         if runs:
             self.client.update_run(self.parent, status="RUNNING")
-        self._reconcile()
+        self._reconcile(now)
 
-    def _reconcile(self) -> None:
-        """Learn what an earlier driver logged, so that nothing is logged twice."""
+    def _reconcile(self, now: int) -> None:
+        """Learn what an earlier driver logged, so that nothing is logged twice, and log what it did not come to.
+
+        A trial that neither ended nor goes on at once is said to be killed until it does.
+        """
+        ended = {trial.number for trial in self.known}
+        found: dict[int, list] = {}
         for run in _children(self.client, self.experiment, self.parent):
-            number = int(run.data.tags[NUMBER])
+            found.setdefault(int(run.data.tags[NUMBER]), []).append(run)
+        for number, runs in found.items():
+            run = max(runs, key=_filled)
             if run.data.params:  # else the driver died between making and filling it; `_start` will find it
                 self.children[number] = run.info.run_id
             self.marked[number] = run.data.tags["pareto"] == "true"
-            if run.info.status in ENDED:
+            if run.info.status in ENDED and number in ended:
                 self.over.add(number)
                 continue
             history = self.client.get_metric_history(run.info.run_id, "epoch/loss")
             self.logged[number] = {metric.step for metric in history}
+            if number not in ended:
+                if run.info.status == "RUNNING":
+                    self.client.set_terminated(run.info.run_id, "KILLED")
+                self.stopped.add(number)
         self.counted = {metric.step for metric in self.client.get_metric_history(self.parent, "trials_completed")}
-        for trial in self.outcome.trials:
-            self._end(trial)
+        for trial in self.known:
+            self._end(trial, now)
+
+    def _settle(self, status: str) -> None:
+        """End the study's run. What does not run any more does not say that it does, and of what was made twice one is left."""
+        for run in _children(self.client, self.experiment, self.parent):
+            number = int(run.data.tags[NUMBER])
+            kept = self.children.get(number)
+            if kept and kept != run.info.run_id:
+                self._drop(run, kept)
+            elif run.info.status == "RUNNING":
+                self.client.set_terminated(run.info.run_id, "KILLED")
+        for run in _studies(self.client, [self.experiment], self.plan.name):
+            if run.info.run_id != self.parent:
+                self._drop(run, self.parent)
+        self.client.set_terminated(self.parent, status)
+
+    def _drop(self, run, kept: str) -> None:
+        """Delete a run that was made twice, because the answer to the first order was lost; MLflow keeps it for a while."""
+        self.client.set_tag(run.info.run_id, DOUBLE, kept)
+        self.client.delete_run(run.info.run_id)
 
     def _start(self, number: int, params: Mapping[str, Value], baseline: str) -> str:
         if number not in self.children:
@@ -188,37 +244,42 @@ class Tracker:
             run = found or self.client.create_run(self.experiment, run_name=label, tags=tags)
             self._params(run.info.run_id, params)  # the same values again do no harm, so this may have happened before
             self.children[number] = run.info.run_id
+        if number in self.stopped:
+            self.client.update_run(self.children[number], status="RUNNING")
+            self.stopped.discard(number)
         return self.children[number]
 
     def _find_child(self, number: int):
         """The child that an attempt cut off half-way has left, if there is one."""
         what = f"tags.`mlflow.parentRunId` = '{self.parent}' and tags.`{NUMBER}` = '{number}'"
-        return next(iter(self.client.search_runs([self.experiment], what)), None)
+        return max(self.client.search_runs([self.experiment], what), key=_filled, default=None)
 
-    def _rows(self, number: int, rows: list[dict[str, float]]) -> None:
+    def _rows(self, number: int, rows: list[dict[str, float]], now: int) -> None:
         from mlflow.entities import Metric
 
         seen = self.logged.setdefault(number, set())
         new = [row for row in rows if int(row["epoch"]) not in seen]
-        now = int(time.time() * 1000)
-        metrics = [Metric(k, v, now, int(row["epoch"])) for row in new for k, v in row.items() if k != "epoch"]
-        for chunk in (metrics[i : i + 1000] for i in range(0, len(metrics), 1000)):
-            self.client.log_batch(self.children[number], metrics=chunk)
-        seen |= {int(row["epoch"]) for row in new}
+        each = max(1, 1000 // max(map(len, new), default=1))  # a server takes 1,000 metrics at once; an epoch is logged whole
+        for some in (new[i : i + each] for i in range(0, len(new), each)):
+            metrics = [Metric(k, v, now, int(row["epoch"])) for row in some for k, v in row.items() if k != "epoch"]
+            self.client.log_batch(self.children[number], metrics=metrics)
+            seen |= {int(row["epoch"]) for row in some}
 
-    def _end(self, trial: Trial) -> None:
+    def _end(self, trial: Trial, now: int) -> None:
         from mlflow.entities import Metric
 
         if trial.number in self.over:
             return
         run_id = self._start(trial.number, trial.params, trial.baseline)
         run = self.client.get_run(run_id)
-        self._rows(trial.number, trial.curve)
+        self._rows(trial.number, trial.curve, now)
         if not set(trial.metrics) <= set(run.data.metrics):
-            step, now = int(trial.params["epochs"]), int(time.time() * 1000)
+            step = int(trial.params["epochs"])
             self.client.log_batch(run_id, metrics=[Metric(k, v, now, step) for k, v in trial.metrics.items()])
         if trial.error:
             self.client.set_tag(run_id, "error", trial.error)
+        elif "error" in run.data.tags:  # of a trial whose failure was not recorded, so that it was tried again
+            self.client.delete_tag(run_id, "error")
         if trial.stopped:
             self.client.set_tag(run_id, "stopped_after_epoch", str(trial.stopped))
         self.client.set_terminated(run_id, "FAILED" if trial.error else "FINISHED")
@@ -229,38 +290,39 @@ class Tracker:
 
         self.client.log_batch(run_id, params=[Param(name, str(value)) for name, value in params.items()])
 
-    def _publish_sometimes(self) -> None:
+    def _publish_sometimes(self, now: int) -> None:
         if time.monotonic() - self.published >= PUBLISH_SECONDS:
-            self._progress()
+            self._progress(now)
 
-    def _progress(self) -> None:
+    def _progress(self, now: int) -> None:
         """Front, counts and tags as of now; cheap enough to repeat while the study runs."""
         from mlflow.entities import Metric
 
-        front = self.outcome.front()
-        rows = report.front_rows(self.outcome)
+        outcome = replace(self.outcome, trials=list(self.outcome.trials))  # the sweep goes on adding to it
+        front = outcome.front()
+        rows = report.front_rows(outcome)
         self.client.log_text(self.parent, report.csv(rows), "front.csv")
         self.client.log_text(self.parent, json.dumps(rows, indent=1), "front.json")
         on = {trial.number for trial in front}
-        for trial in self.outcome.trials:
+        for trial in outcome.trials:
             if trial.number not in self.children:
                 continue  # ended a moment ago; its child is the next order
             if self.marked.get(trial.number, False) != (trial.number in on):
                 self.client.set_tag(self.children[trial.number], "pareto", str(trial.number in on).lower())
                 self.marked[trial.number] = trial.number in on
-        step, now = len(self.outcome.trials) + len(self.outcome.changes), int(time.time() * 1000)
+        step = len(outcome.trials) + len(outcome.changes)
         counts = {
-            "hypervolume": self.outcome.hypervolume(), "front_size": len(front),
-            "trials_completed": len(self.outcome.done), "trials_failed": len(self.outcome.failed),
-            "trials_stopped": len(self.outcome.stopped),
+            "hypervolume": outcome.hypervolume(), "front_size": len(front),
+            "trials_completed": len(outcome.done), "trials_failed": len(outcome.failed),
+            "trials_stopped": len(outcome.stopped),
         }  # fmt: skip
         if step not in self.counted:
             self.client.log_batch(self.parent, metrics=[Metric(k, float(v), now, step) for k, v in counts.items()])
             self.counted.add(step)
         self.published = time.monotonic()
 
-    def _publish(self) -> None:
-        self._progress()
+    def _publish(self, now: int) -> None:
+        self._progress(now)
         for name, picture in report.figures(self.outcome).items():
             self._artifact(f"plots/{name}", picture)
         self.client.log_text(self.parent, report.html(self.outcome), "report.html")
@@ -273,7 +335,7 @@ class Tracker:
             path.write_bytes(data)
             self.client.log_artifact(self.parent, str(path), str(Path(name).parent))
 
-    def _confirmed(self, outcome: Outcome) -> None:
+    def _confirmed(self, outcome: Outcome, now: int) -> None:
         from mlflow.entities import Metric
 
         rows = report.confirmed_rows(outcome)
@@ -281,7 +343,6 @@ class Tracker:
             self.client.log_text(self.parent, report.csv(rows), "confirmed.csv")
             finite = [{k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in row.items()} for row in rows]
             self.client.log_text(self.parent, json.dumps(finite, indent=1), "confirmed.json")
-        now = int(time.time() * 1000)
         for point in outcome.confirmed:
             values = {f"confirmed/{name}": mean for name, mean in point.means.items()}
             values |= {f"confirmed/mia_auc/{name}": leak.auc for name, leak in point.leaks.items()}
@@ -301,7 +362,7 @@ class Tracker:
         values = [m for m in self.client.get_metric_history(run_id, name) if m.step == step]
         return max(values, key=lambda m: m.timestamp).value if values else None
 
-    def _version(self, outcome: Outcome, newest: bool) -> None:
+    def _version(self, outcome: Outcome, now: int, newest: bool) -> None:
         """What a later look found on each trial, and the version's files; what is there already is not logged again."""
         from mlflow.entities import Metric
 
@@ -322,7 +383,7 @@ class Tracker:
             self.client.set_terminated(run.info.run_id, "FAILED" if trial.error else "FINISHED")
             self.client.set_tag(run.info.run_id, VERSION, str(made.version))
         if outcome.confirmed:
-            self._confirmed(outcome)
+            self._confirmed(outcome, now)
         parent = self.client.get_run(self.parent)
         if newest or int(parent.data.tags.get(VERSION, 1)) < made.version:  # of the newest, a network may have been tried again
             for name, data in report.files(outcome).items():
@@ -340,6 +401,11 @@ def front_version(uri: str, plan: Plan) -> int:
 
 def _studies(client, experiments: Sequence[str], name: str) -> list:
     return client.search_runs(list(experiments), f"tags.`{NAME}` = '{name}' and tags.`{KIND}` = 'study'")
+
+
+def _filled(run) -> tuple:
+    """Orders runs that stand for one thing: the one that was written to most comes last, the older one of equals."""
+    return run.info.status in ENDED, len(run.data.metrics), len(run.data.params), -run.info.start_time
 
 
 def _milliseconds(when: str) -> int:

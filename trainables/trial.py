@@ -26,7 +26,7 @@ from core.rng import fold
 from core.space import Value
 from core.train import Bound, train
 from trainables import content
-from trainables.store import Store
+from trainables.store import Store, Superseded
 
 
 class Arrays(NamedTuple):
@@ -40,8 +40,12 @@ class Arrays(NamedTuple):
 
 
 Rows = list[dict[str, float]]
+AtATime = int | Callable[[], int]
+"""How many jobs to run at a time: a number, or what tells it, as machines come and go."""
 CHECKPOINT_SECONDS = 10.0
 """A running trial loses at most this much, and what it saves costs at most that often."""
+STORAGE_PAUSES = (1.0, 4.0)
+"""Before storage that could not be used is tried again."""
 
 
 @dataclass(frozen=True)
@@ -268,6 +272,7 @@ def _over_workers(job: Job, arrays: Arrays, store: Store, share: Share) -> None:
     """Ray Train's TorchTrainer around `_here`; the result is in the store afterwards.
 
     Raises:
+        OSError: a worker could not use the storage.
         TrainingFailedError: the workers died more often than is forgiven.
     """
     import uuid
@@ -277,7 +282,7 @@ def _over_workers(job: Job, arrays: Arrays, store: Store, share: Share) -> None:
     from ray.train.torch import TorchConfig, TorchTrainer
 
     gpu = share.gpus > 0
-    TorchTrainer(
+    trainer = TorchTrainer(
         _worker_loop,
         train_loop_config={"job": job, "arrays": ray.put(arrays), "files": store.below(job.folder), "share": share},
         torch_config=TorchConfig(backend="nccl" if share.gpus >= 1 else "gloo"),  # NCCL wants a whole GPU a rank
@@ -291,7 +296,14 @@ def _over_workers(job: Job, arrays: Arrays, store: Store, share: Share) -> None:
             failure_config=ray.train.FailureConfig(max_failures=0),  # Tune tries again
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
-    ).fit()  # fmt: skip
+    )  # fmt: skip
+    try:
+        trainer.fit()
+    except ray.train.WorkerGroupError as error:
+        for failure in error.worker_failures.values():
+            if isinstance(failure, OSError):
+                raise OSError(str(failure)) from None
+        raise
 
 
 def _worker_loop(config: dict[str, Any]) -> None:
@@ -303,10 +315,24 @@ def _worker_loop(config: dict[str, Any]) -> None:
 def tune_trial(
     suggestion: dict[str, Any], arrays: Arrays, store: Store, share: Share, seeds: int = 1, rungs: Sequence[int] = ()
 ) -> dict[str, Any]:
-    """The Tune trainable: `perform` for one suggestion of the searcher, with its epochs reported as they come.
+    """The Tune trainable: one suggestion of the searcher.
 
-    With several seeds the first is the one that is heard of, and that may be stopped at a rung.
+    Storage that cannot be used, some seconds later either, is no result of a trial: `halted` then has the reason, in one line.
     """
+    for pause in (*STORAGE_PAUSES, None):
+        try:
+            return _perform_all(suggestion, arrays, store, share, seeds, rungs)
+        except OSError as error:
+            if pause is None or isinstance(error, Superseded):
+                return {"halted": f"trial {suggestion['number']}: {' '.join(redacted(str(error)).split())}"}
+            time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+def _perform_all(
+    suggestion: dict[str, Any], arrays: Arrays, store: Store, share: Share, seeds: int, rungs: Sequence[int]
+) -> dict[str, Any]:
+    """`perform` for each seed, with the epochs of the first reported as they come; it may be stopped at a rung."""
     from ray import tune
 
     first, *others = seed_jobs(suggestion["number"], suggestion["params"], seeds)

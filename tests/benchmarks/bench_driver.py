@@ -92,7 +92,7 @@ def ours(trials: int) -> tuple[list[float], float]:
         tracker = Tracker(f"sqlite:///{folder}/mlflow.db", plan, outcome, home=store.root)
         progress = Progress(outcome, Console(file=io.StringIO(), width=200))
         begin = time.perf_counter()
-        sweep.sweep(plan, outcome, pack(data.load("digits")), store, Share(0, 1.0, 0.0), 2, [tracker, progress, clock])
+        sweep.sweep(plan, outcome, pack(data.load("digits")), store, Share(0, 1.0, 0.0), lambda: 2, [tracker, progress, clock])
         end = time.perf_counter()
         lost = tracker.close()
         assert not lost and len(outcome.done) == trials

@@ -129,7 +129,7 @@ def pauses(trials: int) -> None:
         outcome = Outcome(plan.name, plan.study, "", plan.objectives, plan.space, trials)
         with cluster.joined(Site()):
             start = time.time()
-            sweep.sweep(plan, outcome, pack(data.load("digits")), store, Share(0, 1.0, 0.0), 1, [driver])
+            sweep.sweep(plan, outcome, pack(data.load("digits")), store, Share(0, 1.0, 0.0), lambda: 1, [driver])
             whole = time.time() - start
         clocks = [store.read_json(f"clock/{n}.json") for n in range(trials)]
     legs: list[tuple[float, float, float, float]] = []

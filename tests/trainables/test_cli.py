@@ -19,7 +19,7 @@ from core.space import Choice, IntRange, LogUniform, Switch, Uniform
 from studies import crl_tradeoff
 from studies.crl_tradeoff import STUDY
 from trainables import cli, launch, preflight
-from trainables.cluster import concurrency, share_of
+from trainables.cluster import Room, concurrency, share_of
 from trainables.plan import Plan, Site
 from trainables.trial import Share
 
@@ -225,9 +225,11 @@ def test_as_many_trials_at_a_time_as_fit(cpus, gpus, most, trials):
     assert concurrency(Share(0, cpus, gpus), {"CPU": 8.0, "GPU": 1.0}, most) == trials
 
 
-def test_a_cluster_that_can_grow_is_asked_for_as_many_trials_as_the_user_wants():
-    assert concurrency(Share(0, 1.0, 1.0), {"CPU": 8.0, "GPU": 1.0}, 6, grows=True) == 6
-    assert concurrency(Share(0, 1.0, 1.0), {"CPU": 8.0, "GPU": 2.0}, 0, grows=True) == 2
+def test_a_cluster_that_can_grow_is_asked_for_as_many_trials_as_the_user_wants_or_one_more_than_fit(monkeypatch):
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, "GPU": 2.0})
+    share = Share(0, 1.0, 1.0)
+    assert [Room(share, site("--address", "auto", *more))() for more in (["--concurrency", "6"], [])] == [6, 3]
+    assert [Room(share, site(*more))() for more in (["--concurrency", "6"], [])] == [2, 2]
 
 
 def test_the_command_to_go_on_reads_back_as_the_same_site():

@@ -1,17 +1,21 @@
 """A file is there whole or not at all, and nothing that is read is executed."""
 
+import errno
 import io
 import json
 import os
 import pickle
+from pathlib import Path
 
+import finished
 import fsspec
 import pytest
 import torch
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 from core.errors import InputError
-from trainables.store import Store
+from trainables.reconcile import take_over
+from trainables.store import Store, Superseded
 
 
 @pytest.fixture(params=["path", "file://", "objects"])
@@ -208,3 +212,49 @@ def test_a_store_knows_what_is_above_it_and_where_it_is_in_there(tmp_path):
     assert root.within(root) == "" and Store.at(str(tmp_path / "x")).within(Store.at(str(tmp_path / "xy"))) == ""
     remote = Store("s3://bucket/runs?region=x")
     assert remote.below("s-1").above == remote and remote.below("s-1").within(remote) == "s-1"
+
+
+def test_whoever_came_first_writes_no_more_once_another_has_claimed_the_folder(tmp_path: Path):
+    first = Store.at(str(tmp_path)).below("s-1").claimed()
+    first.write("trials/00000/result.json", b"1")
+    sent = pickle.loads(pickle.dumps(first))  # to a worker that outlives its driver
+    second = Store.at(str(tmp_path)).below("s-1").claimed()
+    for late in (first, sent, sent.below("trials/00000")):
+        with pytest.raises(Superseded, match="another driver has gone on with the study"):
+            late.write("result.json", b"2")
+    second.below("trials/00000").write("result.json", b"3")
+    Store.at(str(tmp_path)).write("cache/x.json", b"4")  # no study's
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() in (b"1", b"2")] == []
+
+
+def test_a_file_that_could_not_be_written_leaves_nothing_and_harms_nothing(tmp_path: Path, monkeypatch):
+    store = Store.at(str(tmp_path))
+    store.write("result.json", b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        store.write("result.json", b"new")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"result.json": b"old"}
+
+
+def test_what_a_killed_driver_left_is_put_in_order_and_counted(tmp_path: Path):
+    plan = finished.plan(trials=5, replicates=0)
+    first = Store.at(str(tmp_path)).below("s-1")
+    assert take_over(first, plan).anew
+    for number in (0, 1, 2):
+        params = plan.config.set({"seed": number + 1, "epochs": 5}).params()
+        first.write_json(f"trials/{number:05d}/params.json", {"number": number, "baseline": "", "params": params})
+        first.write(f"trials/{number:05d}/checkpoint.pt", b"state")
+    finished.judged(first, "trials/00001", 1, finished.metrics(1))
+    first.write("ray/tune-1/experiment_state.json", b"{}")
+    for left in ("trials/00000/result.json.0123.part", "plan.json.4567.part"):
+        (tmp_path / "s-1" / left).write_bytes(b"{")
+    found = take_over(first, plan)
+    assert (found.anew, [trial.number for trial in found.ended], found.going_on, found.to_come) == (False, [1], [0, 2], 2)
+    assert str(found) == "resumed: 1 of 5 trials ended, 2 go on, 2 to come"
+    names = {str(path.relative_to(tmp_path / "s-1")) for path in (tmp_path / "s-1").rglob("*") if path.is_file()}
+    assert {name for name in names if "checkpoint" in name} == {"trials/00000/checkpoint.pt", "trials/00002/checkpoint.pt"}
+    assert not [name for name in names if name.endswith(".part") or name.startswith("ray")]

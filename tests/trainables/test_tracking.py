@@ -1,5 +1,6 @@
 """The tracker against a real MLflow store: outages, order, and nothing twice."""
 
+import random
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from mlflow import MlflowClient
 from core.config import TrialConfig, trilemma
 from core.space import Choice, Switch, Uniform
 from core.stats import Interval
-from trainables import report
+from trainables import report, tracking
 from trainables.outcome import Confirmed, Outcome, Trial, change
 from trainables.plan import Plan
 from trainables.tracking import Tracker, front_from_runs, front_version
@@ -107,6 +108,130 @@ def test_a_child_that_was_made_but_not_filled_is_taken_up_not_made_again(tmp_pat
     _, runs = children(uri)
     assert set(runs) == {"0"} and runs["0"].info.status == "FINISHED"
     assert runs["0"].data.params == {name: str(value) for name, value in TrialConfig().params().items()}
+
+
+class Forgetful:
+    """A client that carries out every order, and loses many an answer."""
+
+    def __init__(self, client: MlflowClient):
+        self.client, self.lost, self.rng = client, 0, random.Random(0)
+
+    def __getattr__(self, name: str):
+        def call(*args, **kwargs):
+            answer = getattr(self.client, name)(*args, **kwargs)
+            if name.startswith(("create_", "log_", "set_", "update_")) and self.rng.random() < 0.4:
+                self.lost += 1
+                raise OSError("the answer was lost")
+            return answer
+
+        return call
+
+
+def test_an_order_whose_answer_was_lost_is_repeated_without_being_logged_twice(tmp_path: Path, monkeypatch):
+    uri, so_far = f"sqlite:///{tmp_path}/mlflow.db", outcome()
+    forgetful = Forgetful(MlflowClient(uri))
+    monkeypatch.setattr(tracking, "connect", lambda uri: forgetful)
+    tracker = Tracker(uri, plan(), so_far)
+    for number in (0, 1):
+        tracker.started(number, TrialConfig().params(), "")
+        tracker.rows(number, trial(number).curve[:2])
+        so_far.trials.append(trial(number))
+        tracker.ended(so_far.trials[-1])
+    assert tracker.close() == 0, tracker.last_error
+    assert forgetful.lost > 5
+    client, runs = children(uri)
+    assert set(runs) == {"0", "1"} and {run.info.status for run in runs.values()} == {"FINISHED"}
+    (parent,) = client.search_runs([client.get_experiment_by_name("s").experiment_id], "tags.`trilemma.kind` = 'study'")
+    for run in (parent, *runs.values()):
+        for name in run.data.metrics:
+            steps = [step for step, _ in histories(client, run, name)]
+            assert len(steps) == len(set(steps)), name
+
+
+def run_of(client: MlflowClient, parent, number: int, **tags: str):
+    tags = {"mlflow.parentRunId": parent.info.run_id, "trilemma.name": "s-1", "trilemma.kind": "trial"} | tags
+    return client.create_run(parent.info.experiment_id, tags={**tags, "trilemma.trial": str(number), "pareto": "false"})
+
+
+def parent_of(uri: str):
+    client = MlflowClient(uri)
+    (parent,) = client.search_runs([client.get_experiment_by_name("s").experiment_id], "tags.`trilemma.kind` = 'study'")
+    return client, parent
+
+
+def test_of_runs_that_were_made_twice_the_fuller_one_is_left_and_the_other_says_so(tmp_path: Path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    first = Tracker(uri, plan(), outcome())
+    first.started(0, TrialConfig().params(), "")
+    first.rows(0, trial(0).curve[:2])
+    assert first.close("KILLED") == 0
+    client, parent = parent_of(uri)
+    (kept,) = (run.info.run_id for run in children(uri)[1].values())
+    double = run_of(client, parent, 0).info.run_id
+    second = client.create_run(parent.info.experiment_id, tags={"trilemma.name": "s-1", "trilemma.kind": "study"}).info.run_id
+    tracker = Tracker(uri, plan(), outcome(trial(0)))
+    time.sleep(2)
+    newer = run_of(client, parent, 0).info.run_id  # this driver's own order may have been carried out twice, too
+    assert tracker.close() == 0
+    _, runs = children(uri)
+    assert runs["0"].info.run_id == kept and [step for step, _ in histories(client, runs["0"], "epoch/loss")] == [1, 2, 3]
+    assert parent_of(uri)[1].info.run_id == parent.info.run_id
+    for dropped, instead in ((double, kept), (newer, kept), (second, parent.info.run_id)):
+        run = client.get_run(dropped)
+        assert (run.info.lifecycle_stage, run.data.tags["trilemma.double_of"]) == ("deleted", instead)
+
+
+def status(uri: str) -> dict[str, str]:
+    return {number: run.info.status for number, run in children(uri)[1].items()}
+
+
+def test_no_trial_is_shown_as_running_that_does_not_run(tmp_path: Path):
+    """Ctrl-C, a resume in which trial 0 goes on and trial 1 does not come to it, another one that ends both."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    tracker = Tracker(uri, plan(), outcome())
+    for number in (0, 1):
+        tracker.started(number, TrialConfig().params(), "")
+        tracker.rows(number, trial(number).curve[:1])
+    assert tracker.close("KILLED") == 0
+    assert status(uri) == {"0": "KILLED", "1": "KILLED"} and parent_of(uri)[1].info.status == "KILLED"
+    client, runs = children(uri)
+    client.update_run(runs["1"].info.run_id, status="RUNNING")  # as SIGKILL leaves it
+    tracker = Tracker(uri, plan(), outcome())
+    tracker.started(0, TrialConfig().params(), "")
+    until = time.monotonic() + 60
+    while status(uri) != {"0": "RUNNING", "1": "KILLED"} and time.monotonic() < until:
+        time.sleep(0.2)
+    assert status(uri) == {"0": "RUNNING", "1": "KILLED"} and parent_of(uri)[1].info.status == "RUNNING"
+    assert tracker.close("KILLED") == 0
+    assert Tracker(uri, plan(), outcome(trial(0), trial(1))).close() == 0
+    assert status(uri) == {"0": "FINISHED", "1": "FINISHED"} and parent_of(uri)[1].info.status == "FINISHED"
+
+
+def test_a_trial_that_was_logged_as_failed_but_has_no_result_is_logged_again(tmp_path: Path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    failed = replace(trial(0), metrics={}, error="lost")
+    assert Tracker(uri, plan(), outcome(failed)).close("KILLED") == 0
+    assert status(uri) == {"0": "FAILED"}
+    so_far = outcome()
+    tracker = Tracker(uri, plan(), so_far)
+    tracker.started(0, TrialConfig().params(), "")
+    so_far.trials.append(trial(0))
+    tracker.ended(so_far.trials[0])
+    assert tracker.close() == 0
+    run = children(uri)[1]["0"]
+    assert run.info.status == "FINISHED" and run.data.metrics.items() >= GOOD.items() and "error" not in run.data.tags
+
+
+def test_artifacts_that_are_gone_come_back_with_a_resume(tmp_path: Path):
+    uri, known = f"sqlite:///{tmp_path}/mlflow.db", outcome(trial(0), trial(1))
+    assert Tracker(uri, plan(), known).close() == 0
+    logged = Path(parent_of(uri)[1].info.artifact_uri.removeprefix("file://"))
+    names = {str(path.relative_to(logged)) for path in logged.rglob("*.*")}
+    assert {"front.csv", "front.json", "report.html"} < names
+    for name in names:
+        (logged / name).unlink()
+    assert Tracker(uri, plan(), known).close() == 0
+    assert {str(path.relative_to(logged)) for path in logged.rglob("*.*")} == names
 
 
 def test_a_study_that_ended_before_the_store_existed_is_logged_whole_and_grown_facts_do_no_harm(tmp_path: Path):
