@@ -5,6 +5,7 @@ a fresh file, and a server that is down for a while must not stop a study. Every
 study's end has waited long enough; whatever is missing then is logged by the next `--resume`, from the store.
 """
 
+import contextlib
 import datetime
 import json
 import logging
@@ -20,7 +21,7 @@ from core.config import Objective
 from core.errors import redacted
 from core.space import Value
 from trainables import report
-from trainables.outcome import WHEN, Outcome, Trial
+from trainables.outcome import WHEN, Outcome, Tracked, Trial
 from trainables.plan import Plan
 
 ENDED = ("FINISHED", "FAILED")
@@ -42,7 +43,10 @@ class Tracker:
         self.first = self.outcome = outcome
         """The study as it was trained, and at its newest version."""
         self.orders: queue.Queue[Callable[[], object] | None] = queue.Queue()
-        self.children: dict[int, str] = {}
+        self.tracked = Tracked(uri)
+        """Shared with the outcome, so that its report can say where each trial is."""
+        self.outcome.tracked = self.tracked
+        self.children = self.tracked.runs
         self.logged: dict[int, set[int]] = {}
         """Epochs of a trial's curve that are in MLflow already."""
         self.marked: dict[int, bool] = {}
@@ -145,6 +149,7 @@ class Tracker:
         tags = {NAME: self.plan.name, KIND: "study", "mlflow.note.content": self.plan.question}
         run = runs[0] if runs else self.client.create_run(experiment, run_name=self.plan.name, tags=tags)
         self.parent = run.info.run_id
+        self.tracked.experiment, self.tracked.parent = experiment, self.parent
         params = {
             **{f"space/{name}": space.text(span) for name, span in space.flat(self.plan.space).items()},
             **{f"config/{name}": value for name, value in self.plan.config.params().items()},
@@ -302,6 +307,7 @@ class Tracker:
         from mlflow.entities import Metric
 
         self.outcome, made = outcome, outcome.changes[-1]
+        outcome.tracked = self.tracked
         for trial in outcome.trials:
             run = self.client.get_run(self.children[trial.number])
             behind = int(run.data.tags.get(VERSION, 1)) < made.version
@@ -332,6 +338,21 @@ def front_version(uri: str, plan: Plan) -> int:
     experiment = client.get_experiment_by_name(plan.study)
     runs = _studies(client, [experiment.experiment_id], plan.name) if experiment else []
     return int(runs[0].data.tags.get(VERSION, 1)) if runs else 0
+
+
+def tracked(uri: str, plan: Plan) -> Tracked:
+    """Where MLflow keeps a study; as much as it tells, which is nothing while it cannot be reached."""
+    from mlflow.exceptions import MlflowException
+
+    found = Tracked(uri)
+    with contextlib.suppress(MlflowException, OSError):
+        client = connect(uri)
+        experiment = client.get_experiment_by_name(plan.study)
+        for run in _studies(client, [experiment.experiment_id], plan.name) if experiment else []:
+            found.experiment, found.parent = run.info.experiment_id, run.info.run_id
+            children = _children(client, found.experiment, found.parent)
+            found.runs = {int(child.data.tags[NUMBER]): child.info.run_id for child in children}
+    return found
 
 
 def _studies(client, experiments: Sequence[str], name: str) -> list:
