@@ -6,10 +6,12 @@ from itertools import combinations
 from typing import Any
 
 from core.config import Objective
-from trainables.drawing import BLUE, GREY, INK, ORANGE, PURPLE, axis_title, bars, frame, plotted
+from trainables.drawing import BLUE, INK, ORANGE, PURPLE, axis_title, bars, frame, plotted
 from trainables.outcome import Outcome, Trial
 from trainables.words import columns, knee, label, marked, named, show
 
+GREY_LINE = "#7D858E"
+"""Dark enough for a thin circle."""
 CAMERA = {"aspectmode": "cube", "camera": {"eye": {"x": -1.7, "y": -1.7, "z": 1.0}, "center": {"z": -0.12}}}
 """Far enough away for all titles, and so that accuracy and robust accuracy grow towards the back."""
 
@@ -27,19 +29,27 @@ def interactive(outcome: Outcome, still: str) -> str:
     """
     pairs = [_chart(outcome, pair, f"pair-{i}", plotly=i == 0) for i, pair in enumerate(combinations(outcome.objectives, 2))]
     cube = [_chart(outcome, outcome.objectives[:3], "cube", plotly=False)] if len(outcome.objectives) > 2 else []
-    key = (
-        f'<ul class="key live"><li><span style="color:{GREY}">\u25cb</span> trial</li>'
-        f'<li><span style="color:{BLUE}">\u25cf</span> front</li>'
-        "<li>\u25a1 baseline, with its name, filled if on the front</li>"
-        "<li>\u25ef around a point: the knee</li>"
-        f'<li><span style="color:{PURPLE}">\u25ef</span> flagged, on the front</li>'
-        f'<li><span style="color:{PURPLE}">\u00d7</span> barred from the front by a flag</li>'
-        f'<li><span style="color:{ORANGE}">\u25c6</span> confirmed, with 95% intervals</li>'
-        f'<li><span style="color:{ORANGE}">\u25c7</span> confirmed, left the front</li></ul>'
-    )
     hint = '<p class="live">Point at a mark for its numbers; click on it for everything about the trial.</p>'
     without = "<noscript><p>These pictures are still because JavaScript is off; the tables hold the same numbers.</p></noscript>"
-    return f'{without}{hint}{key}<div class="charts live">{"".join(pairs + cube)}</div><div class="paper">{still}</div>'
+    return f'{without}{hint}{_key(outcome)}<div class="charts live">{"".join(pairs + cube)}</div><div class="paper">{still}</div>'
+
+
+def _key(outcome: Outcome) -> str:
+    """What the marks mean, of those that there are."""
+    stays = {c.on_front for c in outcome.confirmed}
+    barred = any(t.barred for t in plotted(outcome))
+    marks = [
+        (True, GREY_LINE, "\u25cb", "trial"),
+        (True, BLUE, "\u25cf", "front"),
+        (any(t.baseline for t in outcome.done), INK, "\u25a1", "baseline, with its name, filled if on the front"),
+        (True, INK, "\u25ef", "around a point: the knee"),
+        (bool(marked(outcome)), PURPLE, "\u25ef", "flagged, on the front"),
+        (barred, PURPLE, "\u00d7", "barred from the front by a flag"),
+        (True in stays, ORANGE, "\u25c6", "confirmed, with 95% intervals"),
+        (False in stays, ORANGE, "\u25c7", "confirmed, left the front"),
+    ]
+    items = "".join(f'<li><span style="color:{color}">{mark}</span> {text}</li>' for there, color, mark, text in marks if there)
+    return f'<ul class="key live">{items}</ul>'
 
 
 def _chart(outcome: Outcome, objectives: Sequence[Objective], name: str, plotly: bool) -> str:
@@ -71,7 +81,7 @@ def _groups(outcome: Outcome) -> list[dict[str, Any]]:
     front, told = outcome.front(), columns(outcome)
     trials = {t.number: t for t in outcome.trials}
     barred = [t for t in plotted(outcome) if t.barred]
-    looks = [("circle-open", GREY, 7), ("circle", BLUE, 10), ("square-open", INK, 10), ("square", BLUE, 10)]
+    looks = [("circle-open", GREY_LINE, 7), ("circle", BLUE, 10), ("square-open", INK, 10), ("square", BLUE, 10)]
     groups = [{"look": look, "values": [], "hover": [], "names": [], "trials": []} for look in looks]
     for t in plotted(outcome):
         group = groups[2 * bool(t.baseline) + (t in front)]
@@ -108,7 +118,7 @@ def _trace(group: Mapping[str, Any], objectives: Sequence[Objective], outcome: O
     """One group as a plotly trace."""
     symbol, color, size = group["look"]
     solid = len(objectives) == 3
-    named = any(group.get("names", ()))
+    named = any(group.get("names", ())) and not solid  # seen from an angle, names lie on each other
     trace = {
         "type": "scatter3d" if solid else "scatter",
         "mode": "markers+text" if named else "markers",

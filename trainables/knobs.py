@@ -45,7 +45,7 @@ def _method(trials: int) -> str:
     return (
         f"<p>A random forest over the {trials} sampled trials, baselines left out. Effects go from the 10th to the 90th "
         "percentile of the values that were tried, the other knobs as they were; intervals hold 95 % of 40 bootstraps of the "
-        "trials. With few trials they are rough; a forest makes effects smaller than they are, and it knows only where the search "
+        "trials, and one in twenty misses by chance. With few trials they are rough; a forest makes effects smaller than they are, and it knows only where the search "
         "has looked. Importance is the share of what shuffling a knob costs the prediction of left-out trials.</p>"
     )
 
@@ -55,7 +55,7 @@ def _matters(objective: Objective, response: Response) -> str:
     shares = sorted(response.importance.items(), key=lambda pair: -pair[1])
     parts = [f"<code>{escape(knob)}</code> ({share:.0%})" for knob, share in shares if share >= 0.05]
     sure = f"The forest predicts {response.predicted:.0%} of the differences between left-out trials"
-    return f"<b>{escape(capital(label(objective)))}</b> hangs on {listed(parts) or 'no knob alone'} . {sure}."
+    return f"<b>{escape(capital(label(objective)))}</b> hangs on {listed(parts) or 'no knob alone'}. {sure}."
 
 
 def _does(step: Step, outcome: Outcome, found: Mapping[str, Response]) -> str:
@@ -95,8 +95,9 @@ def _table(steps: list[Step], outcome: Outcome, found: Mapping[str, Response]) -
     )
     caption = "Effect of each knob with its 95 % interval, and its importance"
     return (
-        f'<div class="scroll" role="region" aria-label="{caption}" tabindex="0"><table class="effects"><caption>{caption}</caption>'
-        f'<thead><tr><th scope="col">knob</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+        f'<div class="scroll" role="region" aria-label="{caption}" tabindex="0"><table class="effects">'
+        f'<caption><span>{caption}</span></caption><thead><tr><th scope="col">knob</th>{heads}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
     )
 
 

@@ -83,7 +83,7 @@ def _table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[Cell]], m
     body = "".join(f"<tr{' class=mark' if row[0] == mark else ''}>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
     name = escape(caption, quote=True)
     return (
-        f'<div class="scroll" role="region" aria-label="{name}" tabindex="0"><table><caption>{name}</caption>'
+        f'<div class="scroll" role="region" aria-label="{name}" tabindex="0"><table><caption><span>{name}</span></caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
