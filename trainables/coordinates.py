@@ -64,7 +64,7 @@ def axes(outcome: Outcome) -> list[Axis]:
             found.append(Axis(name, name, min(numbers), max(numbers), log))
     found = found[:WIDEST]
     for o in outcome.objectives:
-        values = [t.metrics[o.metric] for t in shown]
+        values = [float(t.metrics[o.metric]) for t in shown]
         if values:
             low, high = min(values), max(values)
             end = high if high > low else low + 1

@@ -45,8 +45,9 @@ def _method(trials: int) -> str:
     return (
         f"<p>A random forest over the {trials} sampled trials, baselines left out. Effects go from the 10th to the 90th "
         "percentile of the values that were tried, the other knobs as they were; intervals hold 95 % of 40 bootstraps of the "
-        "trials, and one in twenty misses by chance. With few trials they are rough; a forest makes effects smaller than they are, and it knows only where the search "
-        "has looked. Importance is the share of what shuffling a knob costs the prediction of left-out trials.</p>"
+        "trials, and one in twenty misses by chance. With few trials they are rough; a forest makes effects smaller than they "
+        "are, and it knows only where the search has looked. Importance is the share of what shuffling a knob costs the "
+        "prediction of left-out trials.</p>"
     )
 
 

@@ -45,7 +45,7 @@ def outcome(count: int = 40) -> Outcome:
 
 
 def _metrics(accuracy: float, robust: float, auc: float) -> dict[str, float]:
-    return {"accuracy": accuracy, "robust_accuracy": robust, "mia_auc": auc, "flag/few_non_members": 1.0}
+    return {"accuracy": float(accuracy), "robust_accuracy": float(robust), "mia_auc": float(auc), "flag/few_non_members": 1.0}
 
 
 def _facts() -> dict[str, str]:
