@@ -7,7 +7,7 @@ from typing import Any
 
 from core.errors import redacted
 from trainables.outcome import Confirmed, Outcome, Tracked, Trial
-from trainables.words import knee, label
+from trainables.words import columns, knee, label
 
 LOCAL = "http://127.0.0.1:5000"
 """Where `mlflow ui` listens unless it is told otherwise."""
@@ -15,13 +15,14 @@ LOCAL = "http://127.0.0.1:5000"
 
 def data(outcome: Outcome) -> str:
     """For a script element; nothing in it can end one."""
-    columns, front, balanced = outcome.columns(), {t.number for t in outcome.front()}, knee(outcome)
+    front, balanced = {t.number for t in outcome.front()}, knee(outcome)
+    differ = list(dict.fromkeys([*columns(outcome), *sorted(outcome.columns(), key=lambda name: name == "seed")]))
     every = [t.params for t in outcome.trials]
-    shared = {name: value for name, value in (every[0] if every else {}).items() if name not in columns}
+    shared = {name: value for name, value in (every[0] if every else {}).items() if name not in differ}
     confirmed = {c.number: c for c in outcome.confirmed}
     made = {
         "objectives": [{"metric": o.metric, "label": label(o)} for o in outcome.objectives],
-        "columns": columns,
+        "columns": differ,
         "shared": shared,
         "mlflow": _mlflow(outcome.tracked),
         "trials": {
