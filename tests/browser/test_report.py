@@ -114,12 +114,17 @@ def test_a_click_on_a_point_shows_its_configuration_and_its_run(browser, page):
         const box = point.getBoundingClientRect(), x = box.x + box.width / 2, y = box.y + box.height / 2;
         if (x > frame.left && x < frame.right && y > frame.top && y < frame.bottom) return [x, y];
       }"""
-    x, y = browser.execute_script(centre)
-    mouse = ActionChains(browser, duration=50)
-    mouse.w3c_actions.pointer_action.move_to_location(round(x) - 1, round(y))
-    mouse.w3c_actions.pointer_action.move_to_location(round(x), round(y))
-    mouse.pause(0.3).click().perform()
-    WebDriverWait(browser, 10).until(lambda b: b.find_element("id", "one").is_displayed())
+
+    def clicked(_) -> bool:
+        """The picture may still be settling when the mouse first comes."""
+        x, y = map(round, browser.execute_script(centre))
+        mouse = ActionChains(browser, duration=50)
+        mouse.w3c_actions.pointer_action.move_to_location(x - 1, y)
+        mouse.w3c_actions.pointer_action.move_to_location(x, y)
+        mouse.pause(0.5).click().pause(0.5).perform()
+        return browser.find_element("id", "one").is_displayed()
+
+    WebDriverWait(browser, 60).until(clicked)
     number = texts(browser, "#one h2")[0].removeprefix("Trial ")
     known = browser.execute_script("return known")
     told = dict(zip(texts(browser, "#one > dl dt"), texts(browser, "#one > dl dd"), strict=True))
