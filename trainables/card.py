@@ -9,9 +9,9 @@ from core.data import Images
 from core.flags import FLAGS, raised
 from core.space import Value
 from trainables.outcome import Outcome
-from trainables.page import named, show
 from trainables.pick import BOOKKEEPING, Pick, interval_text
 from trainables.plan import Plan
+from trainables.words import named, show
 
 LONGEST = 5000
 """Characters of a description that every database of MLflow takes."""

@@ -16,7 +16,7 @@ from core import pareto
 from core.audits.threshold import FPRS
 from core.config import Limit, Objective, TrialConfig
 from core.rng import fold
-from core.stats import mean_interval
+from core.stats import Interval, mean_interval
 from trainables.fleet import GRID, Asked, Subject, audit_all, train_shadows, with_audit
 from trainables.outcome import Confirmed, Leak, Trial
 from trainables.plan import Plan
@@ -152,6 +152,7 @@ def verdicts(
             probability=float(chances[i]), on_front=bool(stays[i]),
             flags=tuple(flag.removeprefix("flag/") for flag, raised in flags[i].items() if raised),
             leaks=leaks(metrics), curves=_mean_curves(drawn[i]), histogram=_summed(drawn[i]),
+            over_epsilon=over_epsilon(metrics),
         )
         for i, (point, metrics, failed) in enumerate(kept)
     ]  # fmt: skip
@@ -169,6 +170,13 @@ def leaks(metrics: Sequence[Mapping[str, float]]) -> dict[str, Leak]:
         }  # fmt: skip
         found[name] = Leak(*mean_interval(values), rates)
     return dict(sorted(found.items(), key=lambda pair: -abs(pair[1].auc - 0.5)))
+
+
+def over_epsilon(metrics: Sequence[Mapping[str, float]]) -> dict[float, tuple[float, Interval]]:
+    """Robust accuracy by multiple of epsilon, over the replicates of a point that were all measured there."""
+    prefix = "robust_accuracy_at/"
+    names = [name for name in metrics[0] if name.startswith(prefix) and all(name in m for m in metrics)]
+    return {float(name.removeprefix(prefix)): mean_interval([m[name] for m in metrics]) for name in names}
 
 
 def _mean_curves(results: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:

@@ -2,11 +2,13 @@
 
 import contextlib
 import io
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from core.config import Objective
-from trainables import page
+from trainables.outcome import Confirmed, Outcome, Trial
+from trainables.words import label
 
 BLUE, ORANGE, PURPLE, GREY, INK = "#0072B2", "#D55E00", "#CC79A7", "#B4BAC1", "#1B1F24"
 """Of the palette by Okabe and Ito: told apart by colour-blind readers, and by lightness in black and white."""
@@ -25,7 +27,7 @@ def styled() -> Iterator[None]:
 
 def axis_title(objective: Objective) -> str:
     """Along the axis; turned by 90 degrees, as on a vertical one, the arrow turns too."""
-    name = page.label(objective)
+    name = label(objective)
     return f"{name},  better \N{RIGHTWARDS ARROW}" if objective.direction == "max" else f"\N{LEFTWARDS ARROW} better,  {name}"
 
 
@@ -36,3 +38,24 @@ def png(figure: Any) -> bytes:
     file = io.BytesIO()
     FigureCanvasAgg(figure).print_png(file)
     return file.getvalue()
+
+
+def plotted(outcome: Outcome) -> list[Trial]:
+    """The trials that have a place in every picture."""
+    return [t for t in outcome.done if all(o.metric in t.metrics for o in outcome.objectives)]
+
+
+def bars(points: Sequence[Confirmed], objective: Objective) -> list[list[float]]:
+    """Lengths of the error bars below and above the means; none where the interval is infinite."""
+    name = objective.metric
+    lengths = [[c.means[name] - c.intervals[name].low, c.intervals[name].high - c.means[name]] for c in points]
+    return [[max(0.0, pair[end]) if math.isfinite(pair[end]) else 0.0 for pair in lengths] for end in (0, 1)]
+
+
+def frame(outcome: Outcome, objective: Objective) -> tuple[float, float]:
+    """The part of an axis that pictures show first: barred trials do not count, which are often far off."""
+    name = objective.metric
+    values = [t.metrics[name] for t in plotted(outcome) if not t.barred] + [c.means[name] for c in outcome.confirmed]
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    edge = 0.08 * (high - low) or 0.05
+    return low - edge, high + edge

@@ -175,11 +175,14 @@ def _finish(task: Task, terminal: Terminal) -> int:
     """Publish the version in the store and in MLflow, and say what became of the front."""
     from trainables import report
     from trainables.progress import change_lines, flag_lines, front_table, where_lines
+    from trainables.tracking import tracked
 
     plan, store = task.plan, task.store
     version = replace(task.version, finished=time.strftime(WHEN))
     found = results.outcomes(plan, store, store.read_json("facts.json") or {}, [*task.base, version])
-    newest, files = found[-1], report.files(found[-1])
+    newest = found[-1]
+    newest.tracked = tracked(task.site.tracking_uri, plan)
+    files = report.files(newest)
     if not task.base:
         _keep_first(store)
     store.below(version.folder).write_all(files)

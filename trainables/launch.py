@@ -239,6 +239,7 @@ def _publish(plan: Plan, outcome: Outcome, store: Store, tracker, later: list[Ve
         store.write_all(report.files(outcome))
         return outcome
     newest = outcomes(plan, store, outcome.facts, later)[-1]  # a replicate that was lost may have a result now
+    newest.tracked = outcome.tracked
     tracker.versions([newest])
     store.write_all(report.files(newest))
     return newest

@@ -96,6 +96,21 @@ class Confirmed:
     """ROC curves, (FPR, mean TPR over replicates), of the audits by other networks."""
     histogram: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """Counts of `members` and `non_members` by confidence, over all replicates, in equal parts of [0, 1]."""
+    over_epsilon: Mapping[float, tuple[float, Interval]] = field(default_factory=dict)
+    """Mean robust accuracy and its 95 % interval in balls of a multiple of epsilon, where it was measured."""
+
+
+@dataclass
+class Tracked:
+    """Where MLflow keeps a study, as far as it is known."""
+
+    uri: str = ""
+    """Of the tracking server or database; may hold a password."""
+    experiment: str = ""
+    parent: str = ""
+    """The study's run."""
+    runs: dict[int, str] = field(default_factory=dict)
+    """By trial."""
 
 
 class Move(NamedTuple):
@@ -153,6 +168,7 @@ class Outcome:
     """Later looks at the stored networks, oldest first; the trials and confirmed points are those after all of them."""
     require: Sequence[Limit] = ()
     """What every point of the front must meet."""
+    tracked: Tracked = field(default_factory=Tracked)
 
     @property
     def version(self) -> int:

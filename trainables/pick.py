@@ -17,11 +17,11 @@ from core.stats import Interval, mean_interval
 from trainables import cli
 from trainables.look import Network, stored_networks
 from trainables.outcome import Outcome, Trial
-from trainables.page import named
 from trainables.plan import Plan, Site
 from trainables.results import Version, outcomes, versions
 from trainables.store import Store
 from trainables.trial import trial_folder
+from trainables.words import named
 
 BOOKKEEPING = ("flag/", "seconds/", "images_per_second/")
 """Beginnings of metrics that nobody picks by."""

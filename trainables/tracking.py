@@ -8,6 +8,7 @@ An answer that is lost does not say whether the order was carried out, so each m
 metric of a key, step, time and value, and an order has one time; what was made twice is one again when the study ends.
 """
 
+import contextlib
 import datetime
 import json
 import logging
@@ -24,7 +25,7 @@ from core.config import Limit, Objective
 from core.errors import redacted
 from core.space import Value
 from trainables import report
-from trainables.outcome import WHEN, Outcome, Trial
+from trainables.outcome import WHEN, Outcome, Tracked, Trial
 from trainables.plan import Plan
 from trainables.store import Claim, Superseded
 
@@ -51,7 +52,10 @@ class Tracker:
         self.known = list(outcome.trials)
         """What had ended when this driver began; the rest comes as orders."""
         self.orders: queue.Queue[Callable[[], object] | None] = queue.Queue()
-        self.children: dict[int, str] = {}
+        self.tracked = Tracked(uri)
+        """Shared with the outcome, so that its report can say where each trial is."""
+        self.outcome.tracked = self.tracked
+        self.children = self.tracked.runs
         self.logged: dict[int, set[int]] = {}
         """Epochs of a trial's curve that are in MLflow already."""
         self.marked: dict[int, bool] = {}
@@ -171,6 +175,7 @@ class Tracker:
         tags = {NAME: self.plan.name, KIND: "study", "mlflow.note.content": self.plan.question}
         run = max(runs, key=_filled) if runs else self.client.create_run(experiment, run_name=self.plan.name, tags=tags)
         self.parent = run.info.run_id
+        self.tracked.experiment, self.tracked.parent = experiment, self.parent
         params = {
             **{f"space/{name}": space.text(span) for name, span in space.flat(self.plan.space).items()},
             **{f"config/{name}": value for name, value in self.plan.config.params().items()},
@@ -367,6 +372,7 @@ class Tracker:
         from mlflow.entities import Metric
 
         self.outcome, made = outcome, outcome.changes[-1]
+        outcome.tracked = self.tracked
         for trial in outcome.trials:
             run = self.client.get_run(self.children[trial.number])
             behind = int(run.data.tags.get(VERSION, 1)) < made.version
@@ -397,6 +403,21 @@ def front_version(uri: str, plan: Plan) -> int:
     experiment = client.get_experiment_by_name(plan.study)
     runs = _studies(client, [experiment.experiment_id], plan.name) if experiment else []
     return int(runs[0].data.tags.get(VERSION, 1)) if runs else 0
+
+
+def tracked(uri: str, plan: Plan) -> Tracked:
+    """Where MLflow keeps a study; as much as it tells, which is nothing while it cannot be reached."""
+    from mlflow.exceptions import MlflowException
+
+    found = Tracked(uri)
+    with contextlib.suppress(MlflowException, OSError):
+        client = connect(uri)
+        experiment = client.get_experiment_by_name(plan.study)
+        for run in _studies(client, [experiment.experiment_id], plan.name) if experiment else []:
+            found.experiment, found.parent = run.info.experiment_id, run.info.run_id
+            children = _children(client, found.experiment, found.parent)
+            found.runs = {int(child.data.tags[NUMBER]): child.info.run_id for child in children}
+    return found
 
 
 def _studies(client, experiments: Sequence[str], name: str) -> list:

@@ -58,7 +58,7 @@ def test_leak_against_radius_is_drawn_where_both_are_known():
 
 def test_the_report_shows_them_without_any_other_file():
     page = report.html(outcome({0: arrays(4)}))
-    assert page.count('<figure><img alt="Trial 0') == 2 and "reconstructions by ascent" in page
+    assert page.count('<img alt="Trial 0') == 2 and "reconstructions by ascent" in page
     assert "judge.inversion=ascent" in report.html(outcome({}))  # how to get some
 
 

@@ -81,7 +81,9 @@ def html() -> str:
 def test_no_request_leaves_the_page(html):
     tags = Page(html).tags
     assert not [tag for tag, _ in tags if tag in ("link", "iframe", "object", "embed", "base", "form")]
-    assert not [tag for tag, attrs in tags if attrs.keys() & {"src", "href", "srcset", "action", "data"}]
+    assert not [tag for tag, attrs in tags if attrs.keys() & {"srcset", "action", "data"}]
+    assert all(attrs["src"].startswith("data:") for _, attrs in tags if "src" in attrs)
+    assert all(tag == "a" and attrs["href"].startswith("#") for tag, attrs in tags if "href" in attrs)
     policy = next(attrs["content"] for tag, attrs in tags if attrs.get("http-equiv") == "Content-Security-Policy")
     assert "default-src 'none'" in policy and "http" not in policy and "connect-src" not in policy
 

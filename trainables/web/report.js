@@ -1,0 +1,247 @@
+"use strict";
+// Sorts tables, shows a trial's details, and lets parallel coordinates filter the table of all trials.
+
+const known = JSON.parse(document.getElementById("data").textContent);
+
+function element(tag, text = "", attributes = {}) {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
+
+// Tables
+
+for (const button of document.querySelectorAll("th button")) button.addEventListener("click", () => {
+  const head = button.parentElement, column = head.cellIndex, body = head.closest("table").tBodies[0];
+  const sign = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+  for (const other of head.parentElement.cells) other.setAttribute("aria-sort", "none");
+  head.setAttribute("aria-sort", sign === 1 ? "ascending" : "descending");
+  const key = row => row.cells[column].dataset.value ?? row.cells[column].textContent;
+  const compare = (a, b) => {
+    if (!a || !b) return (a ? 0 : 1) - (b ? 0 : 1);  // empty cells stay last either way
+    return sign * (isNaN(a - b) ? a.localeCompare(b, "en", {numeric: true}) : a - b);
+  };
+  body.append(...[...body.rows].sort((a, b) => compare(key(a), key(b))));
+});
+
+const rows = new Map();  // of the table of all trials, by number
+for (const table of document.querySelectorAll("table")) {
+  if (table.tHead.rows[0].cells[0].textContent !== "trial") continue;
+  const all = table.closest("section").getAttribute("aria-labelledby") === "trials";
+  for (const row of table.tBodies[0].rows) {
+    const number = row.cells[0].dataset.value;
+    if (!(number in known.trials)) continue;
+    const button = element("button", number, {type: "button", class: "trial", "aria-haspopup": "dialog"});
+    button.setAttribute("aria-label", `trial ${number}: details`);
+    button.addEventListener("click", () => show(number, button));
+    row.cells[0].replaceChildren(button);
+    if (all) rows.set(number, row);
+  }
+}
+
+// Details of a trial
+
+const dialog = document.getElementById("one");
+let opener = null;
+
+function digits(value) {
+  if (typeof value !== "number" || Number.isInteger(value)) return String(value);
+  return Math.abs(value) >= 1e-3 && Math.abs(value) < 1e5 ? String(+value.toPrecision(5)) : value.toExponential(3);
+}
+
+function pairs(of) {
+  const list = element("dl");
+  for (const [name, value] of Object.entries(of)) list.append(element("dt", name), element("dd", digits(value)));
+  return list;
+}
+
+function folded(title, of) {
+  const box = element("details");
+  box.append(element("summary", title), pairs(of));
+  return box;
+}
+
+function numbers(trial) {
+  const table = element("table"), again = trial.confirmed, head = table.createTHead().insertRow();
+  for (const name of ["", "sweep", ...(again ? ["confirmed"] : [])]) head.append(element("th", name, {scope: "col"}));
+  const body = table.createTBody();
+  for (const {metric, label} of known.objectives) {
+    const row = body.insertRow();
+    row.append(element("th", label, {scope: "row"}));
+    row.insertCell().textContent = metric in trial.metrics ? trial.metrics[metric].toFixed(4) : "";
+    if (!again) continue;
+    const ends = again.intervals[metric];
+    const between = ends ? ` (${ends.map(end => end.toFixed(3)).join(" to ")})` : "";
+    row.insertCell().textContent = again.means[metric].toFixed(4) + between;
+  }
+  return table;
+}
+
+function tracked(run) {
+  const box = element("p"), where = known.mlflow;
+  if (!where.runs || !run) {
+    box.textContent = "MLflow had no run of it when this page was written.";
+    return box;
+  }
+  box.append("MLflow run ", element("a", run, {href: `${where.runs}/${run}`, target: "_blank", rel: "noreferrer"}));
+  if (where.command) box.append(", while this runs where the study was started: ", element("code", where.command));
+  return box;
+}
+
+function show(number, from) {
+  const trial = known.trials[number];
+  if (dialog.open) dialog.close();
+  opener = from ?? null;
+  const close = element("button", "Close", {type: "button", class: "close"});
+  close.addEventListener("click", () => dialog.close());
+  const words = [trial.name, trial.knee ? "knee" : "", trial.status === "done" ? "not on the front" : trial.status].filter(Boolean);
+  const name = element("h2", `Trial ${number}`, {id: "one-name", tabindex: "-1"});
+  dialog.replaceChildren(close, name, element("p", words.join(", "), {class: "soft"}));
+  if (trial.error) dialog.append(element("p", trial.error));
+  if (Object.keys(trial.metrics).length) dialog.append(numbers(trial));
+  if (trial.confirmed) {
+    const {replicates, stays, probability} = trial.confirmed;
+    dialog.append(element("p", `Confirmed by ${replicates} replicates: ${stays ? "stays on the front" : "left the front"}, ` +
+      `non-dominated with probability ${probability.toFixed(2)}.`));
+  }
+  if (trial.flags.length) dialog.append(element("p", `Flags: ${trial.flags.join(", ")}`));
+  const own = Object.fromEntries(known.columns.filter(c => c in trial.params).map(c => [c, trial.params[c]]));
+  dialog.append(element("h3", "Configuration"), pairs(own), tracked(trial.run),
+    folded("What all trials share", known.shared), folded("All numbers", trial.metrics));
+  dialog.show();
+  name.focus({preventScroll: true});
+  mark(number, true);
+}
+
+dialog.addEventListener("close", () => {
+  mark(null, false);
+  if (opener?.isConnected) opener.focus({preventScroll: true});
+});
+addEventListener("keydown", event => { if (event.key === "Escape" && dialog.open) dialog.close(); });
+
+// A picture is drawn before the page has its width.
+addEventListener("load", () => dispatchEvent(new Event("resize")));
+for (const chart of document.querySelectorAll(".plotly-graph-div")) {
+  chart.on("plotly_click", event => {
+    const number = event.points.find(point => point.customdata !== undefined)?.customdata;
+    if (number !== undefined) show(String(number), null);
+  });
+}
+
+// Parallel coordinates
+
+const picture = document.getElementById("lines");
+const lines = new Map([...(picture?.querySelectorAll("[data-trial]") ?? [])].map(line => [line.dataset.trial, line]));
+
+function mark(number, on) {
+  for (const marked of document.querySelectorAll(".marked")) marked.classList.remove("marked");
+  if (!on) return;
+  rows.get(number)?.classList.add("marked");
+  lines.get(number)?.classList.add("marked");
+}
+
+for (const [number, line] of lines) {
+  line.addEventListener("click", () => show(number, null));
+  line.addEventListener("mouseenter", () => mark(number, true));
+  line.addEventListener("mouseleave", () => mark(null, false));
+}
+for (const [number, row] of rows) {
+  row.addEventListener("mouseenter", () => mark(number, true));
+  row.addEventListener("mouseleave", () => mark(null, false));
+}
+
+const filters = [...document.querySelectorAll(".filters fieldset")];
+
+function value(trial, filter) {
+  return (filter.dataset.objective === "1" ? trial.metrics : trial.params)[filter.dataset.name] ?? known.shared[filter.dataset.name];
+}
+
+function passes(trial, filter) {
+  const has = value(trial, filter), choice = filter.querySelector("select");
+  if (choice) return !choice.value || String(has) === choice.value;
+  const [from, to] = [...filter.querySelectorAll("input")].map(input => input.value);
+  if (!from && !to) return true;
+  return has !== undefined && (!from || has >= +from) && (!to || has <= +to);
+}
+
+function apply() {
+  let kept = 0;
+  for (const [number, row] of rows) {
+    const on = filters.every(filter => passes(known.trials[number], filter));
+    row.hidden = !on;
+    lines.get(number)?.classList.toggle("off", !on);
+    kept += on;
+  }
+  const said = document.getElementById("kept");
+  const free = kept === rows.size;
+  said.textContent = `${kept} of ${rows.size} trials are kept. `;
+  if (!free) {
+    const all = element("button", "Show all", {type: "button"});
+    all.addEventListener("click", () => {
+      for (const filter of filters) set(filter, "", "");
+      for (const brush of picture.querySelectorAll(".brush")) brush.setAttribute("height", 0);
+      apply();
+    });
+    said.append(all);
+  }
+}
+
+function set(filter, from, to) {
+  const choice = filter.querySelector("select");
+  if (choice) choice.value = from;
+  else [...filter.querySelectorAll("input")].forEach((input, i) => { input.value = [from, to][i]; });
+}
+
+// The value at a place between 0, the bottom of the axis, and 1.
+function at(filter, place) {
+  const {low, high, log, flipped} = filter.dataset;
+  const share = flipped === "1" ? 1 - place : place;
+  if (log !== "1") return +low + share * (high - low);
+  return Math.exp(Math.log(low) + share * (Math.log(high) - Math.log(low)));
+}
+
+function brush(filter, a, b) {
+  const [bottom, top] = [Math.min(a, b), Math.max(a, b)], choice = filter.querySelector("select");
+  if (choice) {  // the word whose part of the axis the middle is in
+    const count = choice.options.length - 1;
+    choice.selectedIndex = 1 + Math.min(count - 1, Math.floor((bottom + top) / 2 * count));
+    return;
+  }
+  const ends = [at(filter, bottom), at(filter, top)].sort((x, y) => x - y);
+  set(filter, +ends[0].toPrecision(4), +ends[1].toPrecision(4));
+}
+
+for (const axis of picture?.querySelectorAll(".axis") ?? []) {
+  const filter = filters[axis.dataset.axis], hit = axis.querySelector(".hit"), shown = axis.querySelector(".brush");
+  const top = +shown.getAttribute("y"), height = +hit.getAttribute("height") - 16;
+  const place = event => {
+    const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(picture.getScreenCTM().inverse());
+    return Math.min(1, Math.max(0, 1 - (point.y - top) / height));
+  };
+  let begun = null;
+  hit.addEventListener("pointerdown", event => {
+    begun = place(event);
+    hit.setPointerCapture(event.pointerId);
+  });
+  hit.addEventListener("pointermove", event => {
+    if (begun === null) return;
+    const now = place(event);
+    shown.setAttribute("y", top + height * (1 - Math.max(begun, now)));
+    shown.setAttribute("height", height * Math.abs(begun - now));
+  });
+  hit.addEventListener("pointerup", event => {
+    const now = place(event);
+    if (Math.abs(now - begun) * height < 4) {
+      shown.setAttribute("height", 0);
+      set(filter, "", "");
+    } else brush(filter, begun, now);
+    begun = null;
+    apply();
+  });
+}
+for (const filter of filters) filter.addEventListener("change", () => {
+  picture.querySelectorAll(".brush")[filter.dataset.axis].setAttribute("height", 0);  // numbers say it better now
+  apply();
+});
+if (picture) apply();
