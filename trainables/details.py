@@ -43,6 +43,8 @@ def data(outcome: Outcome) -> str:
 
 def status(trial: Trial, front: set[int]) -> str:
     """What became of it, in a word."""
+    if trial.stopped:
+        return "stopped"
     return "failed" if trial.error else "front" if trial.number in front else "barred" if trial.barred else "done"
 
 

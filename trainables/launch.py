@@ -323,7 +323,12 @@ def _facts(plan: Plan, store: Store, command: list[str]) -> dict[str, str]:
         settings = {name: value for name, value in plan.config.params().items() if usual.get(name) != value}
         known = now | {
             "settings": ", ".join(f"{name}={value}" for name, value in settings.items()),
-            "search": f"{plan.trials} trials, sampler {plan.sampler}, seed {plan.seed}",
+            "search": ", ".join([
+                f"{plan.trials} trials", f"sampler {plan.sampler}", f"seed {plan.seed}",
+                *([f"means over {plan.seeds} seeds"] if plan.seeds > 1 else []),
+                *([f"early stopping after epochs {', '.join(map(str, plan.rungs))} (eta {plan.eta})"] if plan.eta else []),
+                *([f"required {' and '.join(map(str, plan.require))}"] if plan.require else []),
+            ]),
         }
     else:
         known["resumed"] = f"{known['resumed']}; " if "resumed" in known else ""

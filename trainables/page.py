@@ -224,4 +224,5 @@ def _trials_table(outcome: Outcome) -> str:
 
 def _failed_table(outcome: Outcome) -> str:
     rows = [[t.number, t.baseline, t.error] for t in outcome.failed]
+    rows += [[t.number, t.baseline, f"given up after epoch {t.stopped}: dominated there"] for t in outcome.stopped]
     return _table("Trials without numbers", ["trial", "baseline", "reason"], rows)

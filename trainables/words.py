@@ -60,10 +60,14 @@ def answer(outcome: Outcome) -> Iterable[str]:
     """The outcome in sentences, most important first; HTML."""
     front, done, failed = outcome.front(), outcome.done, outcome.failed
     yield (
-        f"<b>{len(done)} of {outcome.planned} planned trials are done, {len(failed)} failed.</b> "
+        f"<b>{len(done)} of {outcome.planned} planned trials are done, {len(failed)} failed{_given_up(outcome)}.</b> "
         f"{len(front)} {'is' if len(front) == 1 else 'are'} on the front, "
         f"which dominates {outcome.hypervolume():.3f} of the box between the ideal and the reference (hypervolume)."
     )
+    if outcome.require:
+        missing = sum(any(pareto.lacks(t.metrics, outcome.require)) for t in done)
+        wanted = escape(" and ".join(map(str, outcome.require)))
+        yield f"Required of every point: <b>{wanted}</b>; {missing} of the {len(done)} trials miss it."
     for objective in outcome.objectives if front else ():
         best = min(front, key=lambda t: objective.loss(t.metrics[objective.metric]))
         yield f"Best {escape(label(objective))}: {_numbers(best, [objective])}, {escape(named(best))}."
@@ -88,6 +92,11 @@ def answer(outcome: Outcome) -> Iterable[str]:
     if kept_off := outcome.kept_off():
         parts = [f"{escape(named(t))}: {escape(', '.join(t.flags))}" for t in kept_off]
         yield f"Kept off the front by their flags: {'; '.join(parts)}."
+
+
+def _given_up(outcome: Outcome) -> str:
+    count = len(outcome.stopped)
+    return f", {count} {'was' if count == 1 else 'were'} given up early as dominated" if count else ""
 
 
 def moved(objective: Objective, change: float) -> str:

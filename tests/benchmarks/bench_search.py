@@ -1,11 +1,11 @@
 """What the searcher and early stopping are worth: hypervolume of studies on the digits, paired over seeds.
 
-    python tests/benchmarks/bench_search.py [--seeds 10] [--trials 40] [--processes 2] [--keep FOLDER]
+    python tests/benchmarks/bench_search.py [--seeds 10] [--trials 20] [--processes 2] [--keep FOLDER]
 
-Studies of crl_tradeoff (its `dev` preset with 30 epochs and a net of width 8, so that there can be forty of them), one trial
+Studies of crl_tradeoff (its `dev` preset with 30 epochs and a net of width 8, so that there can be many of them), one trial
 after the other, so that a seed gives the same study again. Real trainings, attacks and audits; no Ray, which would change none of
 the numbers. Arms: `tpe`, `random`, `nsga2`, `gp`, and `tpe` and `random` with early stopping (`--early-stopping 3`). The three
-baselines are the same in all. Hypervolumes are those of the sweep's own numbers, after 20 and 40 trials.
+baselines are the same in all. Hypervolumes are those of the sweep's own numbers, after 20 (and 40) trials.
 
 Compute is the CPU time of all trials, first impressions at the rungs included; epochs are counted beside it.
 
@@ -105,7 +105,7 @@ def paired(name: str, differences: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
     parser.add_argument("--keep", default="")

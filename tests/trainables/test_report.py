@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 import pytest
 from matplotlib.image import imread
 
-from core.config import trilemma
+from core.config import Limit, trilemma
 from core.flags import FLAGS
 from core.space import LogUniform, Switch, Uniform
 from core.stats import Interval
@@ -299,3 +299,14 @@ def test_a_trial_that_lacks_an_objective_is_listed_but_not_drawn():
     study.trials.append(Trial(5, {"loss": "crl"}, {"accuracy": 0.4}))
     report.figures(study)
     assert '<td class="n" data-value="5">5</td>' in report.html(study)
+
+
+def test_what_was_required_and_what_was_given_up_is_said():
+    made = outcome()
+    made.require = (Limit.of("accuracy>=0.7"),)
+    made.trials.append(Trial(6, {"loss": "crl", "loss.lambda": 0.5, "lr": 0.1}, stopped=5))
+    text = unescape(Page(report.html(made)).text)
+    assert "1 failed, 1 was given up early as dominated" in text
+    assert "Required of every point: accuracy>=0.7; 2 of the 5 trials miss it." in text
+    assert "given up after epoch 5: dominated there" in text
+    assert {row["trial"] for row in report.front_rows(made)} == {0, 4}
