@@ -255,7 +255,8 @@ class Limit:
             raise InputError(f"--require {text}: {error}") from None
 
     def __str__(self) -> str:
-        return f"{self.metric}{self.sign}{self.value:g}"
+        short = f"{self.value:g}"  # where it is the same number: what is stored is read again
+        return f"{self.metric}{self.sign}{short if float(short) == self.value else repr(self.value)}"
 
     def lacks(self, value: float) -> float:
         """By how much a value misses it; 0 if it does not. What was not measured misses it by any amount."""

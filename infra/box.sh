@@ -8,11 +8,12 @@ url=http://127.0.0.1:${PORT:-5000}
 MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --host 127.0.0.1 --port "${PORT:-5000}" \
   --backend-store-uri sqlite:///mlflow.db --artifacts-destination "$PWD/mlartifacts" >>mlflow.log 2>&1 &
 server=$!
-trap 'kill "$server"; wait "$server" || true' EXIT
+trap 'kill "$server" 2>/dev/null || true; wait "$server" || true' EXIT
 until python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1])' "$url/health" 2>/dev/null; do
   kill -0 "$server" 2>/dev/null || { tail -n 5 mlflow.log >&2; exit 3; }
   sleep 1
 done
+kill -0 "$server" 2>/dev/null || { echo "another server answers at $url; PORT=... for another port" >&2; exit 3; }
 python "$@" --tracking-uri "$url" &
 study=$!
 trap 'kill -TERM "$study"' INT TERM

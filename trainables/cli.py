@@ -80,8 +80,8 @@ def parser(study: Study) -> argparse.ArgumentParser:
     )  # fmt: skip
     what.add_argument("--seeds-per-trial", type=at_least(1), default=1, metavar="N", help="judge means over N seeds (default: 1)")
     what.add_argument(
-        "--early-stopping", type=at_least(2), nargs="?", const=3, default=0, metavar="ETA",
-        help="give up what is dominated after a 9th or a 3rd of its epochs; about one in ETA (3) goes on at each",
+        "--early-stopping", type=at_least(1), nargs="*", metavar="EPOCH",
+        help="give up what is dominated after these epochs (default: a third and two thirds of the training)",
     )  # fmt: skip
     what.add_argument("--shadows", type=at_least(0), metavar="N", help="also train N shadow models for each point, to audit it")
     add_where(p)
@@ -200,8 +200,16 @@ def plan_of(study: Study, args: argparse.Namespace) -> Plan:
         sampler=args.sampler, seed=args.seed, confirm=dict(preset.confirm),
         replicates=0 if args.no_confirm else preset.replicates,
         shadows=0 if args.no_confirm else preset.shadows if args.shadows is None else args.shadows,
-        require=tuple(Limit.of(text) for text in args.require), seeds=args.seeds_per_trial, eta=args.early_stopping,
+        require=tuple(Limit.of(text) for text in args.require), seeds=args.seeds_per_trial,
+        rungs=_rungs(args.early_stopping, config.epochs),
     )  # fmt: skip
+
+
+def _rungs(asked: Sequence[int] | None, epochs: int) -> tuple[int, ...]:
+    """Epochs of --early-stopping: none without it, a third and two thirds of the training if it names none."""
+    if asked is None:
+        return ()
+    return tuple(sorted(set(asked or (epochs // 3, 2 * epochs // 3))))
 
 
 def configured(config: TrialConfig, dataset: str | None, fixed: Mapping[str, str]) -> tuple[TrialConfig, Mapping[str, str]]:

@@ -125,13 +125,13 @@ def _all(client: Any, experiments: Sequence[str], what: str) -> list[Any]:
 
 
 def _front(client: Any, name: str, parent: Any) -> Front:
-    from trainables.tracking import VERSION, limits_of
+    from trainables.tracking import DOUBLE, STOPPED, VERSION, limits_of
 
     objectives = [Objective(**o) for o in json.loads(parent.data.params["objectives"])]
     runs = _all(client, [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
     version = int(parent.data.tags.get(VERSION, 1))
     confirmed = any("confirmed" in run.data.tags for run in runs)
-    runs = [run for run in runs if run.info.status == "FINISHED"]
+    runs = [run for run in runs if run.info.status == "FINISHED" and not {DOUBLE, STOPPED} & run.data.tags.keys()]
     trials, rows, require = len(runs), [run.data.metrics for run in runs], limits_of(parent.data.params)
     if confirmed:  # the tag knows of flags that only replicates have raised; the trial's own count too
         runs = [run for run in runs if run.data.tags.get("confirmed") == "true" and _in_version(client, run, version)]

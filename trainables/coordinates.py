@@ -42,10 +42,15 @@ class Axis:
         if value is None:
             return None
         if self.words:
-            return (self.words.index(str(value)) + 0.5) / len(self.words)
+            return (self.words.index(word(value)) + 0.5) / len(self.words)
         bend = math.log if self.log else float
         share = (bend(float(value)) - bend(self.low)) / (bend(self.high) - bend(self.low))
         return 1 - share if self.flipped else share
+
+
+def word(value: Value) -> str:
+    """As the page's script writes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def axes(outcome: Outcome) -> list[Axis]:
@@ -57,7 +62,7 @@ def axes(outcome: Outcome) -> list[Axis]:
         if len(set(values)) < 2:
             continue
         if any(isinstance(v, str | bool) for v in values):
-            found.append(Axis(name, name, words=tuple(sorted({str(v) for v in values}))))
+            found.append(Axis(name, name, words=tuple(sorted({word(v) for v in values}))))
         else:
             numbers = [float(v) for v in values]
             log = isinstance(_range(outcome, name), LogUniform) and min(numbers) > 0

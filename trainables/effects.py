@@ -66,6 +66,8 @@ class _Table:
     """[n, columns]; NaN where a trial does not have the knob."""
     blocks: dict[str, list[int]]
     """Columns that are turned together: of a number its own, of a word one per option, of a switch also its options' knobs."""
+    own: dict[str, list[int]]
+    """Columns of the knob alone, which share nothing: what its importance is asked of."""
     words: dict[str, list[Value]]
     """The options of each knob that is no number, the commonest first."""
 
@@ -89,6 +91,7 @@ def responses(
 def _table(rows: Sequence[Params], space: Mapping[str, Range]) -> _Table:
     columns: list[list[float]] = []
     blocks: dict[str, list[int]] = {}
+    within: dict[str, list[int]] = {}
     words: dict[str, list[Value]] = {}
 
     def add(knob: str, span: Range) -> None:
@@ -112,8 +115,9 @@ def _table(rows: Sequence[Params], space: Mapping[str, Range]) -> _Table:
             for knob, s in inner.items():
                 add(knob, s)
             if name in blocks:
-                blocks[name] += [column for knob in inner for column in blocks.get(knob, [])]
-    return _Table(np.array(columns, float).T.reshape(len(rows), len(columns)), blocks, words)
+                within[name] = [column for knob in inner for column in blocks.get(knob, [])]
+    wide = {name: own + within.get(name, []) for name, own in blocks.items()}
+    return _Table(np.array(columns, float).T.reshape(len(rows), len(columns)), wide, blocks, words)
 
 
 def _is_number(value: Value) -> bool:
@@ -199,7 +203,7 @@ def _shuffled(
 ) -> list[float]:  # fmt: skip
     """What shuffling each block among left-out trials adds to the squared error there."""
     parts = [table.x[left]]
-    for columns in table.blocks.values():
+    for columns in table.own.values():
         for _ in range(repeats):
             x = table.x[left].copy()
             x[:, columns] = x[stream.permutation(len(left))][:, columns]

@@ -114,9 +114,10 @@ def _check(task: Task, networks: list[Network]) -> Images:
     store.check_writable()
     for network in networks:
         if missing := {"network.pt", "predictions.npz"} - set(store.names(network.folder)):
+            above = f" and in {network.folder.partition('/seeds/')[0]}" if "/seeds/" in network.folder else ""
             raise InputError(
                 f"{network.name} of {plan.name} has no {' and no '.join(sorted(missing))} in {store.root}/{network.folder}; delete "
-                f"result.json there and train it again with `{launch.resume_command(plan, site)}`"
+                f"result.json there{above} and train it again with `{launch.resume_command(plan, site)}`"
             )
     known = results.evidence(store, networks[0].folder, ())
     images = data.load(plan.config.dataset, site.data_dir, plan.config.pool)
@@ -139,12 +140,15 @@ def _run(task: Task, networks: list[Network], images: Images) -> int:
         lost = [n for n in networks if task.store.read(f"{task.version.folder}/{n.folder}/result.json") is None]
         if lost:
             wrong(f"{len(lost)} of {len(networks)} networks have no result; continue with\n  {task.again}")
+            terminal.tell({"name": task.plan.name, "exit_code": 3, "error": "networks without a result", "resume": task.again})
             return 3
         return _finish(task, terminal)
     except (KeyboardInterrupt, OSError, RayError) as error:
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else redacted(f"error: {error}".splitlines()[0])
         wrong(f"{why}; continue with\n  {task.again}")
-        return 130 if isinstance(error, KeyboardInterrupt) else 3
+        code = 130 if isinstance(error, KeyboardInterrupt) else 3
+        terminal.tell({"name": task.plan.name, "exit_code": code, "error": why, "resume": task.again})
+        return code
 
 
 def _look_at_all(task: Task, networks: list[Network], left: list[Network], images: Images, say: Callable[[str], None]) -> None:

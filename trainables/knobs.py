@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from html import escape
 
 from core.config import Objective
+from core.flags import FLAGS
 from trainables.effects import FEWEST, Effect, Response, Step, responses
 from trainables.outcome import Outcome
 from trainables.words import capital, label, listed, moved, show, signed
@@ -15,7 +16,7 @@ HONEST = ("at_chance",)
 
 def told(outcome: Outcome) -> dict[str, Response]:
     """By objective. Baselines are left out, which were not drawn from the space, and so are numbers that a flag disbelieves."""
-    trials = [t for t in outcome.done if not t.baseline and not (t.barred and not set(t.flags) <= set(HONEST))]
+    trials = [t for t in outcome.done if not t.baseline and {f for f in t.flags if f in FLAGS and FLAGS[f].bars} <= set(HONEST)]
     trials = [t for t in trials if all(o.metric in t.metrics for o in outcome.objectives)]
     trials.sort(key=lambda t: t.number)
     values = {o.metric: [t.metrics[o.metric] for t in trials] for o in outcome.objectives}
@@ -30,7 +31,10 @@ def section(outcome: Outcome) -> str:
         return f"<p>No effect can be told from {trials} trials; {FEWEST} are the fewest.</p>"
     steps = list(dict.fromkeys(step for response in found.values() for step in response.effects))
     silent = [o for o in outcome.objectives if not found[o.metric].effects]
-    lines = [_matters(o, found[o.metric]) for o in outcome.objectives if o not in silent]
+    lines = (
+        [f"{len(outcome.stopped)} trials that were given up early are missing here, which may mislead."] if outcome.stopped else []
+    )
+    lines += [_matters(o, found[o.metric]) for o in outcome.objectives if o not in silent]
     if silent:
         lines.append(f"{escape(capital(listed([label(o) for o in silent])))}: no effect can be told from {trials} trials.")
     speaking = [s for s in steps if any(s in r.effects and r.effects[s].told for r in found.values())]

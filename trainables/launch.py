@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from core import data, pareto, space, train
 from core.config import Objective, Study, TrialConfig
@@ -45,7 +44,7 @@ def _checked(plan: Plan, site: Site, objectives: Objectives) -> tuple[Plan, Imag
     images = preflight.check(plan, site)
     plan = replace(plan, objectives=objectives(images.classes))
     preflight.check_required(plan, images)
-    _ = plan.rungs
+    plan.check_rungs()
     return plan, images
 
 
@@ -83,8 +82,7 @@ def stored_plan(name: str, site: Site) -> Plan:
 def dry_run(plan: Plan, site: Site, *, objectives: Objectives) -> int:
     """Print what would be done and what it would cost."""
     plan, images = _checked(plan, site, objectives)
-    console = Console(highlight=False, soft_wrap=True)
-    say = lambda text: console.print(text, markup=False)  # noqa: E731
+    say = Terminal(site.output).say
     say(plan.question)
     say("\nconfiguration")
     searched = space.names(plan.space)
@@ -149,7 +147,9 @@ def _run(plan: Plan, site: Site, images: Images, command: list[str]) -> int:
             found = take_over(Store.at(site.storage).below(plan.name), plan)
             store, known = found.store, _facts(plan, found.store, command)
         except OSError as error:
-            return _stopped(error, plan, site, terminal)
+            code = _stopped(error, plan, site, terminal)
+            terminal.tell({"name": plan.name, "exit_code": code, "error": _why(error)})
+            return code
         if not found.anew:
             terminal.say(str(found))
         outcome = Outcome(
@@ -284,7 +284,7 @@ def _why_empty(outcome: Outcome) -> str:
     """In words, with what to do."""
     able = replace(outcome, require=()).front()
     if not able:
-        return "the front is empty: no trial is better than chance; train longer"
+        return "the front is empty: no trial is better than chance and free of barring flags; train longer"
     wanted = " and ".join(map(str, outcome.require))
     nearest = min(able, key=lambda trial: sum(pareto.lacks(trial.metrics, outcome.require)))
     has = ", ".join(f"{limit.metric} {nearest.metrics.get(limit.metric, float('nan')):.4f}" for limit in outcome.require)
@@ -323,12 +323,16 @@ def _facts(plan: Plan, store: Store, command: list[str]) -> dict[str, str]:
         settings = {name: value for name, value in plan.config.params().items() if usual.get(name) != value}
         known = now | {
             "settings": ", ".join(f"{name}={value}" for name, value in settings.items()),
-            "search": ", ".join([
-                f"{plan.trials} trials", f"sampler {plan.sampler}", f"seed {plan.seed}",
-                *([f"means over {plan.seeds} seeds"] if plan.seeds > 1 else []),
-                *([f"early stopping after epochs {', '.join(map(str, plan.rungs))} (eta {plan.eta})"] if plan.eta else []),
-                *([f"required {' and '.join(map(str, plan.require))}"] if plan.require else []),
-            ]),
+            "search": ", ".join(
+                [
+                    f"{plan.trials} trials",
+                    f"sampler {plan.sampler}",
+                    f"seed {plan.seed}",
+                    *([f"means over {plan.seeds} seeds"] if plan.seeds > 1 else []),
+                    *([f"early stopping after epochs {', '.join(map(str, plan.rungs))}"] if plan.rungs else []),
+                    *([f"required {' and '.join(map(str, plan.require))}"] if plan.require else []),
+                ]
+            ),
         }
     else:
         known["resumed"] = f"{known['resumed']}; " if "resumed" in known else ""

@@ -56,6 +56,8 @@ def _growth(outcome: Outcome) -> str:
     curve = outcome.hypervolume_curve()
     if not curve:
         return "<p>No trial has numbers yet.</p>"
+    if not curve[-1]:
+        return f"<p>After {len(curve)} trials the front is empty.</p>"
     last = 1 + next((i for i, value in enumerate(curve) if value == curve[-1]), 0)
     return f"<p>After {len(curve)} trials the front dominates {curve[-1]:.3f} of the box; it last grew with the {_th(last)}.</p>"
 

@@ -8,12 +8,9 @@ from typing import Any
 from core import space
 from core.config import Limit, Objective, TrialConfig, checked_space
 from core.errors import InputError
-from core.space import Range, Value
+from core.space import Range, Value, flat
 from core.trial import GLANCED
 from trainables.terminal import Output
-
-LEVELS = 2
-"""Rungs below the last epoch. A third one would be at a 27th of the training, where networks have learned next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -42,32 +39,32 @@ class Plan:
     """What every point of the front must meet."""
     seeds: int = 1
     """Trainings of each configuration, whose means are its numbers."""
-    eta: int = 0
-    """Of early stopping: at each rung about one in `eta` goes on; 0 stops nothing."""
+    rungs: tuple[int, ...] = ()
+    """Epochs after which a trial that is dominated may be given up."""
 
     def configured(self, changes: Mapping[str, Value]) -> TrialConfig:
         """The configuration of a trial."""
         return self.config.set(changes)
 
-    @property
-    def rungs(self) -> tuple[int, ...]:
-        """Epochs after which a trial may be stopped, rising: a 9th and a 3rd of the training for `eta` = 3; none without it.
+    def check_rungs(self) -> None:
+        """Make sure that what unfinished trials are compared by is known then, and says something about the front.
 
         Raises:
-            InputError: there would be none, or an objective is not known before the end of a training.
+            InputError: with what to change.
         """
-        if not self.eta:
-            return ()
-        if late := [o.metric for o in self.objectives if o.metric not in GLANCED]:
-            raise InputError(
-                f"--early-stopping compares unfinished trials by {', '.join(GLANCED)}; "
-                f"this study's {', '.join(late)} is measured only at the end"
-            )
-        epochs = self.config.epochs
-        found = sorted({epochs // self.eta**level for level in range(1, LEVELS + 1)} - {0})
-        if not found:
-            raise InputError(f"--early-stopping {self.eta} needs at least {self.eta} epochs, got epochs={epochs}")
-        return tuple(found)
+        if not self.rungs:
+            return
+        asked = {"objective": [o.metric for o in self.objectives], "limit on": [limit.metric for limit in self.require]}
+        for what, names in asked.items():
+            if late := [name for name in names if name not in GLANCED]:
+                raise InputError(
+                    f"--early-stopping compares unfinished trials by {', '.join(GLANCED)}; "
+                    f"this study's {what} {', '.join(late)} is measured only at the end"
+                )
+        if "epochs" in flat(self.space):
+            raise InputError("--early-stopping compares trials after equal shares of equal trainings; do not search epochs")
+        if wrong := [rung for rung in self.rungs if not 0 < rung < self.config.epochs]:
+            raise InputError(f"--early-stopping {wrong[0]}: expected epochs between 1 and {self.config.epochs - 1}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -87,7 +84,8 @@ class Plan:
             "config": config,
             "space": checked_space(config, {name: space.of_plain(span) for name, span in plain["space"].items()}),
             "objectives": tuple(Objective(**objective) for objective in plain["objectives"]),
-            "require": tuple(Limit.of(text) for text in plain["require"]),
+            "require": tuple(Limit.of(text) for text in plain.get("require", ())),
+            "rungs": tuple(plain.get("rungs", ())),
         })  # fmt: skip
 
 

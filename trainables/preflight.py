@@ -38,7 +38,7 @@ def check(plan: Plan, site: Site) -> Images:
         raise InputError(
             f"--trials {plan.trials} is too few: {len(plan.baselines)} baselines come first, so at least {len(plan.baselines) + 1}"
         )
-    if plan.eta and site.workers:
+    if plan.rungs and site.workers:
         raise InputError("--early-stopping cannot stop a trial of several Ray Train workers; use --workers-per-trial 0")
     check_hardware(site)
     check_address(site.address)
@@ -79,7 +79,8 @@ def _measured(config: TrialConfig, images: Images) -> set[str]:
     parts = data.split(images, config.split, config.replicate)
     parts = Parts(parts.members[:64], parts.val[:64], parts.test[:64], parts.shadow[:64])
     bound = train.bind(few, images.at(parts.members), torch.device("cpu"))
-    return set(trial.judge(few, bound, images, parts).metrics.values)
+    radii = () if few.judge.suite == "quick" else ("adversarial_radius", "deepfool_l2", "deepfool_fooling_rate")
+    return {*trial.judge(few, bound, images, parts).metrics.values, *radii}  # which are measured where an image is right
 
 
 def check_config(config: TrialConfig, images: Images, site: Site) -> None:

@@ -78,14 +78,15 @@ class Progress:
         """The live table."""
         done, failed = self.outcome.done, self.outcome.failed
         table = Table(title=self.outcome.name, title_justify="left")
-        for heading in ("done", "running", "failed", *(f"best {o.metric}" for o in self.outcome.objectives), "hypervolume", "ETA"):
+        heads = [f"best {o.metric}" for o in self.outcome.objectives]
+        for heading in ("done", "running", "stopped", "failed", *heads, "hypervolume", "ETA"):
             table.add_column(heading, justify="right")
         best = []
         for o in self.outcome.objectives:
             values = [t.metrics[o.metric] for t in done]
             best.append(f"{(max if o.direction == 'max' else min)(values):.3f}" if values else "-")
         table.add_row(
-            f"{len(done)}/{self.outcome.planned}", str(len(self.running)), str(len(failed)), *best,
+            f"{len(done)}/{self.outcome.planned}", str(len(self.running)), str(len(self.outcome.stopped)), str(len(failed)), *best,
             f"{self.outcome.hypervolume():.3f}", self.eta(),
         )  # fmt: skip
         return table

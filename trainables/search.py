@@ -136,14 +136,20 @@ class StudySearcher(Searcher):
         result = result or {}
         values = self._values(result.get("metrics") or {})
         if values is not None and not error:
-            if isinstance(asked, int):  # of an earlier driver
-                asked = optuna.Trial(self.study, self.study.get_trials(deepcopy=False)[asked]._trial_id)
             for name, lack in self._lacks(result["metrics"]).items():
-                asked.set_constraint(name, lack)
+                self._asked(asked).set_constraint(name, lack)
             self.study.tell(asked, values)
         else:
             failed = error or result.get("error")
+            for limit in () if failed else self.plan.require:  # else what was given up would seem to meet all limits
+                self._asked(asked).set_constraint(str(limit), UNMEASURED)
             self.study.tell(asked, state=TrialState.FAIL if failed else TrialState.PRUNED)
+
+    def _asked(self, asked: optuna.Trial | int) -> optuna.Trial:
+        """The trial of Optuna, also where an earlier driver began it."""
+        if isinstance(asked, int):
+            return optuna.Trial(self.study, self.study.get_trials(deepcopy=False)[asked]._trial_id)
+        return asked
 
     def _values(self, metrics: dict[str, float]) -> list[float] | None:
         """Normalised losses, all finite, or None."""
@@ -169,7 +175,7 @@ class StudySearcher(Searcher):
         self.study.add_trial(create_trial(
             state=state, values=values, params=record["suggested"], system_attrs=record["notes"],
             distributions={name: self.distributions[name] for name in record["suggested"]},
-            constraints=self._lacks(trial.metrics) if trial and values is not None and self.plan.require else None,
+            constraints=self._lacks(trial.metrics) if state in (TrialState.COMPLETE, TrialState.PRUNED) and trial else None,
         ))  # fmt: skip
 
     def _recall_parents(self) -> None:

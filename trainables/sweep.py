@@ -61,7 +61,7 @@ def sweep(
     tune.Tuner(
         tune.with_resources(trainable, {name: amount for name, amount in demand.items() if amount}),
         tune_config=tune.TuneConfig(
-            search_alg=pace, num_samples=left, scheduler=ParetoHalving(plan, outcome.trials) if plan.eta else None,
+            search_alg=pace, num_samples=left, scheduler=ParetoHalving(plan, outcome.trials) if plan.rungs else None,
             reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
@@ -101,8 +101,11 @@ class _Watch(tune.Callback):
             self._record(trial, {"metrics": {}, "curve": curve, "error": "", "stopped": int(curve[-1]["epoch"])})
 
     def on_trial_error(self, iteration: int, trials: list, trial, **info: Any) -> None:
+        number = trial.config["number"]
+        if known := self.store.read_json(f"{trial_folder(number)}/result.json"):  # its machine died a moment after that
+            return self._ended(as_trial(trial.config, known))
         reason = str(trial.get_error() or "lost").strip().splitlines()[-1]
-        self._record(trial, {"metrics": {}, "curve": self.curves.get(trial.config["number"], []), "error": reason})
+        self._record(trial, {"metrics": {}, "curve": self.curves.get(number, []), "error": reason})
 
     def _record(self, trial, result: dict[str, Any]) -> None:
         """Write the result of a trial that could not write it."""

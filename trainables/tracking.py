@@ -32,6 +32,7 @@ from trainables.store import Claim, Superseded
 ENDED = ("FINISHED", "FAILED")
 NAME, KIND, NUMBER, VERSION = "trilemma.name", "trilemma.kind", "trilemma.trial", "front_version"
 DOUBLE = "trilemma.double_of"
+STOPPED = "stopped_after_epoch"
 HOPELESS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_DOES_NOT_EXIST")
 PUBLISH_SECONDS = 10.0  # the front on the parent run is refreshed at most this often while the study runs
 PATIENCE_SECONDS = 60.0  # how long the end of a study waits for a tracking server that is down
@@ -121,6 +122,8 @@ class Tracker:
         while (order := self.orders.get()) is not None and not self._superseded():
             pause = 0.5
             while not self._tried(order):
+                if self._superseded():
+                    return
                 if time.monotonic() > self.deadline:  # nothing has gone through for so long that nothing more will
                     self.undelivered += 1 + sum(left is not None for left in self._rest())
                     return
@@ -135,7 +138,7 @@ class Tracker:
                 self.claim.check()
         except Superseded:
             return True
-        except OSError:  # that the storage is away does not say that another driver has come
+        except (OSError, ValueError):  # that the storage is away or broken does not say that another driver has come
             pass
         return False
 
@@ -161,9 +164,12 @@ class Tracker:
         return True
 
     def _lost(self, error: Exception) -> None:
+        from mlflow.exceptions import MlflowException
+
         self.undelivered += 1
         self.last_error = redacted(str(error))
-        logging.getLogger(__name__).error("could not be logged to MLflow: %s", error, exc_info=error)
+        ours = error if not isinstance(error, (MlflowException, OSError)) else None  # theirs may name the server with its password
+        logging.getLogger(__name__).error("could not be logged to MLflow: %s", self.last_error, exc_info=ours)
 
     def _open(self, now: int) -> None:
         self.client = connect(self.uri)
@@ -183,7 +189,8 @@ class Tracker:
             "objectives": json.dumps([vars(objective) for objective in self.plan.objectives]),
             "trials": self.plan.trials, "sampler": self.plan.sampler, "seed": self.plan.seed,
             "replicates": self.plan.replicates, "shadows": self.plan.shadows,
-            "require": " and ".join(map(str, self.plan.require)), "seeds": self.plan.seeds, "early_stopping": self.plan.eta,
+            "require": " and ".join(map(str, self.plan.require)),
+            "seeds": self.plan.seeds, "early_stopping": " ".join(map(str, self.plan.rungs)),
             **{f"confirm/{name}": value for name, value in self.plan.confirm.items()},
         }  # fmt: skip
         # A fact that grows with every resume keeps its first value: MLflow refuses another.
@@ -221,22 +228,32 @@ class Tracker:
 
     def _settle(self, status: str) -> None:
         """End the study's run. What does not run any more does not say that it does, and of what was made twice one is left."""
+        doubles = []
         for run in _children(self.client, self.experiment, self.parent):
-            number = int(run.data.tags[NUMBER])
-            kept = self.children.get(number)
-            if kept and kept != run.info.run_id:
-                self._drop(run, kept)
+            kept = self.children.get(int(run.data.tags[NUMBER]), run.info.run_id)
+            if kept != run.info.run_id:
+                doubles.append((run, kept))
             elif run.info.status == "RUNNING":
                 self.client.set_terminated(run.info.run_id, "KILLED")
-        for run in _studies(self.client, [self.experiment], self.plan.name):
-            if run.info.run_id != self.parent:
-                self._drop(run, self.parent)
         self.client.set_terminated(self.parent, status)
+        studies = _studies(self.client, [self.experiment], self.plan.name)
+        doubles += [(run, self.parent) for run in studies if run.info.run_id != self.parent]
+        for run, kept in doubles:
+            self._drop(run, kept)
 
     def _drop(self, run, kept: str) -> None:
-        """Delete a run that was made twice, because the answer to the first order was lost; MLflow keeps it for a while."""
+        """Delete a run that was made twice, because the answer to the first order was lost; MLflow keeps it for a while.
+
+        Who may not delete leaves its tag, by which it is known.
+        """
+        from mlflow.exceptions import MlflowException
+
         self.client.set_tag(run.info.run_id, DOUBLE, kept)
-        self.client.delete_run(run.info.run_id)
+        try:
+            self.client.delete_run(run.info.run_id)
+        except MlflowException as error:
+            if error.error_code != "PERMISSION_DENIED":
+                raise
 
     def _start(self, number: int, params: Mapping[str, Value], baseline: str) -> str:
         if number not in self.children:
@@ -286,7 +303,7 @@ class Tracker:
         elif "error" in run.data.tags:  # of a trial whose failure was not recorded, so that it was tried again
             self.client.delete_tag(run_id, "error")
         if trial.stopped:
-            self.client.set_tag(run_id, "stopped_after_epoch", str(trial.stopped))
+            self.client.set_tag(run_id, STOPPED, str(trial.stopped))
         self.client.set_terminated(run_id, "FAILED" if trial.error else "FINISHED")
         self.over.add(trial.number)
 
@@ -455,7 +472,7 @@ def front_from_runs(uri: str, name: str) -> list[dict[str, float | int]]:
 
 def limits_of(params: Mapping[str, str]) -> tuple[Limit, ...]:
     """What a study required of its front, from the parameters of its parent run."""
-    return tuple(Limit.of(text) for text in params["require"].split(" and ") if text)
+    return tuple(Limit.of(text) for text in params.get("require", "").split(" and ") if text)
 
 
 def _children(client, experiment: str, parent: str) -> list:
@@ -464,13 +481,18 @@ def _children(client, experiment: str, parent: str) -> list:
         page = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'", page_token=token)
         found += page
         token = page.token or ""
-    return found
+    return [run for run in found if DOUBLE not in run.data.tags]
 
 
 def connect(uri: str):
-    """A quiet client of a tracking server or database."""
+    """A quiet client of a tracking server or database.
+
+    MLflow keeps an open database for each URI, so a path must not mean another file after the next `chdir`.
+    """
     from mlflow import MlflowClient
 
+    if uri.startswith("sqlite:///"):
+        uri = f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     return MlflowClient(tracking_uri=uri)

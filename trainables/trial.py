@@ -84,8 +84,10 @@ def averaged(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         values = {name: [result["metrics"][name] for result in results] for name in everywhere}
         metrics = {name: max(v) if name.startswith("flag/") else mean(v) for name, v in values.items()}
         metrics |= {f"sd/{name}": stdev(v) for name, v in values.items() if "/" not in name}
-    measured = tuple(dict.fromkeys(name for result in results for name in result.get("measured", ())))
-    return {**first, "metrics": metrics, "error": "; ".join(failed), "measured": measured}
+    measured = tuple(name for name in dict.fromkeys(n for result in results for n in result.get("measured", ())) if name in metrics)
+    seconds = sum(result.get("seconds", 0.0) for result in results)
+    taken = first.get("taken_from", "") if all(result.get("taken_from") for result in results) else ""
+    return {**first, "seconds": seconds, "taken_from": taken, "metrics": metrics, "error": "; ".join(failed), "measured": measured}
 
 
 @dataclass(frozen=True)

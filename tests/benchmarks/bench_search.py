@@ -4,7 +4,7 @@
 
 Studies of crl_tradeoff (its `dev` preset with 30 epochs and a net of width 8, so that there can be many of them), one trial
 after the other, so that a seed gives the same study again. Real trainings, attacks and audits; no Ray, which would change none of
-the numbers. Arms: `tpe`, `random`, `nsga2`, `gp`, and `tpe` and `random` with early stopping (`--early-stopping 3`). The three
+the numbers. Arms: `tpe`, `random`, `nsga2`, `gp`, and `tpe` and `random` with early stopping (after 10 and 20 epochs). The three
 baselines are the same in all. Hypervolumes are those of the sweep's own numbers, after 20 (and 40) trials.
 
 Compute is the CPU time of all trials, first impressions at the rungs included; epochs are counted beside it.
@@ -61,7 +61,7 @@ def _study(arm: str, seed: int, trials: int) -> dict:
     plan = Plan(
         name="bench", study="bench", question="", config=config, space=STUDY.space(config), objectives=trilemma(10),
         baselines={name: dict(changes) for name, changes in STUDY.baselines.items()}, trials=trials, sampler=sampler, seed=seed,
-        confirm={}, replicates=0, eta=3 if stop else 0,
+        confirm={}, replicates=0, rungs=(10, 20) if stop else (),
     )  # fmt: skip
     scheduler = ParetoHalving(plan, []) if stop else None
     outcome = Outcome("bench", "bench", "", plan.objectives, plan.space, trials)

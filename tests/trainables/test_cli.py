@@ -29,7 +29,7 @@ SWITCHES = {
     "--preset", "--trials", "--seed", "--sampler", "--set", "--space", "--dataset", "--data-dir", "--address",
     "--workers-per-trial", "--gpus-per-worker", "--cpus-per-worker", "--concurrency", "--storage", "--tracking-uri",
     "--resume", "--no-confirm", "--dry-run", "--shadows", "--gpus-per-shadow",
-    "--require", "--seeds-per-trial", "--early-stopping",
+    "--require", "--seeds-per-trial", "--early-stopping", "--quiet", "--json",
 }  # fmt: skip
 
 

@@ -79,7 +79,7 @@ class Fall:
 class Notes:
     """A tracker that only takes notes."""
 
-    undelivered, last_error = 0, "down"
+    undelivered, last_error, parent = 0, "down", "run-1"
 
     def __init__(self, uri, plan, outcome, home):
         self.told = [outcome.version]

@@ -64,7 +64,7 @@ def test_confirm_asks_it_of_the_means():
 
 
 def test_a_plan_keeps_it():
-    made = finished.plan(require=(*ACCURATE, Limit.of("mia_auc<=0.6")), seeds=2, eta=3)
+    made = finished.plan(require=(*ACCURATE, Limit.of("mia_auc<=0.6")), seeds=2, rungs=(3, 9))
     assert Plan.of_json(made.to_json()) == made
 
 

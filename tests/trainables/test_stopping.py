@@ -16,8 +16,11 @@ from hypothesis.extra.numpy import arrays
 from ray.tune.schedulers import TrialScheduler
 
 from core import data, pareto, trial
-from core.config import Objective, TrialConfig, trilemma
+from core.config import Limit, Objective, TrialConfig, trilemma
 from core.errors import InputError
+from core.space import IntRange
+from studies.crl_tradeoff import STUDY
+from trainables import cli
 from trainables.outcome import Trial
 from trainables.stopping import ParetoHalving, hopeless
 
@@ -26,8 +29,8 @@ STOP, GO = TrialScheduler.STOP, TrialScheduler.CONTINUE
 few = arrays(float, st.tuples(st.integers(1, 12), st.just(3)), elements=st.integers(0, 3).map(float))
 
 
-def plan(eta: int = 3, **changes):
-    return finished.plan(config=TrialConfig.of({"epochs": 9}), eta=eta, **changes)
+def plan(rungs=(1, 3), **changes):
+    return finished.plan(**{"config": TrialConfig.of({"epochs": 9}), "rungs": rungs} | changes)
 
 
 def at_rung(number: int, epoch: int, accuracy: float, robust: float = 0.3, mia: float = 0.6, baseline: str = ""):
@@ -75,16 +78,22 @@ def test_a_chain_keeps_its_best_third():
     assert [hopeless(chain[i], np.delete(chain, i, 0), 3) for i in range(9)] == [False] * 3 + [True] * 6
 
 
-def test_the_rungs_are_a_ninth_and_a_third_of_the_epochs():
-    assert plan().rungs == (1, 3) and plan(eta=2).rungs == (2, 4) and plan(eta=0).rungs == ()
-    assert finished.plan(config=TrialConfig.of({"epochs": 4}), eta=3).rungs == (1,)
+def test_the_rungs_are_as_asked_or_a_third_and_two_thirds_of_the_epochs():
+    of = lambda *argv: cli.plan_of(STUDY, cli.parser(STUDY).parse_args(["--set", "epochs=18", *argv])).rungs  # noqa: E731
+    assert of() == () and of("--early-stopping") == (6, 12) and of("--early-stopping", "9", "3") == (3, 9)
 
 
-def test_too_few_epochs_and_objectives_that_come_late_are_refused():
-    with pytest.raises(InputError, match="needs at least 4 epochs, got epochs=3"):
-        _ = finished.plan(config=TrialConfig.of({"epochs": 3}), eta=4).rungs
-    with pytest.raises(InputError, match="this study's density is measured only at the end"):
-        _ = plan(objectives=(*trilemma(10), Objective("density", "min", reference=1.0, ideal=0.0))).rungs
+def test_what_cannot_be_compared_at_a_rung_is_refused():
+    plan().check_rungs()
+    density = Objective("density", "min", reference=1.0, ideal=0.0)
+    for wrong, why in (
+        (plan((9,)), "--early-stopping 9: expected epochs between 1 and 8"),
+        (plan(objectives=(*trilemma(10), density)), "this study's objective density is measured only at the end"),
+        (plan(require=(Limit.of("dp_epsilon<=8"),)), "this study's limit on dp_epsilon is measured only at the end"),
+        (plan(space={"epochs": IntRange(3, 9)}), "do not search epochs"),
+    ):
+        with pytest.raises(InputError, match=why):
+            wrong.check_rungs()
 
 
 def test_only_equal_rungs_are_compared():
@@ -149,7 +158,7 @@ def test_a_glance_at_the_end_agrees_with_the_judge():
 def halved(tmp_path_factory):
     cwd = tmp_path_factory.mktemp("halved")
     quick = ["--set", "epochs=18", "net.width=8", "judge.steps=3", "--trials", "12", "--sampler", "random", "--concurrency", "1"]
-    argv = [sys.executable, str(ROOT / "studies/crl_tradeoff.py"), *quick, "--early-stopping", "--no-confirm"]
+    argv = [sys.executable, str(ROOT / "studies/crl_tradeoff.py"), *quick, "--early-stopping", "2", "6", "--no-confirm"]
     done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     (folder,) = (cwd / "runs").glob("*-*")

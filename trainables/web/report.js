@@ -209,7 +209,8 @@ function brush(filter, a, b) {
     return;
   }
   const ends = [at(filter, bottom), at(filter, top)].sort((x, y) => x - y);
-  set(filter, +ends[0].toPrecision(4), +ends[1].toPrecision(4));
+  const open = filter.dataset.flipped === "1" ? [top >= 1, bottom <= 0] : [bottom <= 0, top >= 1];
+  set(filter, open[0] ? "" : +ends[0].toPrecision(6), open[1] ? "" : +ends[1].toPrecision(6));
 }
 
 for (const axis of picture?.querySelectorAll(".axis") ?? []) {
