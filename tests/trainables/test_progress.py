@@ -87,12 +87,12 @@ def test_the_table_counts_and_takes_the_best_of_each_objective(outcome):
     progress.started(4, {}, "")
     outcome.trials += TRIALS
     cells = [list(column.cells) for column in progress.table().columns]
-    assert cells[:6] == [["2/6"], ["1"], ["1"], ["0.900"], ["0.500"], ["0.550"]]
+    assert cells[:7] == [["2/6"], ["1"], ["0"], ["1"], ["0.900"], ["0.500"], ["0.550"]]
 
 
 def test_the_table_of_an_empty_study_can_be_shown(outcome):
     cells = [next(iter(column.cells)) for column in Progress(outcome, Console(file=io.StringIO())).table().columns]
-    assert cells == ["0/6", "0", "0", "-", "-", "-", "0.000", "-"]
+    assert cells == ["0/6", "0", "0", "0", "-", "-", "-", "0.000", "-"]
 
 
 def test_eta_goes_by_the_pace_so_far(outcome):
