@@ -85,7 +85,8 @@ def averaged(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         metrics = {name: max(v) if name.startswith("flag/") else mean(v) for name, v in values.items()}
         metrics |= {f"sd/{name}": stdev(v) for name, v in values.items() if "/" not in name}
     measured = tuple(dict.fromkeys(name for result in results for name in result.get("measured", ())))
-    return {**first, "metrics": metrics, "error": "; ".join(failed), "measured": measured}
+    taken = first.get("taken_from", "") if all(result.get("taken_from") for result in results) else ""
+    return {**first, "metrics": metrics, "error": "; ".join(failed), "measured": measured, "taken_from": taken}
 
 
 @dataclass(frozen=True)
