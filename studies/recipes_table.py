@@ -1,5 +1,6 @@
 """Does each method do on these images what its paper claims? The same network and budget, fresh seeds and members.
 
+    # needs the photographs; about 50 minutes
     python studies/recipes_table.py --dataset parquet:../shared/data/cifar10-jpeg --seeds 5 \\
         --set net=allconv net.width=16 pool=4000 epochs=40 batch_size=32 judge.steps=20 \\
         optimizer=adam optimizer.lr=0.004 optimizer.schedule=cosine

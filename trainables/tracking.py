@@ -28,11 +28,13 @@ from trainables import report
 from trainables.outcome import WHEN, Outcome, Tracked, Trial
 from trainables.plan import Plan
 from trainables.store import Claim, Superseded
+from trainables.words import show
 
 ENDED = ("FINISHED", "FAILED")
 NAME, KIND, NUMBER, VERSION = "trilemma.name", "trilemma.kind", "trilemma.trial", "front_version"
 DOUBLE = "trilemma.double_of"
 STOPPED = "stopped_after_epoch"
+NOTE = "mlflow.note.content"
 HOPELESS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_DOES_NOT_EXIST")
 PUBLISH_SECONDS = 10.0  # the front on the parent run is refreshed at most this often while the study runs
 PATIENCE_SECONDS = 60.0  # how long the end of a study waits for a tracking server that is down
@@ -177,8 +179,10 @@ class Tracker:
         home = _artifact_home(self.uri, self.plan.study, self.home)
         experiment = found.experiment_id if found else self.client.create_experiment(self.plan.study, home)
         self.experiment = experiment
+        if not found or NOTE not in found.tags:  # a description that somebody has written stays
+            self.client.set_experiment_tag(experiment, NOTE, self.plan.question)
         runs = _studies(self.client, [experiment], self.plan.name)
-        tags = {NAME: self.plan.name, KIND: "study", "mlflow.note.content": self.plan.question}
+        tags = {NAME: self.plan.name, KIND: "study", NOTE: self._about(), **self._source()}
         run = max(runs, key=_filled) if runs else self.client.create_run(experiment, run_name=self.plan.name, tags=tags)
         self.parent = run.info.run_id
         self.tracked.experiment, self.tracked.parent = experiment, self.parent
@@ -260,8 +264,8 @@ class Tracker:
             found = self._find_child(number)
             tags = {
                 "mlflow.parentRunId": self.parent, NAME: self.plan.name, KIND: "trial", NUMBER: str(number),
-                "pareto": "false", "baseline": baseline,
-            }  # fmt: skip
+                "pareto": "false", NOTE: self._about_trial(number, params, baseline), **self._source(),
+            } | ({"baseline": baseline} if baseline else {})  # fmt: skip
             label = f"{number:05d}" + (f" {baseline}" if baseline else "")
             run = found or self.client.create_run(self.experiment, run_name=label, tags=tags)
             self._params(run.info.run_id, params)  # the same values again do no harm, so this may have happened before
@@ -270,6 +274,24 @@ class Tracker:
             self.client.update_run(self.children[number], status="RUNNING")
             self.stopped.discard(number)
         return self.children[number]
+
+    def _source(self) -> dict[str, str]:
+        """What MLflow shows as the source of a run: the study's script."""
+        return {"mlflow.source.name": f"{self.plan.study}.py", "mlflow.source.type": "LOCAL"}
+
+    def _about(self) -> str:
+        """The description of the study's run; Markdown."""
+        command = self.outcome.facts.get("command", "")
+        lines = [self.plan.question, f"    {command}" if command else "", "`report.html`, under Artifacts, has the answer."]
+        lines.append(f"The runs on its front: `tags.pareto = 'true' and tags.{NAME} = '{self.plan.name}'`")
+        return "\n\n".join(line for line in lines if line)
+
+    def _about_trial(self, number: int, params: Mapping[str, Value], baseline: str) -> str:
+        """The description of a trial's run: what sets it apart from others; Markdown."""
+        if baseline:
+            return f"Trial {number} of {self.plan.name}, the baseline *{baseline}*."
+        knobs = [f"- `{name}` {show(params[name])}" for name in space.names(self.plan.space) if name in params]
+        return "\n".join([f"Trial {number} of {self.plan.name}, with these of the knobs that were searched:", "", *knobs])
 
     def _find_child(self, number: int):
         """The child that an attempt cut off half-way has left, if there is one."""

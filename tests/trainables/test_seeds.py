@@ -30,6 +30,12 @@ def test_metrics_are_means_with_their_deviation_and_flags_the_worst():
     assert averaged([one]) == one
 
 
+def test_a_configuration_is_taken_over_only_if_every_seed_is():
+    there, trained = result(0.8) | {"taken_from": "s-0/trials/00001"}, result(0.6)
+    assert averaged([there, there])["taken_from"] == "s-0/trials/00001"
+    assert averaged([there, trained])["taken_from"] == "" == averaged([trained, there])["taken_from"]
+
+
 def test_a_seed_that_failed_fails_the_configuration():
     found = averaged([result(0.8), result(0.0, "it diverged")])
     assert found["error"] == "seed 2: it diverged" and found["metrics"] == {}

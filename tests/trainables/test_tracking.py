@@ -1,6 +1,7 @@
 """The tracker against a real MLflow store: outages, order, and nothing twice."""
 
 import random
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +66,30 @@ def test_what_happens_while_the_store_is_away_is_logged_when_it_is_back(tmp_path
     for run in runs.values():
         assert run.info.status == "FINISHED" and run.data.metrics.items() >= GOOD.items()
         assert [m.step for m in client.get_metric_history(run.info.run_id, "epoch/loss")] == [1, 2, 3]
+
+
+def test_experiment_study_and_trials_say_what_they_are_and_a_rewritten_description_stays(tmp_path: Path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    tracker = Tracker(uri, plan(), outcome())
+    tracker.started(0, {**TrialConfig().params(), "optimizer.lr": 0.125}, "")
+    tracker.started(1, TrialConfig().params(), "plain")
+    assert tracker.close() == 0
+    client, runs = children(uri)
+    experiment = client.get_experiment_by_name("s")
+    parent = client.get_run(runs["0"].data.tags["mlflow.parentRunId"])
+    assert experiment.tags["mlflow.note.content"] == plan().question
+    assert plan().question in parent.data.tags["mlflow.note.content"]
+    (told,) = re.findall(r"`(tags\.pareto .*)`", parent.data.tags["mlflow.note.content"])
+    assert client.search_runs([experiment.experiment_id], told) == []  # a filter that MLflow understands
+    client.set_tag(runs["1"].info.run_id, "pareto", "true")
+    assert [run.info.run_id for run in client.search_runs([experiment.experiment_id], told)] == [runs["1"].info.run_id]
+    notes = {number: run.data.tags["mlflow.note.content"] for number, run in runs.items()}
+    assert "Trial 0 of s-1" in notes["0"] and "- `optimizer.lr` 0.125" in notes["0"] and "baseline *plain*" in notes["1"]
+    assert "baseline" not in runs["0"].data.tags and runs["1"].data.tags["baseline"] == "plain"
+    assert {run.data.tags["mlflow.source.name"] for run in (parent, *runs.values())} == {"s.py"}
+    client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", "mine")
+    assert Tracker(uri, replace(plan(), name="s-2"), outcome()).close() == 0
+    assert client.get_experiment_by_name("s").tags["mlflow.note.content"] == "mine"
 
 
 def test_each_knob_of_each_option_has_a_param_of_its_own(tmp_path: Path):
