@@ -1,10 +1,13 @@
-"""How tests are shared out over the two processes that run them: file by file, and all that starts Ray in one of them."""
+"""How tests are shared out over the two processes that run them: file by file, and what starts Ray or servers in two groups."""
 
 import pytest
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two clusters at once would fight for the cores; a file's fixtures are made once."""
+    """More clusters at once would fight for the cores; a file's fixtures are made once."""
     for item in items:
-        group = "ray" if item.get_closest_marker("ray") or item.get_closest_marker("browser") else item.nodeid.split("::")[0]
+        file = item.nodeid.split("::")[0]
+        starts_ray = item.get_closest_marker("ray") or item.get_closest_marker("browser")
+        group = ("servers" if file.startswith(("tests/cluster/", "tests/infra/")) else "ray") if starts_ray else file
         item.add_marker(pytest.mark.xdist_group(group))

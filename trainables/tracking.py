@@ -183,7 +183,7 @@ class Tracker:
             self.client.set_experiment_tag(experiment, NOTE, self.plan.question)
         runs = _studies(self.client, [experiment], self.plan.name)
         tags = {NAME: self.plan.name, KIND: "study", NOTE: self._about(), **self._source()}
-        run = max(runs, key=_filled) if runs else self.client.create_run(experiment, run_name=self.plan.name, tags=tags)
+        run = max(runs, key=_filled) if runs else self._create(experiment, self.plan.name, tags)
         self.parent = run.info.run_id
         self.tracked.experiment, self.tracked.parent = experiment, self.parent
         params = {
@@ -267,7 +267,7 @@ class Tracker:
                 "pareto": "false", NOTE: self._about_trial(number, params, baseline), **self._source(),
             } | ({"baseline": baseline} if baseline else {})  # fmt: skip
             label = f"{number:05d}" + (f" {baseline}" if baseline else "")
-            run = found or self.client.create_run(self.experiment, run_name=label, tags=tags)
+            run = found or self._create(self.experiment, label, tags)
             self._params(run.info.run_id, params)  # the same values again do no harm, so this may have happened before
             self.children[number] = run.info.run_id
         if number in self.stopped:
@@ -292,6 +292,18 @@ class Tracker:
             return f"Trial {number} of {self.plan.name}, the baseline *{baseline}*."
         knobs = [f"- `{name}` {show(params[name])}" for name in space.names(self.plan.space) if name in params]
         return "\n".join([f"Trial {number} of {self.plan.name}, with these of the knobs that were searched:", "", *knobs])
+
+    def _create(self, experiment: str, name: str, tags: Mapping[str, str]):
+        """A new run; a driver that slept while it asked, and that another has followed since, leaves none behind.
+
+        Raises:
+            Superseded: that happened.
+        """
+        run = self.client.create_run(experiment, run_name=name, tags=dict(tags))
+        if self._superseded():
+            self._drop(run, "the run of a later driver")
+            raise Superseded("another driver has gone on with the study")
+        return run
 
     def _find_child(self, number: int):
         """The child that an attempt cut off half-way has left, if there is one."""

@@ -6,7 +6,7 @@ One trial through `trainables.trial.perform` with `workers=1` and `workers=2`, a
 2,000 random colour images of 32 x 32, batches of 256, one thread per worker, gloo. Compared is the median `epoch/seconds` without
 the first epoch, so neither Ray's start nor the judge counts. Demanded: 1.6x. The losses of both are compared, too.
 
-RESULTS: see infra/scale.md.
+Not yet run on a quiet machine.
 """
 
 import argparse

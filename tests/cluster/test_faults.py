@@ -147,6 +147,8 @@ def test_a_full_disk_stops_the_study_which_goes_on_when_there_is_room(two_nodes:
 KINDS = ("worker", "node", "driver", "driver twice", "server")
 TRIALS, EPOCHS = 8, 10
 RUNS = int(os.environ.get("TRILEMMA_FAULT_RUNS", "20"))
+OFTEN = 5
+"""Runs of every test run, one for each kind of fault; the others are slow."""
 FIRST = int(os.environ.get("TRILEMMA_FAULT_SEED", "0"))
 
 
@@ -160,7 +162,7 @@ def undisturbed(machines: Machines, running_server: Server, tmp_path_factory):
     return endured.front(storage), endured.numbers(storage)
 
 
-@pytest.mark.parametrize("seed", range(FIRST, FIRST + RUNS))
+@pytest.mark.parametrize("seed", [pytest.param(FIRST + i, marks=[pytest.mark.slow] * (i >= OFTEN)) for i in range(RUNS)])
 def test_whatever_dies_whenever_the_front_is_the_same(undisturbed, two_nodes: Machines, server: Server, tmp_path: Path, seed: int):
     """The kinds take turns, the moment is random. TRILEMMA_FAULT_SEED=7 TRILEMMA_FAULT_RUNS=1 repeats seed 7."""
     kind, rng = KINDS[seed % len(KINDS)], random.Random(seed)

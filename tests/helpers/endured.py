@@ -53,7 +53,7 @@ def check(storage: Path, database: Path, trials: int, before: Mapping[str, bytes
     assert not list(folder.rglob("*.part")) and not list(folder.rglob("checkpoint.pt")) and not (folder / "ray").exists()
     logged = Logged(database, folder.name)
     assert logged.parents == {folder.name: "FINISHED"}
-    assert logged.children == [(number, "FINISHED") for number in range(trials)]
+    assert logged.children == [(number, "FINISHED") for number in range(trials)], logged.children
     assert logged.twice == []
     for number, result in ended.items():
         assert logged.metrics(number).items() >= result["metrics"].items()
