@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from offline import nothing_can_be_downloaded
 from shared_data import real
 
 from core import data
@@ -434,8 +435,7 @@ def test_16_bit_grey_images_are_refused_rather_than_cut_off(folder):
 
 
 def test_a_failed_download_leaves_the_users_own_empty_folders(tmp_path, monkeypatch):
-    for name in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing can be downloaded, on any machine
+    nothing_can_be_downloaded(monkeypatch)
     (tmp_path / "mine").mkdir()
     with pytest.raises(InputError, match="cannot read CIFAR10"):
         data.load("cifar10", tmp_path)

@@ -12,7 +12,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra"
-RECIPES = sorted(path for path in INFRA.rglob("*") if path.is_file() and path.name != "README.md")
+RECIPES = sorted(path for path in INFRA.rglob("*") if path.is_file() and path.suffix != ".md")
 SCRIPTS = [path for path in RECIPES if path.suffix in (".sh", ".sbatch")]
 names = lambda path: str(path.relative_to(INFRA))  # noqa: E731
 

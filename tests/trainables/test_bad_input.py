@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 import warnings
 import zlib
 from pathlib import Path
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from offline import nothing_can_be_downloaded
 from PIL import Image
 
 from studies.crl_tradeoff import STUDY
@@ -505,10 +505,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(case, places, tmp_path, monkey
     argv, fragments = (ROWS | SWITCHED)[case]
     argv = [word.format_map(places) for word in argv]
     monkeypatch.chdir(tmp_path)
-    for name in ("http_proxy", "https_proxy"):  # nothing can be downloaded, on any machine
-        monkeypatch.setenv(name, f"http://{places['closed']}")
+    nothing_can_be_downloaded(monkeypatch)
     monkeypatch.setenv("no_proxy", "127.0.0.1,a b")
-    monkeypatch.setattr(urllib.request, "_opener", None)  # it remembers the proxies of its first call
     monkeypatch.setattr(preflight, "SECONDS", 0.3)
     monkeypatch.setattr(launch, "_run", lambda *args: pytest.fail("the study would have started"))
     torch.set_num_threads(1)
@@ -537,7 +535,6 @@ def test_what_is_good_about_the_rows_is_good(places, tmp_path, monkeypatch):
     """The rows fail for the reason they name: the same images, folders and plans without the flaw are accepted."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(launch, "_run", lambda *args: 0)
-    monkeypatch.setattr(urllib.request, "_opener", None)
     for argv in ([], ["--dataset", f"{places['parquet']}/good"], ["--resume", "mine", "--storage", str(places["runs"])],
                  ["--storage", f"file://{tmp_path}/a%20b"]):  # fmt: skip
         with pytest.raises(SystemExit) as left:
@@ -548,7 +545,6 @@ def test_what_is_good_about_the_rows_is_good(places, tmp_path, monkeypatch):
 
 def test_a_server_that_is_healthy_but_not_mlflow_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(urllib.request, "_opener", None)
     web, server = serve(b"OK")
     with pytest.raises(SystemExit) as left:
         cli.main(STUDY, ["--tracking-uri", web])
