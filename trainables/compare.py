@@ -97,7 +97,7 @@ def read(uri: str, names: Sequence[str]) -> list[Front]:
         InputError: there is no such store or study, or a study has not ended.
     """
     from trainables.preflight import check_tracking
-    from trainables.tracking import KIND, NAME, connect
+    from trainables.tracking import KIND, NAME, connect, runs_where
 
     file = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not (file.exists() and file.stat().st_size):
@@ -105,7 +105,7 @@ def read(uri: str, names: Sequence[str]) -> list[Front]:
     check_tracking(uri, names[0])
     client = connect(uri)
     experiments = [e.experiment_id for e in client.search_experiments()]
-    studies = {run.data.tags[NAME]: run for run in _all(client, experiments, f"tags.`{KIND}` = 'study'")}
+    studies = {run.data.tags[NAME]: run for run in runs_where(client, experiments, f"tags.`{KIND}` = 'study'")}
     for name in names:
         if name not in studies:
             raise unknown(f"study in --tracking-uri {uri}:", name, sorted(studies) or ["none"])
@@ -114,24 +114,14 @@ def read(uri: str, names: Sequence[str]) -> list[Front]:
     return [_front(client, name, studies[name]) for name in names]
 
 
-def _all(client: Any, experiments: Sequence[str], what: str) -> list[Any]:
-    """Runs from all pages."""
-    found, token = [], None
-    while token != "":
-        result = client.search_runs(list(experiments), what, page_token=token)
-        found += result
-        token = result.token or ""
-    return found
-
-
 def _front(client: Any, name: str, parent: Any) -> Front:
-    from trainables.tracking import DOUBLE, STOPPED, VERSION, limits_of
+    from trainables.tracking import STOPPED, VERSION, children_of, limits_of
 
     objectives = [Objective(**o) for o in json.loads(parent.data.params["objectives"])]
-    runs = _all(client, [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    runs = children_of(client, parent.info.experiment_id, parent.info.run_id)
     version = int(parent.data.tags.get(VERSION, 1))
     confirmed = any("confirmed" in run.data.tags for run in runs)
-    runs = [run for run in runs if run.info.status == "FINISHED" and not {DOUBLE, STOPPED} & run.data.tags.keys()]
+    runs = [run for run in runs if run.info.status == "FINISHED" and STOPPED not in run.data.tags]
     trials, rows, require = len(runs), [run.data.metrics for run in runs], limits_of(parent.data.params)
     if confirmed:  # the tag knows of flags that only replicates have raised; the trial's own count too
         runs = [run for run in runs if run.data.tags.get("confirmed") == "true" and _in_version(client, run, version)]

@@ -86,7 +86,17 @@ def replicate_job(plan: Plan, point: Trial, replicate: int) -> Job:
     """The configuration of a point with another seed and other members, judged as confirm judges."""
     fresh = {"replicate": replicate, "seed": fold(plan.seed, "confirm", point.number, replicate)}
     config = plan.config.of(point.params).set({**plan.confirm, **fresh})
-    return Job(f"confirm/{point.number:05d}/{replicate}", config.params())
+    return Job(replicate_folder(point.number, replicate), config.params())
+
+
+def point_folder(number: int) -> str:
+    """Where what confirm makes of a trial is."""
+    return f"confirm/{number:05d}"
+
+
+def replicate_folder(number: int, replicate: int) -> str:
+    """Where a replicate's files are."""
+    return f"{point_folder(number)}/{replicate}"
 
 
 def fan_out(

@@ -13,7 +13,7 @@ from core.space import LogUniform, Value
 from trainables.details import status
 from trainables.drawing import plotted
 from trainables.outcome import Outcome, Trial
-from trainables.words import label, show
+from trainables.words import label, named, show
 
 STEP, TOP, HEIGHT, FOOT = 128, 64, 260, 34
 """Between axes, above them, along them, below them, in the picture's own units."""
@@ -114,7 +114,7 @@ def _line(trial: Trial, made: Sequence[Axis], what: str) -> str:
     places = [axis.place(value) for axis, value in zip(made, values, strict=True)]
     points = [f"{LEFT + STEP * i} {_y(place):.1f}" for i, place in enumerate(places)]
     kinds = " ".join([what] * (what != "done") + ["baseline"] * bool(trial.baseline))
-    name = escape(f"trial {trial.number}" + (f" ({trial.baseline})" if trial.baseline else ""))
+    name = escape(named(trial))
     return f'<path data-trial="{trial.number}" class="{kinds}" d="M{"L".join(points)}"><title>{name}</title></path>'
 
 

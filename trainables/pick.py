@@ -15,6 +15,7 @@ from core.config import Limit, Objective
 from core.errors import InputError, redacted, unknown
 from core.stats import Interval, mean_interval
 from trainables import cli
+from trainables.confirm import point_folder
 from trainables.look import Network, stored_networks
 from trainables.outcome import Outcome, Trial
 from trainables.plan import Plan, Site
@@ -113,7 +114,7 @@ def candidates(plan: Plan, store: Store, outcome: Outcome, later: Sequence[Versi
         places = {trial.number: f"{trial_folder(trial.number)}/" for trial in outcome.front()}
     else:
         kept = [point.number for point in outcome.confirmed if point.on_front and not point.flags]
-        places = {n: f"confirm/{n:05d}/" for n in kept if n in trials}
+        places = {n: f"{point_folder(n)}/" for n in kept if n in trials}
     if not places:
         why = "; ".join(f"trial {p.number}: {', '.join(p.flags)}" for p in outcome.confirmed if p.flags)
         raise InputError(f"no point of {plan.name} is left on the front" + (f" (flags of {why})" if why else ""))

@@ -17,6 +17,7 @@ from trainables.outcome import Outcome, Trial
 from trainables.plan import Site
 from trainables.store import Store
 from trainables.terminal import Terminal
+from trainables.words import named
 
 
 class Progress:
@@ -57,7 +58,7 @@ class Progress:
         if self.console.is_terminal and not trial.error:
             return
         count = f"[{len(self.outcome.trials)}/{self.outcome.planned}]"
-        name = f"trial {trial.number}" + (f" ({trial.baseline})" if trial.baseline else "")
+        name = named(trial)
         if trial.error:
             self.say(f"{count} {name} failed: {trial.error}")
         elif trial.stopped:

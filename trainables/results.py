@@ -20,7 +20,7 @@ import numpy as np
 
 from core.errors import InputError
 from core.space import Value
-from trainables.confirm import verdicts
+from trainables.confirm import replicate_folder, verdicts
 from trainables.fleet import with_audit
 from trainables.outcome import Confirmed, Outcome, Trial, change, merged
 from trainables.plan import Plan
@@ -95,11 +95,6 @@ def replicates(store: Store) -> dict[tuple[int, int], dict[str, Any]]:
                     audit = {"error": "its machine was lost"}
                 found[int(point), int(replicate)] = with_audit(result, audit)
     return found
-
-
-def replicate_folder(number: int, replicate: int) -> str:
-    """Where a replicate's files are."""
-    return f"confirm/{number:05d}/{replicate}"
 
 
 def versions(store: Store) -> list[Version]:

@@ -28,6 +28,7 @@ from trainables.outcome import Trial
 from trainables.plan import Plan
 from trainables.space import distribution, suggest
 from trainables.store import Store
+from trainables.trial import trial_folder
 
 SAMPLERS: dict[str, Callable[[int, bool], optuna.samplers.BaseSampler]] = {
     "tpe": lambda seed, switched: optuna.samplers.TPESampler(
@@ -63,7 +64,7 @@ class StudySearcher(Searcher):
         results = {trial.number: trial for trial in ended}
         self.left = sorted(set(range(plan.trials)) - results.keys())
         for number in range(len(plan.baselines), plan.trials):
-            record = store.read_json(f"trials/{number:05d}/params.json")
+            record = store.read_json(f"{trial_folder(number)}/params.json")
             if record is None:
                 break
             self._recall(number, record, results.get(number))
@@ -78,12 +79,12 @@ class StudySearcher(Searcher):
         if not self.left:
             return Searcher.FINISHED  # pyright: ignore[reportReturnType]
         number = self.left.pop(0)
-        record = self.store.read_json(f"trials/{number:05d}/params.json")
+        record = self.store.read_json(f"{trial_folder(number)}/params.json")
         if record:
             self.asked[trial_id] = self.interrupted.get(number)
         else:
             record = self._record(number, trial_id)
-            self.store.write_json(f"trials/{number:05d}/params.json", record)
+            self.store.write_json(f"{trial_folder(number)}/params.json", record)
         return {name: record[name] for name in ("number", "baseline", "params")}
 
     def _record(self, number: int, trial_id: str) -> dict[str, Any]:

@@ -39,15 +39,16 @@ class Terminal:
     def tell(self, facts: Mapping[str, Any]) -> None:
         """With `--json`, how it ended; numbers that are not finite become null."""
         if self.output == "json":
-            print(json.dumps(_finite(facts)), flush=True)
+            print(json.dumps(finite(facts)), flush=True)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Plain data for JSON: numbers that are not finite become null."""
     match value:
         case Mapping():
-            return {str(name): _finite(inner) for name, inner in value.items()}
+            return {str(name): finite(inner) for name, inner in value.items()}
         case list() | tuple():
-            return [_finite(inner) for inner in value]
+            return [finite(inner) for inner in value]
         case float() if not math.isfinite(value):
             return None
     return value

@@ -12,7 +12,6 @@ import contextlib
 import datetime
 import json
 import logging
-import math
 import queue
 import threading
 import time
@@ -28,6 +27,7 @@ from trainables import report
 from trainables.outcome import WHEN, Outcome, Tracked, Trial
 from trainables.plan import Plan
 from trainables.store import Claim, Superseded
+from trainables.terminal import finite
 from trainables.words import show
 
 ENDED = ("FINISHED", "FAILED")
@@ -210,7 +210,7 @@ class Tracker:
         """
         ended = {trial.number for trial in self.known}
         found: dict[int, list] = {}
-        for run in _children(self.client, self.experiment, self.parent):
+        for run in children_of(self.client, self.experiment, self.parent):
             found.setdefault(int(run.data.tags[NUMBER]), []).append(run)
         for number, runs in found.items():
             run = max(runs, key=_filled)
@@ -233,7 +233,7 @@ class Tracker:
     def _settle(self, status: str) -> None:
         """End the study's run. What does not run any more does not say that it does, and of what was made twice one is left."""
         doubles = []
-        for run in _children(self.client, self.experiment, self.parent):
+        for run in children_of(self.client, self.experiment, self.parent):
             kept = self.children.get(int(run.data.tags[NUMBER]), run.info.run_id)
             if kept != run.info.run_id:
                 doubles.append((run, kept))
@@ -397,8 +397,7 @@ class Tracker:
         rows = report.confirmed_rows(outcome)
         if outcome.version == self.outcome.version:
             self.client.log_text(self.parent, report.csv(rows), "confirmed.csv")
-            finite = [{k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in row.items()} for row in rows]
-            self.client.log_text(self.parent, json.dumps(finite, indent=1), "confirmed.json")
+            self.client.log_text(self.parent, json.dumps(finite(rows), indent=1), "confirmed.json")
         for point in outcome.confirmed:
             values = {f"confirmed/{name}": mean for name, mean in point.means.items()}
             values |= {f"confirmed/mia_auc/{name}": leak.auc for name, leak in point.leaks.items()}
@@ -466,13 +465,13 @@ def tracked(uri: str, plan: Plan) -> Tracked:
         experiment = client.get_experiment_by_name(plan.study)
         for run in _studies(client, [experiment.experiment_id], plan.name) if experiment else []:
             found.experiment, found.parent = run.info.experiment_id, run.info.run_id
-            children = _children(client, found.experiment, found.parent)
+            children = children_of(client, found.experiment, found.parent)
             found.runs = {int(child.data.tags[NUMBER]): child.info.run_id for child in children}
     return found
 
 
 def _studies(client, experiments: Sequence[str], name: str) -> list:
-    return client.search_runs(list(experiments), f"tags.`{NAME}` = '{name}' and tags.`{KIND}` = 'study'")
+    return runs_where(client, experiments, f"tags.`{NAME}` = '{name}' and tags.`{KIND}` = 'study'")
 
 
 def _filled(run) -> tuple:
@@ -494,7 +493,7 @@ def front_from_runs(uri: str, name: str) -> list[dict[str, float | int]]:
     experiments = [e.experiment_id for e in client.search_experiments()]
     (parent,) = _studies(client, experiments, name)
     objectives = [Objective(**o) for o in json.loads(parent.data.params["objectives"])]
-    runs = _children(client, parent.info.experiment_id, parent.info.run_id)
+    runs = children_of(client, parent.info.experiment_id, parent.info.run_id)
     runs = [run for run in runs if run.info.status == "FINISHED"]
     mask = pareto.front([run.data.metrics for run in runs], objectives, limits_of(parent.data.params))
     return [
@@ -509,13 +508,20 @@ def limits_of(params: Mapping[str, str]) -> tuple[Limit, ...]:
     return tuple(Limit.of(text) for text in params.get("require", "").split(" and ") if text)
 
 
-def _children(client, experiment: str, parent: str) -> list:
+def children_of(client, experiment: str, parent: str) -> list:
+    """The runs of a study's trials, without those that are known to have been made twice."""
+    found = runs_where(client, [experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
+    return [run for run in found if DOUBLE not in run.data.tags]
+
+
+def runs_where(client, experiments: Sequence[str], what: str) -> list:
+    """Runs from all pages of a search."""
     found, token = [], None
     while token != "":
-        page = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'", page_token=token)
+        page = client.search_runs(list(experiments), what, page_token=token)
         found += page
         token = page.token or ""
-    return [run for run in found if DOUBLE not in run.data.tags]
+    return found
 
 
 def connect(uri: str):

@@ -1,8 +1,10 @@
 """A finished study made by hand: three trials on the front, the first of them confirmed, images of the digits, no training."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from core import data
 from core.config import TrialConfig, trilemma
@@ -76,3 +78,17 @@ def judged(store: Store, folder: str, number: int, found: dict[str, float]) -> N
 def everything(folder: Path) -> dict[str, bytes]:
     """All files below, with their content."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def refuses(
+    main: Callable[[list[str]], object], argv: list[str], fragments: Sequence[str], shelf: Path, monkeypatch, capfd
+) -> None:
+    """A command refuses its words in one line that has all the fragments, and changes nothing on the shelf."""
+    monkeypatch.chdir(shelf)
+    before = everything(shelf)
+    with pytest.raises(SystemExit) as left:
+        main(argv)
+    out, err = capfd.readouterr()
+    assert left.value.code == 2 and not out
+    assert err.startswith("error: ") and err.count("\n") == 1 and not [f for f in fragments if f not in err], err
+    assert everything(shelf) == before

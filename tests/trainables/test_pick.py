@@ -154,15 +154,7 @@ def shelf(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("case", ROWS)
 def test_bad_input_is_one_line_and_leaves_nothing(case, shelf, monkeypatch, capfd):
-    argv, fragments = ROWS[case]
-    monkeypatch.chdir(shelf)
-    before = finished.everything(shelf)
-    with pytest.raises(SystemExit) as left:
-        pick.main(argv)
-    out, err = capfd.readouterr()
-    assert left.value.code == 2 and not out
-    assert err.startswith("error: ") and err.count("\n") == 1 and not [f for f in fragments if f not in err], err
-    assert finished.everything(shelf) == before
+    finished.refuses(pick.main, *ROWS[case], shelf, monkeypatch, capfd)
 
 
 def test_a_sweep_alone_is_picked_from_only_when_asked(shelf, monkeypatch, capfd):

@@ -105,12 +105,18 @@ def test_each_knob_of_each_option_has_a_param_of_its_own(tmp_path: Path):
     }  # fmt: skip
 
 
-def test_a_driver_that_died_half_way_through_a_child_is_completed_not_repeated(tmp_path: Path):
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+def left_half_way(folder: Path) -> str:
+    """A store in which a driver began trial 0, logged two epochs of it, and was killed."""
+    uri = f"sqlite:///{folder}/mlflow.db"
     first = Tracker(uri, plan(), outcome())
     first.started(0, TrialConfig().params(), "")
     first.rows(0, trial(0).curve[:2])
     assert first.close("KILLED") == 0
+    return uri
+
+
+def test_a_driver_that_died_half_way_through_a_child_is_completed_not_repeated(tmp_path: Path):
+    uri = left_half_way(tmp_path)
     known = outcome(trial(0), trial(1, accuracy=0.95, mia_auc=0.7))  # what the store had when the study was resumed
     assert Tracker(uri, plan(), known).close() == 0
     assert Tracker(uri, plan(), known).close() == 0
@@ -185,11 +191,7 @@ def parent_of(uri: str):
 
 
 def test_of_runs_that_were_made_twice_the_fuller_one_is_left_and_the_other_says_so(tmp_path: Path):
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    first = Tracker(uri, plan(), outcome())
-    first.started(0, TrialConfig().params(), "")
-    first.rows(0, trial(0).curve[:2])
-    assert first.close("KILLED") == 0
+    uri = left_half_way(tmp_path)
     client, parent = parent_of(uri)
     (kept,) = (run.info.run_id for run in children(uri)[1].values())
     double = run_of(client, parent, 0).info.run_id
