@@ -3,7 +3,7 @@
     python studies/all_knobs.py
 
 A conditional space: a knob is searched where the method that has it is chosen. Combinations that make no sense (RSS without
-FGSM images, say) are not tried. The sampler that models such spaces is tpe, the default.
+FGSM images, say) are not tried. The sampler that models such spaces is tpe, the default here.
 """
 
 from core.config import CONFIRM, PUBLISH, Preset, Study, TrialConfig

@@ -16,6 +16,8 @@ from core.space import Range, Switch, Value
 from trainables.plan import Plan, Site
 
 SAMPLERS = ("tpe", "nsga2", "gp", "random")
+FEW = 50
+"""Trials for which the Gaussian process is worth its seconds per suggestion; see infra/scale.md."""
 ALIKE = ("dataset", "pool", "split", "replicate", "shadow", "seed")
 """What cannot be searched, besides the judge: trials would not be comparable."""
 
@@ -65,7 +67,10 @@ def parser(study: Study) -> argparse.ArgumentParser:
     what.add_argument("--preset", default="dev", help=f"{' or '.join(study.presets)} (default: dev, minutes on 2 CPU cores)")
     what.add_argument("--trials", type=at_least(1), metavar="N", help="trials, baselines included")
     what.add_argument("--seed", type=at_least(0), default=0, metavar="S", help="of everything random (default: 0)")
-    what.add_argument("--sampler", default="tpe", help=f"one of {', '.join(SAMPLERS)} (default: tpe)")
+    what.add_argument(
+        "--sampler", default="auto", metavar="NAME",
+        help=f"{', '.join(SAMPLERS)} or auto, which is gp for up to {FEW} trials and tpe for more, or where slots are searched",
+    )  # fmt: skip
     what.add_argument(
         "--set", action="extend", nargs="+", default=[], metavar="NAME=VALUE", help="fix a setting, e.g. net.width=32 epochs=50"
     )
@@ -167,8 +172,8 @@ def plan_of(study: Study, args: argparse.Namespace) -> Plan:
     """
     if args.preset not in study.presets:
         raise unknown("preset", args.preset, study.presets)
-    if args.sampler not in SAMPLERS:
-        raise unknown("sampler", args.sampler, SAMPLERS)
+    if args.sampler not in (*SAMPLERS, "auto"):
+        raise unknown("sampler", args.sampler, [*SAMPLERS, "auto"])
     preset = study.presets[args.preset]
     fixed, asked = assignments(args.set, "--set"), assignments(args.space, "--space")
     _refuse_knobs_of_switches("--set", fixed, narrowed(study.space(preset.config), fixed))
@@ -185,9 +190,7 @@ def plan_of(study: Study, args: argparse.Namespace) -> Plan:
     if not ranges:
         raise InputError("nothing is left to search; drop a --set")
     ranges = checked_space(config, ranges)
-    if args.sampler == "gp" and (switched := [name for name, span in ranges.items() if isinstance(span, Switch)]):
-        able = ", ".join(name for name in SAMPLERS if name != "gp")
-        raise InputError(f"--sampler gp cannot search which {switched[0]} a trial has; use {able}, or --set {switched[0]}=...")
+    trials = args.trials or preset.trials
     if config.shadow:
         raise InputError("--set shadow=... : use --shadows, which trains shadow models for the points that are confirmed")
     if args.shadows and args.no_confirm:
@@ -196,13 +199,24 @@ def plan_of(study: Study, args: argparse.Namespace) -> Plan:
         raise InputError(f"judge.part={config.judge.part} would spend on the sweep what confirm needs unseen; add --no-confirm")
     return Plan(
         name=_name(study), study=study.name, question=study.question, config=config, space=ranges,
-        objectives=(), baselines=_baselines(study, config), trials=args.trials or preset.trials,
-        sampler=args.sampler, seed=args.seed, confirm=dict(preset.confirm),
+        objectives=(), baselines=_baselines(study, config), trials=trials,
+        sampler=_sampler(args.sampler, trials, ranges), seed=args.seed, confirm=dict(preset.confirm),
         replicates=0 if args.no_confirm else preset.replicates,
         shadows=0 if args.no_confirm else preset.shadows if args.shadows is None else args.shadows,
         require=tuple(Limit.of(text) for text in args.require), seeds=args.seeds_per_trial,
         rungs=_rungs(args.early_stopping, config.epochs),
     )  # fmt: skip
+
+
+def _sampler(asked: str, trials: int, ranges: Mapping[str, Range]) -> str:
+    """The sampler of a study. The Gaussian process models only what all trials have."""
+    switched = [name for name, span in ranges.items() if isinstance(span, Switch)]
+    if asked == "auto":
+        return "gp" if trials <= FEW and not switched else "tpe"
+    if asked == "gp" and switched:
+        able = ", ".join(name for name in SAMPLERS if name != "gp")
+        raise InputError(f"--sampler gp cannot search which {switched[0]} a trial has; use {able}, or --set {switched[0]}=...")
+    return asked
 
 
 def _rungs(asked: Sequence[int] | None, epochs: int) -> tuple[int, ...]:

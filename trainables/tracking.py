@@ -67,6 +67,10 @@ class Tracker:
         """Numbers of ended trials at which the parent's metrics were logged."""
         self.over: set[int] = set()
         """Trials whose child is complete."""
+        self.doubtful: set[int] = set()
+        """Trials of which there may be a child that we do not know: an attempt to make it was cut off."""
+        self.fresh: set[int] = set()
+        """Trials whose child we have made and have not begun to complete, so that we know what is in it."""
         self.stopped: set[int] = set()
         """Trials that an earlier driver began, whose child says that they do not run."""
         self.parent = ""
@@ -214,8 +218,10 @@ class Tracker:
             found.setdefault(int(run.data.tags[NUMBER]), []).append(run)
         for number, runs in found.items():
             run = max(runs, key=_filled)
-            if run.data.params:  # else the driver died between making and filling it; `_start` will find it
+            if run.data.params:
                 self.children[number] = run.info.run_id
+            else:  # the driver died between making and filling it
+                self.doubtful.add(number)
             self.marked[number] = run.data.tags["pareto"] == "true"
             if run.info.status in ENDED and number in ended:
                 self.over.add(number)
@@ -261,7 +267,8 @@ class Tracker:
 
     def _start(self, number: int, params: Mapping[str, Value], baseline: str) -> str:
         if number not in self.children:
-            found = self._find_child(number)
+            found = self._find_child(number) if number in self.doubtful else None
+            self.doubtful.add(number)
             tags = {
                 "mlflow.parentRunId": self.parent, NAME: self.plan.name, KIND: "trial", NUMBER: str(number),
                 "pareto": "false", NOTE: self._about_trial(number, params, baseline), **self._source(),
@@ -270,6 +277,8 @@ class Tracker:
             run = found or self._create(self.experiment, label, tags)
             self._params(run.info.run_id, params)  # the same values again do no harm, so this may have happened before
             self.children[number] = run.info.run_id
+            if not found:
+                self.fresh.add(number)
         if number in self.stopped:
             self.client.update_run(self.children[number], status="RUNNING")
             self.stopped.discard(number)
@@ -327,14 +336,15 @@ class Tracker:
         if trial.number in self.over:
             return
         run_id = self._start(trial.number, trial.params, trial.baseline)
-        run = self.client.get_run(run_id)
+        known = self.client.get_run(run_id).data if trial.number not in self.fresh else None
+        self.fresh.discard(trial.number)
         self._rows(trial.number, trial.curve, now)
-        if not set(trial.metrics) <= set(run.data.metrics):
+        if not known or not set(trial.metrics) <= set(known.metrics):
             step = int(trial.params["epochs"])
             self.client.log_batch(run_id, metrics=[Metric(k, v, now, step) for k, v in trial.metrics.items()])
         if trial.error:
             self.client.set_tag(run_id, "error", trial.error)
-        elif "error" in run.data.tags:  # of a trial whose failure was not recorded, so that it was tried again
+        elif known and "error" in known.tags:  # of a trial whose failure was not recorded, so that it was tried again
             self.client.delete_tag(run_id, "error")
         if trial.stopped:
             self.client.set_tag(run_id, STOPPED, str(trial.stopped))

@@ -61,7 +61,7 @@ def test_no_switch_is_the_dev_preset():
         preset.confirm,
         preset.replicates,
     )
-    assert (made.sampler, made.seed, made.study) == ("tpe", 0, "crl_tradeoff")
+    assert (made.sampler, made.seed, made.study) == ("gp", 0, "crl_tradeoff")
     assert made.space == STUDY.space(preset.config)
 
 
@@ -69,6 +69,12 @@ def test_switches_say_how_much():
     made = plan("--preset", "paper", "--trials", "11", "--seed", "5", "--sampler", "nsga2", "--no-confirm")
     assert (made.trials, made.seed, made.sampler, made.replicates) == (11, 5, "nsga2", 0)
     assert made.config == STUDY.presets["paper"].config
+
+
+def test_the_sampler_is_the_one_that_was_best_for_so_many_trials_and_can_search_the_space():
+    assert [plan("--trials", n).sampler for n in ("50", "51")] == ["gp", "tpe"]
+    assert plan(study=CONDITIONAL).sampler == "tpe"
+    assert plan("--set", "loss=crl", "perturbation=pgd", study=CONDITIONAL).sampler == "gp"
 
 
 def test_every_study_has_a_name_of_its_own():

@@ -68,10 +68,10 @@ def test_a_plan_keeps_it():
     assert Plan.of_json(made.to_json()) == made
 
 
-def searched(store: Store, sampler: str, require: tuple[Limit, ...], trials: int, cut: int = 0) -> list[dict]:
+def searched(store: Store, sampler: str, require: tuple[Limit, ...], trials: int, cut: int = 0, **changes) -> list[dict]:
     """Suggestions; accuracy falls with the learning rate and robustness rises. With `cut`, another driver goes on from there."""
     config = TrialConfig.of({"net": "allconv"})
-    made = finished.plan(config=config, space=SPACE, sampler=sampler, trials=trials, require=require, baselines={})
+    made = finished.plan(config=config, space=SPACE, sampler=sampler, trials=trials, require=require, baselines={}, **changes)
     searcher, suggestions, results = StudySearcher(made, store, []), [], []
     for i in range(trials):
         if cut and i == cut:
@@ -86,12 +86,12 @@ def searched(store: Store, sampler: str, require: tuple[Limit, ...], trials: int
     return suggestions
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
-def test_the_search_goes_where_it_is_met(tmp_path, sampler):
-    count = {"tpe": 50, "nsga2": 200}[sampler]
-    met = {}
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp"])
+def test_the_search_goes_where_it_is_met(tmp_path, sampler, one_thread):
+    count, met = {"tpe": 50, "nsga2": 200, "gp": 20}[sampler], {}
+    changes = {"objectives": trilemma(10)[1:2]} if sampler == "gp" else {}  # each objective costs it seconds
     for name, require in {"free": (), "bound": ACCURATE}.items():
-        made = searched(Store.at(str(tmp_path / name)), sampler, require, count)
+        made = searched(Store.at(str(tmp_path / name)), sampler, require, count, **changes)
         met[name] = np.mean([s["params"]["optimizer.lr"] <= 0.2 for s in made[count // 2 :]])
     assert met["bound"] > met["free"] + 0.15, met
 

@@ -5,7 +5,6 @@ import pickle
 
 import optuna
 import pytest
-import torch
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
@@ -100,14 +99,6 @@ def sweep(searcher: StudySearcher, store: Store, count: int) -> list[dict]:
 @pytest.fixture
 def store(tmp_path):
     return Store.at(str(tmp_path / "study"))
-
-
-@pytest.fixture
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # ---------------------------------------------------------------- ranges
