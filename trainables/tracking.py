@@ -185,9 +185,10 @@ class Tracker:
         self.experiment = experiment
         if not found or NOTE not in found.tags:  # a description that somebody has written stays
             self.client.set_experiment_tag(experiment, NOTE, self.plan.question)
-        runs = _studies(self.client, [experiment], self.plan.name)
+        same = lambda: _studies(self.client, [experiment], self.plan.name)  # noqa: E731
+        runs = same()
         tags = {NAME: self.plan.name, KIND: "study", NOTE: self._about(), **self._source()}
-        run = max(runs, key=_filled) if runs else self._create(experiment, self.plan.name, tags)
+        run = max(runs, key=_filled) if runs else self._create(self.plan.name, tags, same)
         self.parent = run.info.run_id
         self.tracked.experiment, self.tracked.parent = experiment, self.parent
         params = {
@@ -267,14 +268,14 @@ class Tracker:
 
     def _start(self, number: int, params: Mapping[str, Value], baseline: str) -> str:
         if number not in self.children:
-            found = self._find_child(number) if number in self.doubtful else None
+            found = max(self._children(number), key=_filled, default=None) if number in self.doubtful else None
             self.doubtful.add(number)
             tags = {
                 "mlflow.parentRunId": self.parent, NAME: self.plan.name, KIND: "trial", NUMBER: str(number),
                 "pareto": "false", NOTE: self._about_trial(number, params, baseline), **self._source(),
             } | ({"baseline": baseline} if baseline else {})  # fmt: skip
             label = f"{number:05d}" + (f" {baseline}" if baseline else "")
-            run = found or self._create(self.experiment, label, tags)
+            run = found or self._create(label, tags, lambda: self._children(number))
             self._params(run.info.run_id, params)  # the same values again do no harm, so this may have happened before
             self.children[number] = run.info.run_id
             if not found:
@@ -302,22 +303,26 @@ class Tracker:
         knobs = [f"- `{name}` {show(params[name])}" for name in space.names(self.plan.space) if name in params]
         return "\n".join([f"Trial {number} of {self.plan.name}, with these of the knobs that were searched:", "", *knobs])
 
-    def _create(self, experiment: str, name: str, tags: Mapping[str, str]):
-        """A new run; a driver that slept while it asked, and that another has followed since, leaves none behind.
+    def _create(self, name: str, tags: Mapping[str, str], same: Callable[[], list]):
+        """A new run; `same` finds all that stand for the same thing.
+
+        A driver may have slept while it asked, and another one may have followed since. Then either that one has taken up this
+        run, or it has made its own, and this one is dropped, or it has yet to come to it, and will find this one.
 
         Raises:
-            Superseded: that happened.
+            Superseded: another one has.
         """
-        run = self.client.create_run(experiment, run_name=name, tags=dict(tags))
+        run = self.client.create_run(self.experiment, run_name=name, tags=dict(tags))
         if self._superseded():
-            self._drop(run, "the run of a later driver")
+            kept = max(same(), key=_filled, default=run).info.run_id
+            if kept != run.info.run_id:
+                self._drop(run, kept)
             raise Superseded("another driver has gone on with the study")
         return run
 
-    def _find_child(self, number: int):
-        """The child that an attempt cut off half-way has left, if there is one."""
-        what = f"tags.`mlflow.parentRunId` = '{self.parent}' and tags.`{NUMBER}` = '{number}'"
-        return max(self.client.search_runs([self.experiment], what), key=_filled, default=None)
+    def _children(self, number: int) -> list:
+        """The runs of a trial; more than one where an attempt to make it was cut off."""
+        return children_of(self.client, self.experiment, self.parent, f" and tags.`{NUMBER}` = '{number}'")
 
     def _rows(self, number: int, rows: list[dict[str, float]], now: int) -> None:
         from mlflow.entities import Metric
@@ -518,9 +523,9 @@ def limits_of(params: Mapping[str, str]) -> tuple[Limit, ...]:
     return tuple(Limit.of(text) for text in params.get("require", "").split(" and ") if text)
 
 
-def children_of(client, experiment: str, parent: str) -> list:
+def children_of(client, experiment: str, parent: str, what: str = "") -> list:
     """The runs of a study's trials, without those that are known to have been made twice."""
-    found = runs_where(client, [experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
+    found = runs_where(client, [experiment], f"tags.`mlflow.parentRunId` = '{parent}'{what}")
     return [run for run in found if DOUBLE not in run.data.tags]
 
 

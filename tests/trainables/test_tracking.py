@@ -15,6 +15,7 @@ from core.stats import Interval
 from trainables import report, tracking
 from trainables.outcome import Confirmed, Outcome, Trial, change
 from trainables.plan import Plan
+from trainables.store import Store
 from trainables.tracking import Tracker, front_from_runs, front_version
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -206,6 +207,38 @@ def test_of_runs_that_were_made_twice_the_fuller_one_is_left_and_the_other_says_
     for dropped, instead in ((double, kept), (newer, kept), (second, parent.info.run_id)):
         run = client.get_run(dropped)
         assert (run.info.lifecycle_stage, run.data.tags["trilemma.double_of"]) == ("deleted", instead)
+
+
+@pytest.mark.parametrize("when", ["before", "while", "after"])
+def test_a_driver_that_slept_over_making_a_run_neither_leaves_a_double_nor_takes_the_other_drivers_run(tmp_path, monkeypatch, when):
+    """The next driver does all it has to do before the sleeper's order is carried out, or after; or the sleeper ends first."""
+    uri, home = f"sqlite:///{tmp_path}/mlflow.db", Store.at(str(tmp_path / "study"))
+    sleeper = Tracker(uri, plan(), outcome(), claim=home.claimed().claim)
+    while not sleeper.parent:
+        time.sleep(0.05)
+    create = sleeper.client.create_run
+
+    def next_driver() -> None:
+        assert Tracker(uri, plan(), outcome(trial(0)), claim=home.claimed().claim).close() == 0
+
+    def slowly(*args, **kwargs):
+        if when == "before":
+            next_driver()
+        made = create(*args, **kwargs)
+        if when == "while":
+            next_driver()
+        home.claimed()
+        return made
+
+    monkeypatch.setattr(sleeper.client, "create_run", slowly)
+    sleeper.started(0, TrialConfig().params(), "")
+    sleeper.close()
+    if when == "after":
+        next_driver()
+    _, runs = children(uri)
+    assert {number: run.info.status for number, run in runs.items()} == {"0": "FINISHED"}
+    client, parent = parent_of(uri)
+    assert len(client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")) == 1
 
 
 def status(uri: str) -> dict[str, str]:
