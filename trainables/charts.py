@@ -78,13 +78,13 @@ def _chart(outcome: Outcome, objectives: Sequence[Objective], name: str, plotly:
 
 def _groups(outcome: Outcome) -> list[dict[str, Any]]:
     """What the interactive pictures show, bottom layer first: points that share a look."""
-    front, told = outcome.front(), columns(outcome)
+    front, told = {t.number for t in outcome.front()}, columns(outcome)
     trials = {t.number: t for t in outcome.trials}
     barred = [t for t in plotted(outcome) if t.barred]
     looks = [("circle-open", GREY_LINE, 7), ("circle", BLUE, 10), ("square-open", INK, 10), ("square", BLUE, 10)]
     groups = [{"look": look, "values": [], "hover": [], "names": [], "trials": []} for look in looks]
     for t in plotted(outcome):
-        group = groups[2 * bool(t.baseline) + (t in front)]
+        group = groups[2 * bool(t.baseline) + (t.number in front)]
         group["values"].append(t.metrics)
         group["hover"].append(_hover(t, t.metrics, outcome.objectives, told))
         group["names"].append(escape(t.baseline, quote=False))

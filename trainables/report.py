@@ -126,17 +126,17 @@ def _front_figure(outcome: Outcome) -> bytes:
 
 def _project(axis: Any, outcome: Outcome, x: Objective, y: Objective) -> None:
     """One pair of objectives: shape says what a point is, a filled marker is on the front, a thick rim is flagged."""
-    front = outcome.front()
+    front = {t.number for t in outcome.front()}
     plain = [t for t in plotted(outcome) if not t.baseline]
 
     def at(trials: Sequence[Trial]) -> tuple[list[float], list[float]]:
         return [t.metrics[x.metric] for t in trials], [t.metrics[y.metric] for t in trials]
 
-    rest = [t for t in plain if t not in front]
+    rest = [t for t in plain if t.number not in front]
     axis.plot(*at(rest), "o", ms=4.5, mfc="white", mec=GREY, mew=1, label="trial", zorder=2)
-    axis.plot(*at([t for t in plain if t in front]), "o", ms=6.5, color=BLUE, mec="white", mew=0.7, label="front", zorder=4)
+    axis.plot(*at([t for t in plain if t.number in front]), "o", ms=6.5, color=BLUE, mec="white", mew=0.7, label="front", zorder=4)
     for shape, trial in zip(cycle("s^vPXp*"), (t for t in plotted(outcome) if t.baseline), strict=False):
-        fill = BLUE if trial in front else "white"
+        fill = BLUE if trial.number in front else "white"
         axis.plot(*at([trial]), shape, ms=7.5, color=fill, mec=INK, mew=1, label=trial.baseline, ls="none", zorder=5)
     if flagged := marked(outcome):
         axis.plot(*at(flagged), "o", ms=9.5, mfc="none", mec=PURPLE, mew=1.6, label="flagged, on the front", zorder=5.5)

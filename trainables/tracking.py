@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from core import pareto, space
 from core.config import Limit, Objective
@@ -31,6 +32,8 @@ from trainables.terminal import finite
 from trainables.words import show
 
 ENDED = ("FINISHED", "FAILED")
+BATCH = 1000
+"""Metrics that a server takes at once."""
 NAME, KIND, NUMBER, VERSION = "trilemma.name", "trilemma.kind", "trilemma.trial", "front_version"
 DOUBLE = "trilemma.double_of"
 STOPPED = "stopped_after_epoch"
@@ -324,14 +327,19 @@ class Tracker:
         """The runs of a trial; more than one where an attempt to make it was cut off."""
         return children_of(self.client, self.experiment, self.parent, f" and tags.`{NUMBER}` = '{number}'")
 
-    def _rows(self, number: int, rows: list[dict[str, float]], now: int) -> None:
+    def _rows(self, number: int, rows: list[dict[str, float]], now: int, result: Sequence[Any] = ()) -> None:
+        """Epochs that are not in MLflow yet, each whole, and with the last of them the metrics of the result."""
         from mlflow.entities import Metric
 
         seen = self.logged.setdefault(number, set())
         new = [row for row in rows if int(row["epoch"]) not in seen]
-        each = max(1, 1000 // max(map(len, new), default=1))  # a server takes 1,000 metrics at once; an epoch is logged whole
-        for some in (new[i : i + each] for i in range(0, len(new), each)):
+        each = max(1, BATCH // max(map(len, new), default=1))
+        batches = [new[i : i + each] for i in range(0, len(new), each)]
+        if result and (not batches or sum(map(len, batches[-1])) + len(result) > BATCH):
+            batches.append([])
+        for some in batches:
             metrics = [Metric(k, v, now, int(row["epoch"])) for row in some for k, v in row.items() if k != "epoch"]
+            metrics += result if some is batches[-1] else []
             self.client.log_batch(self.children[number], metrics=metrics)
             seen |= {int(row["epoch"]) for row in some}
 
@@ -343,10 +351,9 @@ class Tracker:
         run_id = self._start(trial.number, trial.params, trial.baseline)
         known = self.client.get_run(run_id).data if trial.number not in self.fresh else None
         self.fresh.discard(trial.number)
-        self._rows(trial.number, trial.curve, now)
-        if not known or not set(trial.metrics) <= set(known.metrics):
-            step = int(trial.params["epochs"])
-            self.client.log_batch(run_id, metrics=[Metric(k, v, now, step) for k, v in trial.metrics.items()])
+        new = not known or not set(trial.metrics) <= set(known.metrics)
+        result = [Metric(k, v, now, int(trial.params["epochs"])) for k, v in trial.metrics.items()] if new else []
+        self._rows(trial.number, trial.curve, now, result)
         if trial.error:
             self.client.set_tag(run_id, "error", trial.error)
         elif known and "error" in known.tags:  # of a trial whose failure was not recorded, so that it was tried again

@@ -41,7 +41,8 @@ def everywhere(outcome: Outcome) -> list[str]:
 
 def marked(outcome: Outcome) -> list[Trial]:
     """The trials of the front with a flag that others do not have."""
-    return [t for t in outcome.front() if set(t.flags) - set(everywhere(outcome))]
+    usual = set(everywhere(outcome))
+    return [t for t in outcome.front() if set(t.flags) - usual]
 
 
 def columns(outcome: Outcome) -> list[str]:
@@ -84,10 +85,11 @@ def answer(outcome: Outcome) -> Iterable[str]:
     yield from _confirm_changed(outcome)
     for change in outcome.changes:
         yield _changed(change, outcome)
+    flags = everywhere(outcome)
     if flagged := marked(outcome):
-        parts = [f"{escape(named(t))}: {escape(', '.join(f for f in t.flags if f not in everywhere(outcome)))}" for t in flagged]
+        parts = [f"{escape(named(t))}: {escape(', '.join(f for f in t.flags if f not in flags))}" for t in flagged]
         yield f"On the front but flagged, to be read with care: {'; '.join(parts)}."
-    if flags := everywhere(outcome):
+    if flags:
         yield f"Flagged on every trial: {escape(', '.join(flags))}; the table of flags says what that means."
     if kept_off := outcome.kept_off():
         parts = [f"{escape(named(t))}: {escape(', '.join(t.flags))}" for t in kept_off]
