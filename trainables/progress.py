@@ -5,11 +5,12 @@ import sys
 import time
 from collections.abc import Mapping
 
+import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from core import space
+from core import pareto, space
 from core.errors import redacted
 from core.flags import FLAGS
 from core.space import Value
@@ -30,6 +31,8 @@ class Progress:
         self.running: set[int] = set()
         self.began = time.monotonic()
         self.before = len(outcome.trials)
+        self.front = pareto.losses([t.metrics for t in outcome.front()], outcome.objectives)
+        """Of the trials that have ended, kept up to date, so that the thousandth costs no more than the tenth."""
         self.live = Live(get_renderable=self.table, console=self.console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> "Progress":
@@ -55,6 +58,7 @@ class Progress:
     def ended(self, trial: Trial) -> None:
         """A trial ended; `outcome` holds it already."""
         self.running.discard(trial.number)
+        self._grow(trial)
         if self.console.is_terminal and not trial.error:
             return
         count = f"[{len(self.outcome.trials)}/{self.outcome.planned}]"
@@ -65,7 +69,15 @@ class Progress:
             self.say(f"{count} {name} stopped after epoch {trial.stopped} of {trial.params['epochs']}: dominated there")
         else:
             numbers = "  ".join(f"{o.metric} {trial.metrics[o.metric]:.3f}" for o in self.outcome.objectives)
-            self.say(f"{count} {name}  {numbers}  hypervolume {self.outcome.hypervolume():.3f}")
+            self.say(f"{count} {name}  {numbers}  hypervolume {pareto.hypervolume(self.front):.3f}")
+
+    def _grow(self, trial: Trial) -> None:
+        made, outcome = [trial.metrics], self.outcome
+        if trial.error or trial.stopped:
+            return
+        if pareto.eligible(made, outcome.objectives, outcome.require)[0]:
+            values = np.concatenate([self.front, pareto.losses(made, outcome.objectives)])
+            self.front = values[pareto.non_dominated(values)]
 
     def eta(self) -> str:
         """Minutes and seconds to go, from the pace so far."""
@@ -88,7 +100,7 @@ class Progress:
             best.append(f"{(max if o.direction == 'max' else min)(values):.3f}" if values else "-")
         table.add_row(
             f"{len(done)}/{self.outcome.planned}", str(len(self.running)), str(len(self.outcome.stopped)), str(len(failed)), *best,
-            f"{self.outcome.hypervolume():.3f}", self.eta(),
+            f"{pareto.hypervolume(self.front):.3f}", self.eta(),
         )  # fmt: skip
         return table
 

@@ -1,6 +1,7 @@
 """What the terminal shows: one line per ended trial where it is a file, one live table where it is a terminal."""
 
 import io
+import random
 import re
 import time
 from dataclasses import replace
@@ -8,7 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from core.config import trilemma
+from core.config import Limit, trilemma
 from core.flags import FLAGS
 from core.space import LogUniform, Switch, Uniform
 from core.stats import Interval
@@ -59,6 +60,23 @@ def test_a_file_gets_one_line_per_trial_and_no_escapes(outcome):
     assert lines[0].startswith("[1/6] trial 0 (undefended)  accuracy 0.900  robust_accuracy 0.100  mia_auc 0.700  hyper")
     # Boxes of 8/9 x 0.1 x 0.6 and 17/27 x 0.5 x 0.9 share one of 17/27 x 0.1 x 0.6.
     assert lines[2].startswith("[3/6] trial 1  accuracy 0.667  robust_accuracy 0.500  mia_auc 0.550  hypervolume 0.299")
+
+
+@pytest.mark.parametrize("before", [0, 20])
+def test_the_hypervolume_of_a_line_is_that_of_all_trials_so_far(outcome, before):
+    rng, barring = random.Random(before), next(name for name, flag in FLAGS.items() if flag.bars)
+    ended = [Trial(i, {"epochs": 9}, metrics(rng.random(), rng.random(), 0.5 + rng.random() / 2)) for i in range(60)]
+    ended[3::7] = [replace(t, error="TrialError: no") for t in ended[3::7]]
+    ended[4::7] = [replace(t, stopped=3, metrics={**t.metrics, "accuracy": 1.0}) for t in ended[4::7]]
+    ended[5::7] = [replace(t, metrics={**t.metrics, "accuracy": 1.0, f"flag/{barring}": 1.0}) for t in ended[5::7]]
+    outcome.require = (Limit.of("accuracy>=0.3"),)
+    outcome.trials += ended[:before]
+    volumes = []
+    for line, count in zip(shown(outcome, ended[before:]).splitlines(), range(before + 1, 61), strict=True):
+        if " hypervolume " in line:
+            volumes.append(line.split(" hypervolume ")[1])
+            assert volumes[-1] == f"{replace(outcome, trials=ended[:count]).hypervolume():.3f}"
+    assert len(set(volumes)) > 5
 
 
 def test_a_failed_trial_says_why_with_its_brackets(outcome):
