@@ -1,12 +1,12 @@
 """How much faster two Ray Train workers train than one, each with a core of its own.
 
-    python tests/benchmarks/bench_workers.py [--rounds 3]
+    python tests/benchmarks/bench_workers.py [--rounds 3] [--width 32]
 
 One trial through `trainables.trial.perform` with `workers=1` and `workers=2`, alternating: allconv of width 32 (no batch norm) on
 2,000 random colour images of 32 x 32, batches of 256, one thread per worker, gloo. Compared is the median `epoch/seconds` without
 the first epoch, so neither Ray's start nor the judge counts. Demanded: 1.6x. The losses of both are compared, too.
 
-Not yet run on a quiet machine.
+RESULTS: see infra/scale.md.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def epochs(workers: int, folder: str, name: str) -> tuple[float, list[float]]:
+def epochs(workers: int, folder: str, name: str, width: int) -> tuple[float, list[float]]:
     """Median seconds of an epoch, and the losses."""
     import torch
 
@@ -34,7 +34,7 @@ def epochs(workers: int, folder: str, name: str) -> tuple[float, list[float]]:
     x = torch.randint(0, 256, (4000, 3, 32, 32), dtype=torch.uint8, generator=stream)
     y = torch.arange(4000) % 10
     config = TrialConfig().set(
-        {"net": "allconv", "net.width": 32, "epochs": 5, "batch_size": 256, "judge.steps": 1, "judge.images": 8}
+        {"net": "allconv", "net.width": width, "epochs": 5, "batch_size": 256, "judge.steps": 1, "judge.images": 8}
     )
     store = Store.at(folder)
     result = perform(Job(name, config.params()), pack(Images(x, y, 10)), store, Share(workers, 1.0, 0.0))
@@ -45,6 +45,7 @@ def epochs(workers: int, folder: str, name: str) -> tuple[float, list[float]]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--width", type=int, default=32)
     args = parser.parse_args()
     from trainables import cluster
     from trainables.plan import Site
@@ -54,7 +55,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, cluster.joined(Site()):
         ratios = []
         for i in range(args.rounds):
-            (one, losses), (two, same) = epochs(1, folder, f"one-{i}"), epochs(2, folder, f"two-{i}")
+            (one, losses), (two, same) = (epochs(n, folder, f"{n}-{i}", args.width) for n in (1, 2))
             ratios.append(one / two)
             apart = max(abs(a - b) / a for a, b in zip(losses, same, strict=True))
             print(
