@@ -1,8 +1,8 @@
 """How much faster two Ray Train workers train than one, each with a core of its own.
 
-    python tests/benchmarks/bench_workers.py [--rounds 3] [--width 32]
+    python tests/benchmarks/bench_workers.py [--rounds 3] [--width 64]
 
-One trial through `trainables.trial.perform` with `workers=1` and `workers=2`, alternating: allconv of width 32 (no batch norm) on
+One trial through `trainables.trial.perform` with `workers=1` and `workers=2`, alternating: allconv of width 64 (no batch norm) on
 2,000 random colour images of 32 x 32, batches of 256, one thread per worker, gloo. Compared is the median `epoch/seconds` without
 the first epoch, so neither Ray's start nor the judge counts. Demanded: 1.6x. The losses of both are compared, too.
 
@@ -45,7 +45,7 @@ def epochs(workers: int, folder: str, name: str, width: int) -> tuple[float, lis
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--width", type=int, default=64)
     args = parser.parse_args()
     from trainables import cluster
     from trainables.plan import Site
