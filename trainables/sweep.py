@@ -1,5 +1,6 @@
 """The sweep: a plan's trials through Ray Tune. The only file that knows Tuner."""
 
+import contextlib
 import logging
 import uuid
 from collections.abc import Callable, Mapping
@@ -58,18 +59,25 @@ def sweep(
     demand = {"CPU": share.cpus, "GPU": share.gpus} if share.workers == 0 else {"node:__internal_head__": 0.001}
     trainable = tune.with_parameters(tune_trial, arrays=arrays, store=store, share=share, seeds=plan.seeds, rungs=plan.rungs)
     pace = Pace(StudySearcher(plan, store, outcome.trials), room)
-    tune.Tuner(
-        tune.with_resources(trainable, {name: amount for name, amount in demand.items() if amount}),
-        tune_config=tune.TuneConfig(
-            search_alg=pace, num_samples=left, scheduler=ParetoHalving(plan, outcome.trials) if plan.rungs else None,
-            reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
-        ),
-        run_config=tune.RunConfig(
-            name=f"tune-{uuid.uuid4().hex[:8]}", storage_path=store.below(TUNE).root, verbose=0,
-            callbacks=[_Watch(plan, outcome, store, listeners, pace)],
-            failure_config=tune.FailureConfig(max_failures=2),  # only of machines: a trial's own errors are results
-        ),
-    ).fit()  # fmt: skip
+    records = f"tune-{uuid.uuid4().hex[:8]}"
+    try:
+        tune.Tuner(
+            tune.with_resources(trainable, {name: amount for name, amount in demand.items() if amount}),
+            tune_config=tune.TuneConfig(
+                search_alg=pace, num_samples=left, scheduler=ParetoHalving(plan, outcome.trials) if plan.rungs else None,
+                reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name=records, storage_path=store.below(TUNE).root, verbose=0,
+                callbacks=[_Watch(plan, outcome, store, listeners, pace)],
+                failure_config=tune.FailureConfig(max_failures=2),  # only of machines: a trial's own errors are results
+            ),
+        ).fit()  # fmt: skip
+    finally:  # if another driver has gone on with the study meanwhile, nobody else removes them
+        with contextlib.suppress(OSError):
+            store.discard_folder(f"{TUNE}/{records}")
+            if not store.names(TUNE):
+                store.discard_folder(TUNE)
     if pace.halted:
         raise OSError(pace.halted)
 

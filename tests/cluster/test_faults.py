@@ -9,6 +9,7 @@ from pathlib import Path
 
 import endured
 import pytest
+from growing import there
 from machines import ROOT, Machines, Server, driver, kill, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
@@ -38,7 +39,7 @@ def ends_well(process: subprocess.Popen, log: Path, seconds: float = 600) -> Non
 
 def begins(storage: Path, process: subprocess.Popen, log: Path) -> None:
     """Until the first suggestion is there."""
-    wait_for(lambda: list(storage.glob("*/trials/*/params.json")) or process.poll() is not None, 300, "no trial begins")
+    wait_for(lambda: there(storage, "*/trials/*/params.json") or process.poll() is not None, 300, "no trial begins")
     assert process.poll() is None, log.read_text()
 
 
@@ -63,7 +64,7 @@ def test_a_study_outlives_nodes_and_workers_and_uses_a_node_that_comes(two_nodes
 def test_a_killed_driver_is_followed_by_one_that_ends_the_study(two_nodes: Machines, server: Server, tmp_path: Path):
     machines, log, storage = two_nodes, tmp_path / "log", tmp_path / "runs"
     with driver(*argv(machines, server, storage, epochs=100, trials=4), log=log, env=machines.env) as process:
-        wait_for(lambda: list(storage.glob("*/trials/*/checkpoint.pt")) or process.poll() is not None, 300, "no checkpoint")
+        wait_for(lambda: there(storage, "*/trials/*/checkpoint.pt") or process.poll() is not None, 300, "no checkpoint")
         kill(process.pid)
         process.wait()
     before = endured.results(storage)
@@ -169,13 +170,13 @@ def test_whatever_dies_whenever_the_front_is_the_same(undisturbed, two_nodes: Ma
     machines, log, storage = two_nodes, tmp_path / "log", tmp_path / "runs"
     before: dict[str, bytes] = {}
     for _ in range({"driver": 1, "driver twice": 2}.get(kind, 0)):
-        words = resumed if list(storage.glob("*/plan.json")) else lambda m, s, folder: argv(m, s, folder, EPOCHS, TRIALS)
+        words = resumed if there(storage, "*/plan.json") else lambda m, s, folder: argv(m, s, folder, EPOCHS, TRIALS)
         with driver(*words(machines, server, storage), log=log, env=machines.env) as process:
             deadline = time.monotonic() + rng.uniform(5, 20)
             wait_for(lambda until=deadline, driver=process: time.monotonic() > until or driver.poll() is not None, 60, "")
             print(f"{kind} killed with {len(endured.results(storage))} trials ended")
         before |= {name: data for name, data in endured.results(storage).items() if name not in before}
-    words = resumed if list(storage.glob("*/plan.json")) else lambda m, s, folder: argv(m, s, folder, EPOCHS, TRIALS)
+    words = resumed if there(storage, "*/plan.json") else lambda m, s, folder: argv(m, s, folder, EPOCHS, TRIALS)
     with driver(*words(machines, server, storage), log=log, env=machines.env) as process:
         if kind in ("worker", "node", "server"):
             begins(storage, process, log)

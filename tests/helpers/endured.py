@@ -6,13 +6,15 @@ import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
+from growing import there
+
 OF_THE_CLOCK = ("seconds", "images_per_second", "epoch/seconds", "peak_")
 """Beginnings of the names of metrics that no two runs share."""
 
 
 def results(storage: Path) -> dict[str, bytes]:
     """The results that are there, by the folder of their trial; of the one study below `storage`."""
-    return {path.parent.name: path.read_bytes() for path in sorted(storage.glob("*/trials/*/result.json"))}
+    return {path.parent.name: path.read_bytes() for path in there(storage, "*/trials/*/result.json")}
 
 
 def study(storage: Path) -> Path:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from growing import there
 from listening import beyond_loopback, processes
 from mlflow import MlflowClient
 
@@ -48,7 +49,7 @@ def test_a_study_on_one_box_is_in_mlflow_when_both_have_ended(tmp_path, free_por
 def test_a_signal_ends_the_study_as_ctrl_c_would_and_mlflow_is_seen_by_this_machine_only(tmp_path, free_port):
     running = box(tmp_path, free_port, "--set", "epochs=100000")
     until = time.monotonic() + 200
-    while not list((tmp_path / "runs").glob("*/trials/*/params.json")):
+    while not there(tmp_path / "runs", "*/trials/*/params.json"):
         assert running.poll() is None and time.monotonic() < until, running.communicate()[0]
         time.sleep(0.3)
     assert servers(tmp_path) and not beyond_loopback(servers(tmp_path))

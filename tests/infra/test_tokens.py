@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from growing import there
 from listening import answers, beyond_loopback, is_head, processes
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
@@ -83,7 +84,7 @@ def test_a_default_study_is_closed_to_strangers_and_its_token_to_other_users(pla
     driver = subprocess.Popen(
         words, cwd=place / "work", env=surroundings(place), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    wait_for(lambda: driver.poll() is not None or list((place / "work/runs").glob("*/trials/*/params.json")))
+    wait_for(lambda: driver.poll() is not None or there(place / "work/runs", "*/trials/*/params.json"))
     assert driver.poll() is None, driver.communicate()[0]
     file = place / ".ray/auth_token"
     assert file.stat().st_mode & 0o777 == 0o600

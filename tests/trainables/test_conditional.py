@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from growing import there
 from mlflow import MlflowClient
 
 from core.config import TrialConfig
@@ -95,7 +96,7 @@ def test_after_sigkill_the_rest_is_suggested_as_in_the_study_that_was_left_alone
     _, whole, _ = finished
     log = (tmp_path / "log").open("w")
     driver = subprocess.Popen([sys.executable, str(SCRIPT), *ARGV], cwd=tmp_path, stdout=log, stderr=log)
-    results = lambda: list((tmp_path / "runs").glob("*/trials/*/result.json"))  # noqa: E731
+    results = lambda: there(tmp_path / "runs", "*/trials/*/result.json")  # noqa: E731
     until = time.monotonic() + 300
     while len(results()) < 3 and time.monotonic() < until:
         assert driver.poll() is None, (tmp_path / "log").read_text()

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from growing import there
 from mlflow import MlflowClient
 
 from core.config import Objective
@@ -132,7 +133,7 @@ def test_after_sigkill_resume_loses_repeats_and_logs_twice_no_finished_trial(tmp
     argv = ["--set", "epochs=40", "--trials", "9", "--no-confirm"]
     log = (tmp_path / "log").open("w")
     driver = subprocess.Popen([sys.executable, str(ROOT / "studies/crl_tradeoff.py"), *argv], cwd=tmp_path, stdout=log, stderr=log)
-    results = lambda: list((tmp_path / "runs").glob("*/trials/*/result.json"))  # noqa: E731
+    results = lambda: there(tmp_path / "runs", "*/trials/*/result.json")  # noqa: E731
     until = time.monotonic() + 300
     while len(results()) < 4 and time.monotonic() < until:
         assert driver.poll() is None, (tmp_path / "log").read_text()
@@ -167,7 +168,7 @@ def test_interrupted_says_how_to_go_on_and_leaves_with_130(tmp_path, sign):
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     until = time.monotonic() + 120
-    while not list((tmp_path / "runs").glob("*/trials/*/params.json")) and time.monotonic() < until:
+    while not there(tmp_path / "runs", "*/trials/*/params.json") and time.monotonic() < until:
         time.sleep(0.2)
     time.sleep(3)
     driver.send_signal(sign)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from growing import there
 
 from trainables.terminal import Terminal
 
@@ -92,7 +93,7 @@ def test_an_interrupted_study_ends_with_one_object_too_that_says_how_to_go_on(tm
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # as on a terminal, also in the background
     )  # fmt: skip
     until = time.monotonic() + 120
-    while not list((tmp_path / "runs").glob("*/trials/*/params.json")) and time.monotonic() < until:
+    while not there(tmp_path / "runs", "*/trials/*/params.json") and time.monotonic() < until:
         time.sleep(0.2)
     time.sleep(2)
     driver.send_signal(signal.SIGINT)
