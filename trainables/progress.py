@@ -72,11 +72,10 @@ class Progress:
             self.say(f"{count} {name}  {numbers}  hypervolume {pareto.hypervolume(self.front):.3f}")
 
     def _grow(self, trial: Trial) -> None:
-        made, outcome = [trial.metrics], self.outcome
-        if trial.error or trial.stopped:
-            return
-        if pareto.eligible(made, outcome.objectives, outcome.require)[0]:
-            values = np.concatenate([self.front, pareto.losses(made, outcome.objectives)])
+        made, objectives = [trial.metrics], self.outcome.objectives
+        done = not trial.error and not trial.stopped
+        if done and pareto.eligible(made, objectives, self.outcome.require)[0]:
+            values = np.concatenate([self.front, pareto.losses(made, objectives)])
             self.front = values[pareto.non_dominated(values)]
 
     def eta(self) -> str:
