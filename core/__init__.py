@@ -1,1 +1,4 @@
-"""Training, attacks and audits in plain PyTorch. Nothing here knows Ray, Optuna or MLflow."""
+"""Training, attacks, audits and evaluation of one network in plain PyTorch, without Ray, Optuna or MLflow.
+
+Anything that runs many trials, stores or tracks them, or parses command lines belongs in `trainables`.
+"""

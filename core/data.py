@@ -1,11 +1,11 @@
-"""Data sets as two tensors, and who is a member.
+"""Data sets as two tensors, and their split into members and non-members.
 
     images = load("cifar10", data_dir="data")       # uint8 [N, C, H, W], int64 [N]
-    parts = split(images, config)                    # index arrays: members, val, test, shadow
+    parts = split(images, config.split)              # row numbers: members, val, test, shadow
 
-Train and test files are one pool, as in the CRL paper: half of it is the target's, half the shadow models'; half of the
-target's images are members, and the others are halved into `val`, which a sweep may look at, and `test`, which only
-confirm may. The draw of `test` depends on nothing but the data and the pool size, so no trial ever trains on it.
+Training and test files form one pool, as in the CRL paper: half of it is the target half, half the shadow pool. Half of the target
+half are members; the non-members are halved into `val`, which a sweep may use, and `test`, which only the confirmation step may
+use. The draw of `test` depends on the data and the pool size alone, so no trial trains on it.
 """
 
 import io
@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.errors import InputError, unknown
+from core.errors import InputError, first_line, unknown
 from core.rng import fold
 
-MAX_BYTES = 16 << 30  # of a whole pool, unpacked
-MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK")  # what fits into 8 bits a channel; 16-bit grey would be cut off
-MAX_SIDE = 1024  # pixels; an image file may unpack to far more than its size suggests
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # decoders in Pillow itself: nobody's file starts Ghostscript
+MAX_BYTES = 16 << 30  # decoded size of a whole pool
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK")  # modes with 8 bits per channel; 16-bit grey would be truncated
+MAX_SIDE = 1024  # pixels; a small image file may decode to far more
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # decoded by Pillow itself; other formats may start external programs
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Images:
     """A labelled pool of images."""
 
     x: Tensor
-    """uint8, [N, C, H, W]."""
+    """Pixels, uint8 [N, C, H, W]."""
     y: Tensor
-    """int64 in [0, classes), [N]."""
+    """Labels in [0, classes), int64 [N]."""
     classes: int
 
     @property
@@ -43,7 +43,7 @@ class Images:
         return tuple(self.x.shape[1:])  # pyright: ignore[reportReturnType]
 
     def at(self, rows: np.ndarray | Tensor) -> "Images":
-        """The images with these row numbers."""
+        """The images in these rows."""
         rows = torch.as_tensor(rows)
         return Images(self.x[rows], self.y[rows], self.classes)
 
@@ -54,7 +54,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Parts:
-    """Row numbers into a pool; no row is in two of them."""
+    """Disjoint sets of row numbers of a pool."""
 
     members: np.ndarray
     val: np.ndarray
@@ -87,11 +87,11 @@ def _torchvision(name: str, train: dict, test: dict) -> Callable[[Path], tuple[n
                 data = getattr(torchvision.datasets, name)(str(data_dir), download=True, **part)
             except (RuntimeError, OSError) as error:
                 _prune(data_dir, keep=before)
-                raise InputError(f"cannot read {name} from {data_dir} or download it: {_one_line(error)}") from None
+                raise InputError(f"cannot read {name} from {data_dir} or download it: {first_line(error)}") from None
             x.append(np.asarray(data.data))
             y.append(np.asarray(data.labels if name == "SVHN" else data.targets))
         pixels, labels = np.concatenate(x), np.concatenate(y)
-        if name != "SVHN":  # SVHN comes as [N, C, H, W], the others with channels last or without any
+        if name != "SVHN":  # SVHN is [N, C, H, W]; the others have channels last, or no channel axis
             pixels = pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
         return pixels, labels
 
@@ -99,7 +99,7 @@ def _torchvision(name: str, train: dict, test: dict) -> Callable[[Path], tuple[n
 
 
 def _prune(folder: Path, keep: set[Path]) -> None:
-    """Remove the empty folders that a failed download has made."""
+    """Remove empty folders that a failed download has created."""
     for path in sorted({folder, *folder.rglob("*")} - keep, reverse=True):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
@@ -107,7 +107,7 @@ def _prune(folder: Path, keep: set[Path]) -> None:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a named data set comes from, and the usual Linf radius on it."""
+    """The reader of a named data set, and the customary Linf radius for it."""
 
     read: Callable[[Path], tuple[np.ndarray, np.ndarray]]
     epsilon: float
@@ -125,16 +125,21 @@ DATASETS: dict[str, Source] = {
 PARQUET = "parquet:"
 
 
-def usual_epsilon(dataset: str) -> float:
-    """The Linf radius that the field judges a data set at; 8/255 for one's own."""
+def default_epsilon(dataset: str) -> float:
+    """The customary Linf radius for a data set; 8/255 for a data set without a name."""
     return DATASETS[dataset].epsilon if dataset in DATASETS else 8 / 255
 
 
 def load(dataset: str, data_dir: str | Path = "data", pool: int = 0) -> Images:
-    """A data set by name, or `parquet:DIR` in the Hugging Face image layout; `pool` as in `TrialConfig`.
+    """Load a data set by name, or from `parquet:DIR` in the Hugging Face image layout.
+
+    Args:
+        dataset: a name in `DATASETS`, or parquet:DIR.
+        data_dir: folder of downloaded data sets.
+        pool: number of images to use; see `core.config.TrialConfig`.
 
     Raises:
-        InputError: unknown name, missing or unreadable files, or images that cannot be one data set.
+        InputError: the name is unknown, files are missing or unreadable, or the images do not form one data set.
     """
     if dataset.startswith(PARQUET):
         return _parquet(Path(dataset.removeprefix(PARQUET)), pool)
@@ -148,15 +153,15 @@ def load(dataset: str, data_dir: str | Path = "data", pool: int = 0) -> Images:
 
 def _checked_labels(y: np.ndarray, where: str) -> np.ndarray:
     y = np.asarray(y).astype(np.int64)
-    usable = len(y) and y.min() >= 0 and y.max() < len(y)  # one absurd label must not ask for terabytes
+    usable = len(y) and y.min() >= 0 and y.max() < len(y)  # otherwise one huge label would allocate terabytes below
     counts = np.bincount(y) if usable else np.zeros(1, int)
     if (counts == 0).any():
         raise InputError(f"{where}: labels must be 0, 1, ..., C-1 without gaps")
     if len(counts) < 2:
         raise InputError(f"{where}: all {len(y)} images have the same label; a classifier needs at least 2 classes")
     if counts.min() < 8:
-        few = int(counts.argmin())
-        raise InputError(f"{where}: class {few} has {counts[few]} images; each needs at least 8 to be split")
+        smallest = int(counts.argmin())
+        raise InputError(f"{where}: class {smallest} has {counts[smallest]} images; each needs at least 8 to be split")
     return y
 
 
@@ -182,7 +187,7 @@ def _parquet(folder: Path, pool: int) -> Images:
         try:
             table = pq.read_table(path)
         except (pa.ArrowException, OSError) as error:
-            raise InputError(f"cannot read {path}: {_one_line(error)}") from None
+            raise InputError(f"cannot read {path}: {first_line(error)}") from None
         columns.append(_image_columns(table, path))
         origin += [(path, row) for row in range(len(table))]
     payload = [b for bytes_, _ in columns for b in bytes_]
@@ -190,9 +195,10 @@ def _parquet(folder: Path, pool: int) -> Images:
     rows = _pool_rows(y, pool, f"{PARQUET}{folder}")
     first = _decode(payload[rows[0]], *origin[rows[0]])
     if len(rows) * first.nbytes > MAX_BYTES:
-        fits = MAX_BYTES // first.nbytes
+        max_images = MAX_BYTES // first.nbytes
         raise InputError(
-            f"{len(rows)} images of {_size(first)} do not fit into {MAX_BYTES >> 30} GiB; use --set pool={fits} or smaller ones"
+            f"{len(rows)} images of {_size(first)} do not fit into {MAX_BYTES >> 30} GiB; "
+            f"use --set pool={max_images}, or smaller images"
         )
     x = np.empty((len(rows), *first.shape), np.uint8)
     for i, row in enumerate(rows):
@@ -218,7 +224,7 @@ def _image_columns(table, path: Path) -> tuple[list, np.ndarray]:
     if not encoded or not (pa.types.is_binary(encoded) or pa.types.is_large_binary(encoded)):
         raise InputError(f"{path}: column {field} is {kind}, expected a struct with encoded images in {field}.bytes")
     if not pa.types.is_integer(table.schema.field("label").type):
-        raise InputError(f"{path}: column label is {table.schema.field('label').type}, expected whole numbers")
+        raise InputError(f"{path}: column label is {table.schema.field('label').type}, expected integers")
     labels = table["label"].combine_chunks()
     if labels.null_count:
         raise InputError(f"{path}: {labels.null_count} labels are missing")
@@ -240,8 +246,8 @@ def _decode(data: bytes | None, path: Path, row: int) -> np.ndarray:
             pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
     except InputError:
         raise
-    except Exception as error:  # decoders of untrusted files raise whatever their parser stumbles over
-        raise InputError(f"{path} row {row}: not an image that can be read ({_one_line(error)})") from None
+    except Exception as error:  # decoders raise many kinds of errors on malformed files
+        raise InputError(f"{path} row {row}: the image cannot be decoded ({first_line(error)})") from None
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
@@ -249,65 +255,67 @@ def _size(image: np.ndarray) -> str:
     return f"{image.shape[2]}x{image.shape[1]} {'grey' if image.shape[0] == 1 else 'RGB'}"
 
 
-def _one_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def split(images: Images, protocol: str = "stratified", replicate: int = 0, shadow: int = 0) -> Parts:
-    """Who is a member, who is judged, and whom shadow models may use.
+    """Split a pool into member, validation, test and shadow indices.
 
     Args:
         images: the pool.
-        protocol: "stratified", or "paper" for the shuffles of the CRL paper's code (seed 0, no stratification).
-        replicate: above 0, members are drawn anew from members + val; `test` and `shadow` stay.
-        shadow: above 0, the parts of that shadow model instead: members and `val` are the halves of its pool, the others empty.
+        protocol: "stratified", or "paper" for the shuffles of the CRL paper's code (seed 0, not stratified).
+        replicate: above 0, members are redrawn from members + val; `test` and `shadow` stay the same.
+        shadow: above 0, return the parts of that shadow model: members and `val` are halves of the shadow pool, the others are
+            empty.
     """
     y = images.y.numpy()
-    everyone = np.arange(len(y))
+    rows = np.arange(len(y))
     if protocol == "paper":
-        target, others = _paper_halves(everyone, 0)
-        members, rest = _paper_halves(target, 0)
+        target, others = _paper_halves(rows, 0)
+        members, non_members = _paper_halves(target, 0)
     else:
-        target, others = _stratified(everyone, y, 0.5, fold(0, "target"))
-        members, rest = _stratified(target, y, 0.5, fold(0, "members"))
+        target, others = _stratified(rows, y, 0.5, fold(0, "target"))
+        members, non_members = _stratified(target, y, 0.5, fold(0, "members"))
     if shadow:
         paper = protocol == "paper"
         halves = _paper_halves(others, shadow - 1) if paper else _stratified(others, y, 0.5, fold(0, "shadow", shadow))
         return Parts(*halves, others[:0], others[:0])
-    val, test = _stratified(rest, y, 0.5, fold(0, "val"))
+    val, test = _stratified(non_members, y, 0.5, fold(0, "val"))
     if replicate:
-        open_ = np.concatenate([members, val])
-        members, val = _stratified(open_, y, len(members) / len(open_), fold(0, "replicate", replicate))
+        candidates = np.concatenate([members, val])
+        members, val = _stratified(candidates, y, len(members) / len(candidates), fold(0, "replicate", replicate))
     return Parts(members, val, test, others)
 
 
-def set_aside(y: Tensor, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the members that are trained on, and of those that a method wants apart; every class shared out alike.
+def hold_out(y: Tensor, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out a reference set from the members, stratified by class.
 
     Args:
-        y: the members' labels, [N]. share: of the second part, in (0, 1). seed: of the draw.
+        y: labels of the members, [N].
+        share: share of the members that is held out, in (0, 1).
+        seed: seed of the draw.
+
+    Returns:
+        Rows of the members to train on, and rows of the reference set.
     """
     labels = y.cpu().numpy()
-    aside, kept = _stratified(np.arange(len(labels)), labels, share, fold(seed, "reference"))
-    return np.sort(kept), np.sort(aside)
+    reference, kept = _stratified(np.arange(len(labels)), labels, share, fold(seed, "reference"))
+    return np.sort(kept), np.sort(reference)
 
 
 def _stratified(rows: np.ndarray, y: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two shuffled parts with `round(share * len(rows))` rows in the first, every class shared out alike (to one image)."""
+    """Split rows into two shuffled parts, stratified by class to within one image; `round(share * len(rows))` are in the first."""
     stream = np.random.Generator(np.random.PCG64(seed))
-    wanted = round(share * len(rows))
+    count = round(share * len(rows))
     shuffled = [stream.permutation(rows[y[rows] == c]) for c in np.unique(y[rows])]
     exact = np.array([share * len(r) for r in shuffled])
     take = np.floor(exact).astype(int)
-    most_owed = np.argsort(-(exact - take) + 1e-9 * stream.random(len(take)))
-    take[most_owed[: wanted - take.sum()]] += 1
+    largest_remainder = np.argsort(-(exact - take) + 1e-9 * stream.random(len(take)))
+    take[largest_remainder[: count - take.sum()]] += 1
     first = np.concatenate([r[:n] for r, n in zip(shuffled, take, strict=True)])
     second = np.concatenate([r[n:] for r, n in zip(shuffled, take, strict=True)])
     return stream.permutation(first), stream.permutation(second)
 
 
 def _paper_halves(rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """What scikit-learn's train_test_split(rows, test_size=0.5, random_state=seed) returns."""
+    """The result of scikit-learn's train_test_split(rows, test_size=0.5, random_state=seed)."""
     order = np.random.RandomState(seed).permutation(len(rows))
     held_out = -(-len(rows) // 2)
     return rows[order[held_out:]], rows[order[:held_out]]

@@ -1,4 +1,4 @@
-"""The two ways in which things go wrong."""
+"""The two kinds of expected errors, and helpers for their messages."""
 
 import difflib
 import re
@@ -6,22 +6,27 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Something the user wrote cannot be used. The message is one line: what, where, what is allowed."""
+    """Invalid input from the user. The message is one line: what is invalid, where, and what is allowed."""
 
 
 class TrialError(RuntimeError):
-    """One trial cannot go on (a loss that is not finite, say); the study can."""
+    """A trial that cannot continue, for example because its loss is not finite. The study continues without it."""
 
 
 def redacted(text: str) -> str:
-    """The text with the user names and passwords of its URLs left out: it may end up in a log."""
-    text = re.sub(r"://(?:[^/\s]+|[^/\s:]*:\S+)@", "://***@", text)  # a password may have a slash in it, though it should not
+    """Replace the credentials in a text that may be logged: user names and passwords of URLs, and `password=...` and similar."""
+    text = re.sub(r"://(?:[^/\s]+|[^/\s:]*:\S+)@", "://***@", text)  # a password may contain an unescaped slash
     return re.sub(r"(?i)((?:password|secret\w*|token|access_key)=)[^&\s]+", r"\1***", text)
 
 
 def unknown(what: str, got: object, known: Iterable[str]) -> InputError:
-    """The error for a name that does not exist, with the nearest that does."""
+    """The error for an unknown name, with the known names and the most similar one."""
     known = list(known)
-    near = difflib.get_close_matches(str(got), known, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    similar = difflib.get_close_matches(str(got), known, n=1)
+    hint = f" (did you mean {similar[0]!r}?)" if similar else ""
     return InputError(f"unknown {what} {str(got)!r}{hint}, expected one of: {', '.join(known)}")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its type if the message is empty."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,88 +1,92 @@
-"""Reasons not to believe a trial's numbers: what each flag means, what to do, and whether it keeps the trial off the front."""
+"""Flags: reasons to distrust a trial's numbers, each with its meaning, advice, and effect on the Pareto front."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Flag:
-    """One reason."""
+    """One reason to distrust a trial's numbers."""
 
     means: str
+    """Reason for the distrust, a clause that is shown after the name of the flag."""
     advice: str
-    bars: bool = True
-    """The trial is on no front. Otherwise it enters with the lowest accuracy that any attack reached, and is marked."""
+    """Remedies, a clause that is shown after the reason."""
+    excludes: bool = True
+    """Whether the flag excludes the trial from every front. Otherwise the trial is only marked, and its numbers are the most
+    pessimistic ones that were measured."""
 
 
 FLAGS: dict[str, Flag] = {
     "at_chance": Flag(
-        "its accuracy cannot be told from that of always naming the commonest class",
-        "train longer, or lower optimizer.lr or the radius that it trains with",
+        "the network's accuracy is not significantly above that of always predicting the most common class",
+        "train longer, or lower optimizer.lr or the radius of adversarial training",
     ),
-    "split_overlap": Flag("members are among the images that it is judged on", "report this: it is a bug"),
+    "split_overlap": Flag("the network is evaluated on some of its members", "report this bug"),
     "zero_gradients": Flag(
-        "over 1 % of its images give an input gradient that is zero or not finite, so gradient attacks stand still",
-        "look for quantisation, saturation or a hard threshold in the network; attack without it, or judge.suite=strong",
+        "more than 1 % of the images have an input gradient that is zero or not finite, so gradient attacks cannot move them",
+        "check the network for quantisation, saturation or hard thresholds; attack it without them, or use judge.suite=strong",
     ),
     "saturated_logits": Flag(
-        "half of its images have log-odds above 88, where the float32 softmax of every other class is zero",
-        "lower optimizer.lr or add weight decay; a cross-entropy attack or a confidence audit by others would see nothing",
+        "half of the images have log-odds above 88, where the float32 softmax of every other class is zero",
+        "lower optimizer.lr or add weight decay; other tools' cross-entropy attacks and confidence audits would fail on it",
     ),
     "random_forward": Flag(
-        "the same images give other logits when asked again, so an attack chases noise",
+        "two forward passes of the same images give different logits, so attacks follow noise",
         "make the network deterministic in evaluation mode, or attack the mean of many passes",
     ),
     "fgsm_beats_pgd": Flag(
-        "one step fools more images than many do, beyond chance",
-        "raise judge.steps and judge.restarts; a loss surface this rough hides adversarial images",
+        "one attack step fools significantly more images than many steps",
+        "raise judge.steps and judge.restarts; a loss surface as rough as this hides adversarial images",
     ),
     "fgsm_overfitted": Flag(
-        "it learned to stand FGSM's one step: over half of what stands it falls to PGD, or a shorter step fools more than the full",
-        "train with perturbation=pgd or rfgsm, or raise perturbation.alpha; FGSM numbers of this network mean nothing",
+        "the network is robust to FGSM's single step only: PGD or a shorter step fools most of the images that FGSM does not",
+        "train with perturbation=pgd or rfgsm, or raise perturbation.alpha; disregard FGSM numbers of this network",
     ),
     "black_box_beats_white_box": Flag(
-        "a black-box attack fools over 3 % of the images after the gradient attacks have had their turn",
-        "the gradients mislead; judge.suite=strong, and an attack adapted to what hides them",
+        "a black-box attack fools over 3 % of the images after all gradient attacks have run",
+        "the network's gradients are misleading; use judge.suite=strong, and an adaptive attack on the mechanism that hides them",
     ),
     "large_epsilon_stands": Flag(
-        "in a ball so large that every image can be made plain grey, it is still right more often than chance",
-        "the gradients mislead; look for what stops them (rounding, clipping, randomness)",
+        "the network is more accurate than chance even in a ball so large that every image can be turned into plain grey",
+        "the network's gradients are misleading; find the cause (rounding, clipping, randomness)",
     ),
     "more_steps_help": Flag(
-        "twice the steps from a new start fool over 1 % more: the attack has not converged, the true number is lower",
-        "raise judge.steps and judge.restarts, or rejudge with --suite strong",
-        bars=False,
+        "twice the steps from a new start fool over 1 % more: the attack has not converged, and the true number is lower",
+        "raise judge.steps and judge.restarts, or run studies/rejudge.py with --suite strong",
+        excludes=False,
     ),
     "generator_silent": Flag(
         "the generator made almost no perturbation in some epoch, so GAT was ordinary training there",
         "lower perturbation.c_g or raise perturbation.lr_g",
-        bars=False,
+        excludes=False,
     ),
     "audit_is_blind": Flag(
-        "an audit does not find the members of networks that have memorised them, so a low AUC of it means nothing",
-        "report this with the study's folder; until then quote the threshold audits only",
+        "an audit does not detect the members of simulated models that memorised them, so its low AUC is no evidence of privacy",
+        "report this bug with the study's folder; until it is fixed, rely on the threshold audits only",
     ),
     "audit_is_biased": Flag(
-        "an audit finds members where membership is shuffled, so its AUC is not about the network",
-        "report this with the study's folder; until then quote the threshold audits only",
+        "an audit detects members after membership has been permuted, so its AUC does not measure the network",
+        "report this bug with the study's folder; until it is fixed, rely on the threshold audits only",
     ),
     "audit_lacks_models": Flag(
-        "some of its shadow models could not be trained, so the audit by them is weaker than asked for",
-        "see why they failed in the terminal's lines, and start the same command again",
-        bars=False,
+        "some sibling replicates or shadow models are missing, so the audits by other networks are weaker than requested",
+        "check in the terminal output why they failed, and run the same command again",
+        excludes=False,
     ),
     "auc_below_half": Flag(
-        "a threshold audit is significantly worse than guessing; the AUC is counted from the other side",
-        "look at the audit's ROC curve: members look less confident than others",
-        bars=False,
+        "an audit is significantly worse than guessing; its AUC is counted as 1 - AUC",
+        "inspect the audit's ROC curve: members appear less confident than non-members",
+        excludes=False,
     ),
     "few_non_members": Flag(
-        "fewer than 10 non-members lie beyond a false-positive rate of 1 %, so no true-positive rate is given there",
-        "judge on more images (judge.part=both, a larger pool): mia_tpr_at_fpr_0.01 needs 1,000 non-members",
-        bars=False,
+        "fewer than 10 non-members are expected beyond a false-positive rate of 1 %, so no true-positive rate is reported there",
+        "evaluate on more images (judge.part=both, a larger pool): mia_tpr_at_fpr_0.01 needs 1,000 non-members",
+        excludes=False,
     ),
 }
 
 
-def raised(metrics) -> list[str]:
-    """Names of the flags that are up in a trial's metrics."""
+def raised(metrics: Mapping[str, float]) -> list[str]:
+    """Names of the flags that a trial's metrics raise."""
     return [name.removeprefix("flag/") for name, value in metrics.items() if name.startswith("flag/") and value]

@@ -1,4 +1,4 @@
-"""Keeping freed memory in the process."""
+"""Memory allocation during training on CPUs."""
 
 import ctypes
 import functools
@@ -9,11 +9,11 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # from glibc's malloc.h
 
 @functools.cache
 def keep_freed() -> None:
-    """Let malloc reuse what a training step frees, instead of handing it back and faulting it in again every step.
+    """Make malloc keep freed memory in the process instead of returning it to the operating system.
 
-    On CPUs the activations of a batch are freed and asked for again thousands of times; with glibc's defaults a fifth of
-    the time goes into page faults (tests/benchmarks/bench_training.py). The process then holds its peak memory until it
-    ends. Does nothing where there is no glibc.
+    Every training step on a CPU frees and allocates its activations again; with glibc's defaults, a fifth of the time is spent
+    on page faults (tests/benchmarks/bench_training.py). The process then holds its peak memory until it ends. Without glibc,
+    this function does nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

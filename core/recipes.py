@@ -1,6 +1,6 @@
-"""`RECIPES`: the papers' methods as fillings of the slots, in flat form. `config.set(RECIPES["crl"])` applies one.
+"""The papers' methods as configurations in flat form; `config.set(RECIPES["crl"])` applies one.
 
-Schedules count epochs from 0, as the papers do. What a paper leaves open is ours, and the line says so.
+Schedules count epochs from 0, as the papers do. A comment marks each value that a paper does not give and that is our choice.
 """
 
 from core.space import Value
@@ -27,7 +27,7 @@ _BPFC_GREY: Recipe = _BPFC | {
     "net": "mlenet", "augmentation": "none", "optimizer.lr": 0.01, "optimizer.schedule": "13:0.2,26:0.04,38:0.008",
     "batch_size": 64, "epochs": 50,
 }  # fmt: skip
-# -- GAT: Adam 1e-3, the all-conv net, no augmentation; batch and epochs are ours --------------------------------------
+# -- GAT: Adam 1e-3, the all-conv net, no augmentation; our batch size and epochs --------------------------------------
 _GAT: Recipe = {
     "net": "allconv", "normalize": False, "optimizer": "adam", "optimizer.lr": 1e-3, "batch_size": 128, "epochs": 200,
 }  # fmt: skip
@@ -40,9 +40,9 @@ _MADRY: Recipe = {
 }  # fmt: skip
 
 RECIPES: dict[str, Recipe] = {
-    # Membership inference: CRL and its comparators.
+    # Membership inference: CRL and the methods it is compared with.
     "cross_entropy": {"loss": "cross_entropy", "perturbation": "none", **_CRL},
-    "early_stopping": {"loss": "cross_entropy", **_CRL, "optimizer.stop_at": 0.25},  # the share is ours
+    "early_stopping": {"loss": "cross_entropy", **_CRL, "optimizer.stop_at": 0.25},  # our share
     "label_smoothing": {"loss": "label_smoothing", "loss.epsilon": 0.1, **_CRL},
     "confidence_penalty": {"loss": "confidence_penalty", "loss.alpha": 0.1, **_CRL},
     "relaxloss": {"loss": "relaxloss", "loss.alpha": 1.0, "loss.variant": "official", **_RELAXLOSS},
@@ -50,14 +50,14 @@ RECIPES: dict[str, Recipe] = {
     "imp_relaxloss": {"loss": "imp_relaxloss", **_CRL},
     "centre_loss": {"loss": "centre_loss", **_CRL},
     "relaxed_centre_loss": {"loss": "centre_loss", "loss.lambda": 0.1, "loss.alpha_rcl": 0.6, "loss.tau_rcl": 1.0, **_CRL},
-    "crl": {"loss": "crl", "perturbation": "none", **_CRL},  # thresholds and lambda were not published, these are ours
-    "advreg": {"regularizer": "advreg", "regularizer.alpha": 6.0, **_CRL},  # the share of reference images is ours
+    "crl": {"loss": "crl", "perturbation": "none", **_CRL},  # our thresholds and lambda; the paper's are not published
+    "advreg": {"regularizer": "advreg", "regularizer.alpha": 6.0, **_CRL},  # our share of reference images
     "dmp": {"loss": "dmp", "loss.crl_compat": True, **_CRL, "optimizer.schedule": "50:0.1,80:0.01", "epochs": 200},
-    "dp_sgd": {  # clip of the RelaxLoss code; its noise of 0.01 guarantees nothing, so the multiplier is ours
+    "dp_sgd": {  # clipping norm of the RelaxLoss code, whose noise of 0.01 guarantees nothing; our multiplier
         "net": "allconv", "normalize": False, "optimizer": "dp_sgd", "optimizer.max_grad_norm": 1.2,
         "optimizer.noise_multiplier": 1.0, "batch_size": 256, "epochs": 100,
     },
-    # Robustness: BPFC, its ablations and comparators.
+    # Robustness: BPFC, its ablations, and the methods it is compared with.
     "bpfc": {"regularizer": "bpfc", "regularizer.k": 5, "regularizer.lambda": 1.0, "regularizer.growth": 9.0, **_BPFC},
     "bpfc_mnist": {"regularizer": "bpfc", "regularizer.k": 7, "regularizer.lambda": 30.0, "regularizer.growth": 1.0, **_BPFC_GREY},
     "bpfc_fashion_mnist": {
@@ -70,21 +70,21 @@ RECIPES: dict[str, Recipe] = {
               "augmentation.padding": 4, "augmentation.flip": True, "optimizer.weight_decay": 1e-4},
     "fgsm_at": {"perturbation": "fgsm", "perturbation.epsilon": 8 / 255, "perturbation.alpha": 0.5, **_BPFC},
     "rfgsm_at": {"perturbation": "rfgsm", "perturbation.epsilon": 8 / 255, "perturbation.alpha": 0.5, **_BPFC},
-    "rss_at": {  # lambda is that of the authors' WRN-28-10
+    "rss_at": {  # lambda of the authors' WRN-28-10
         "perturbation": "fgsm", "perturbation.epsilon": 8 / 255, "perturbation.alpha": 0.0, "regularizer": "rss", **_BPFC,
     },
     "pgd_at": {
         "loss": "cross_entropy", "perturbation": "pgd", "perturbation.epsilon": 8 / 255, "perturbation.steps": 10,
         "perturbation.step_size": 2 / 255, "perturbation.alpha": 0.0, **_MADRY,
     },
-    # GAT and its comparators; epsilon of the baselines was tuned by the paper and not given.
+    # GAT and the methods it is compared with; the paper tuned the epsilon of its baselines and does not give it.
     "gat": {"perturbation": "gat", "perturbation.c_g": 1.0, "perturbation.k": 1, **_GAT},
     "gat_dropout": {"perturbation": "gat", **_GAT, "net.dropout": 0.25},
     "dropout": {**_GAT, "net.dropout": 0.25},
     "noise": {"perturbation": "noise", **_GAT},
     "fgsm_linf": {"perturbation": "fgsm", "perturbation.epsilon": 8 / 255, **_GAT},
     "fgsm_l2": {"perturbation": "fgsm", "perturbation.norm": "l2", "perturbation.epsilon": 0.5, **_GAT},
-    # Sparsity; the paper's own weight of 0.01 drives networks of millions of weights to chance.
+    # Sparsity; the paper's weight of 0.01 drives networks with millions of weights to chance accuracy.
     "l1": {"regularizer": "l1", "regularizer.l1": 0.01, **_SPARSE},
     "l2": {"regularizer": "l2", "regularizer.l2": 0.01, **_SPARSE},
     "elastic_net": {"regularizer": "elastic_net", "regularizer.l1": 0.01, "regularizer.l2": 0.01, **_SPARSE},

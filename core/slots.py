@@ -1,23 +1,23 @@
-"""What a filling of a slot is, what it is told when it is bound to one network, and what it sees of a training step.
+"""Interfaces of the slots: what a component of each slot receives and returns in a training step.
 
-A filling is a `knobs` dataclass with one method `bind(context)`, which returns a `Part`:
+A component is a `knobs` dataclass with one method `bind(context)`, which returns a `Part`, a module that is called as follows:
 
     loss           part(logits [B, C], features [B, d], labels, epoch) -> scalar
-    perturbation   part(net, x [B, c, h, w], classes [B], draw) -> images like x, or None where there is nothing to add;
-                   with an attribute `alpha`, the weight of the loss on the clean images
+    perturbation   part(net, x [B, c, h, w], classes [B], draw) -> images like x, or None if nothing is perturbed;
+                   its attribute `alpha` is the weight of the loss on the clean images
     regularizer    part(step) -> scalar
     augmentation   part(x, labels, draw) -> images and labels
 
-Labels are classes, int64 [B], or distributions over classes, float [B, C]; only losses that say `soft_labels` get the
-latter. Images of an augmentation have pixels in 0..255. Epochs count from 1. Whatever is a mean over the batch is taken
-with `core.workers.batch_mean`.
+Labels are classes, int64 [B], or distributions over classes, float [B, C]; only losses with `soft_labels` receive the latter.
+Images of an augmentation have pixels in 0..255. Epochs count from 1. Every mean over the batch is taken with
+`core.workers.batch_mean`, so that it is the same with several workers.
 
-What a filling may say of itself, next to its knobs:
+Optional class attributes and methods of a component:
 
-    soft_labels    a loss that takes distributions over classes
-    per_image      what it adds for an image depends on this image and the network alone, so that DP-SGD can clip it
-    reference      a share of the members that it needs apart from those that are trained on
-    fits(config)   raises InputError for a configuration in which it makes no sense
+    soft_labels                 the loss accepts distributions over classes
+    per_image                   the contribution of an image depends on this image and the network alone (required by DP-SGD)
+    reference                   share of the members that is held out as a reference set
+    check_compatible(config)    raises InputError for a configuration that the component cannot work with
 """
 
 from collections.abc import Callable
@@ -32,13 +32,13 @@ from core.data import Images
 from core.nets import Net
 from core.rng import Draw
 
-Fresh = Callable[[], tuple[Tensor, Tensor]]
-"""This worker's share of another batch of members: images in [0, 1], and their classes."""
+ExtraBatches = Callable[[], tuple[Tensor, Tensor]]
+"""Returns this worker's share of a further batch of members: images in [0, 1], and their classes."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a filling may know about the network that it is bound to."""
+    """Properties of the network that a component is bound to, and of its training run."""
 
     classes: int
     features: int
@@ -46,79 +46,79 @@ class Context:
     image_shape: tuple[int, int, int]
     """Channels, height, width."""
     epochs: int
-    """How many there will be."""
+    """Number of training epochs."""
     net: Net
-    """The network itself, before training."""
+    """The network, before training."""
 
 
 class Part(nn.Module):
-    """A bound filling. What it learns by itself is stepped by its `optimizer`; both are in the checkpoint.
+    """A component bound to one network.
 
-    The hooks do nothing unless a method needs them.
+    Where a component trains parameters, `optimizer` steps them; both are part of the checkpoint. The hooks do nothing by default.
     """
 
     optimizer: torch.optim.Optimizer | None = None
 
-    def practise(self, net: Net, fresh: Fresh) -> None:
-        """Before a step: a perturbation may train itself on batches of its own."""
+    def train_step(self, net: Net, extra_batches: ExtraBatches) -> None:
+        """Hook before each step of the network: a perturbation may train itself on extra batches."""
 
     def after_step(self, net: Net, lr: float) -> None:
-        """After a step with that learning rate: a regularizer may move the weights."""
+        """Hook after each step of the network, taken with learning rate `lr`: a regularizer may change the weights."""
 
     def after_epoch(self, members: tuple[Tensor, Tensor], reference: tuple[Tensor, Tensor], stream: torch.Generator) -> None:
-        """After an epoch: a regularizer with a reference set gets logits [N, C] and classes [N] of it and of the members."""
+        """Hook after each epoch of a run with a reference set: logits [N, C] and classes [N] of members and reference images."""
 
     def report(self) -> dict[str, float]:
-        """Numbers for the epoch's row of the curve; the same on every worker. Counting starts anew."""
+        """Metrics for the epoch's row of the curve, equal on every worker; resets their counters."""
         return {}
 
 
-class Distilling(Part):
-    """A loss with two phases: the network of the first `teacher_epochs` becomes the teacher of a new one."""
+class Distillation(Part):
+    """A loss with two phases: the network of the first `teacher_epochs` becomes the teacher of a new network."""
 
     teacher: Net
     teacher_epochs: int
 
-    def lessons(self, reference: Images, logits: Tensor) -> Images:
-        """What the student learns from: reference images, and distributions made of the teacher's logits [N, C] as labels."""
+    def distillation_data(self, reference: Images, logits: Tensor) -> Images:
+        """The student's training data: reference images, labelled with distributions made of the teacher's logits [N, C]."""
         raise NotImplementedError
 
 
 class Outputs(NamedTuple):
-    """What the network makes of a batch."""
+    """Logits and features of a batch."""
 
     logits: Tensor
     features: Tensor
 
 
 class Step:
-    """One batch on its way through one update. What several slots want to see is computed once, when it is first asked for."""
+    """One batch during one update. Forward passes that several slots need are computed once, on first access."""
 
     def __init__(
         self, net: Net, x: Tensor, labels: Tensor, perturbed: Tensor | None, draw: Draw, epoch: int, radius: float = 0.0
     ):  # fmt: skip
-        """`x`, `perturbed`: images in [0, 1], [B, c, h, w], `radius` apart. `draw`: noise for the regularizer."""
+        """`x` and `perturbed` are images in [0, 1], [B, c, h, w], at most `radius` apart. `draw` is the regularizer's noise."""
         self.net, self.x, self.labels, self.perturbed, self.draw, self.epoch = net, x, labels, perturbed, draw, epoch
         self.radius = radius
 
     @cached_property
     def clean(self) -> Outputs:
-        """Of the images themselves."""
+        """Outputs for the clean images."""
         return self.forward(self.x)
 
     @cached_property
     def adversarial(self) -> Outputs:
-        """Of the perturbed images."""
+        """Outputs for the perturbed images."""
         assert self.perturbed is not None
         return self.forward(self.perturbed)
 
     def forward(self, images: Tensor) -> Outputs:
-        """Of other images."""
+        """Outputs for other images."""
         features = self.net.features(images)
         return Outputs(self.net.head(features), features)
 
-    def beside_adversarial(self, images: Tensor) -> Outputs:
-        """Of other images, in one forward pass with the perturbed ones, so that batch norm sees them together."""
+    def forward_with_adversarial(self, images: Tensor) -> Outputs:
+        """Outputs for other images, from one forward pass with the perturbed ones, so that batch norm sees them together."""
         assert self.perturbed is not None
         both = self.forward(torch.cat([self.perturbed, images]))
         count = len(self.perturbed)
@@ -127,18 +127,18 @@ class Step:
 
     @property
     def classes(self) -> Tensor:
-        """The likeliest class of each label, int64 [B]."""
+        """The most likely class of each label, int64 [B]."""
         return classes_of(self.labels)
 
 
 def classes_of(labels: Tensor) -> Tensor:
-    """int64 [B], from classes or from distributions over them."""
+    """Classes, int64 [B], from classes or from distributions over them."""
     return labels if labels.dim() == 1 else labels.argmax(1)
 
 
-class Filling(Protocol):
-    """The one thing that losses, perturbations, regularizers and augmentations have in common."""
+class Component(Protocol):
+    """The interface that losses, perturbations, regularizers and augmentations share."""
 
     def bind(self, context: Context) -> Part:
-        """The filling as a module for one network."""
+        """Bind the component to one network."""
         ...

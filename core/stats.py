@@ -1,4 +1,4 @@
-"""Intervals for shares and means."""
+"""Confidence intervals of proportions and means."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def normal_quantile(level: float) -> float:
 
 
 def wilson(hits: int, n: int, level: float = 0.95) -> Interval:
-    """Wilson's interval of a share `hits / n` (Wilson 1927); it never leaves [0, 1] and works at 0 and n hits."""
+    """Wilson's interval of a proportion `hits / n` (Wilson 1927); it stays within [0, 1] and is valid for 0 and n hits."""
     z = normal_quantile(level)
     share = hits / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
@@ -30,7 +30,7 @@ def wilson(hits: int, n: int, level: float = 0.95) -> Interval:
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, Interval]:
-    """The mean of a few repetitions and Student's interval; the interval is infinite for a single one."""
+    """The mean of a few repetitions, and its Student's t interval, which is infinite for a single repetition."""
     from scipy.stats import t
 
     mean = float(np.mean(values))

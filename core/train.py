@@ -2,8 +2,8 @@
 
     total = alpha * loss(x) + (1 - alpha) * loss(perturbed x) + regularizer
 
-The global batch is shared out over workers by rows; all random numbers are drawn for the global batch, so they do not
-depend on the number of workers. A run can stop at any epoch's end and go on from its state to the same bits.
+The rows of the global batch are divided among the workers. All random numbers are drawn for the global batch, so they do not
+depend on the number of workers. A run can stop after any epoch; a run resumed from its state is bit-identical.
 """
 
 import contextlib
@@ -18,24 +18,26 @@ import torch
 from torch import Tensor, nn
 
 from core import data, memory, nets, rng, workers
-from core.attacks.gradient import frozen
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError, TrialError
+from core.modes import predict
 from core.optimizers.standard import factor
-from core.slots import Context, Distilling, Fresh, Part, Step, classes_of
+from core.slots import Context, Distillation, ExtraBatches, Part, Step, classes_of
 
 NO_SYNC = (
     "batch norm over several CPU workers would use each worker's own statistics; "
     "use --workers-per-trial 0 or 1, or a net without batch norm (convnet, allconv, mlenet, net_a)"
 )
-SLOTS = ("loss", "perturbation", "regularizer", "augmentation")
+PARTS = ("loss", "perturbation", "regularizer", "augmentation")
+"""Slots whose components are bound as modules."""
 State = dict[str, Any]
+"""Tensors and plain data, readable with `torch.load(weights_only=True)`."""
 
 
 @dataclass
 class Bound:
-    """A configuration bound to one network: everything that training changes."""
+    """A configuration bound to one network: everything that training updates."""
 
     net: nets.Net
     loss: Part
@@ -48,24 +50,24 @@ class Bound:
 
     @property
     def parts(self) -> dict[str, Part]:
-        """The bound slots."""
-        return {name: getattr(self, name) for name in SLOTS}
+        """The bound components by slot."""
+        return {name: getattr(self, name) for name in PARTS}
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        """What may hold parameters or buffers."""
+        """All modules that may hold parameters or buffers."""
         return {"net": self.net, **self.parts}
 
     @property
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """The network's optimizer, and those that slots bring along."""
+        """The network's optimizer, and those of the components that train parameters."""
         own = {name: part.optimizer for name, part in self.parts.items()}
         return {"net": self.optimizer} | {name: opt for name, opt in own.items() if opt is not None}
 
     def state(self) -> State:
-        """All of it as tensors and plain data, readable with `torch.load(weights_only=True)`.
+        """The checkpoint of the run so far.
 
-        The tensors are the live ones: write them out, or copy them, before training goes on.
+        Its tensors are shared with the training run: write or copy them before training continues.
         """
         return {
             "curve": self.curve,
@@ -74,7 +76,7 @@ class Bound:
         }
 
     def load(self, state: State) -> None:
-        """Go back to a state."""
+        """Restore a state."""
         self.curve = [dict(row) for row in state["curve"]]
         for name, module in self.modules.items():
             module.load_state_dict(state["modules"][name])
@@ -83,18 +85,19 @@ class Bound:
 
 
 OnEpoch = Callable[[dict[str, float], Bound], None]
+"""Callback after each epoch, with the epoch's row of the curve and everything that was trained."""
 
 
 def bind(config: TrialConfig, members: Images, device: torch.device) -> Bound:
-    """The network with fresh weights and every slot bound to it; a function of the seed and the members alone.
+    """Build a network with new weights and bind every slot to it; the result depends on the configuration and members alone.
 
     Raises:
-        InputError: a slot cannot work with this network or these images.
+        InputError: a component cannot work with this network or these images.
     """
-    net = _born(config, members, device, "weights")
+    net = _build_net(config, members, device, "weights")
     context = Context(members.classes, net.dim, members.shape, config.epochs, net)
     slots = {}
-    for name in SLOTS:
+    for name in PARTS:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(rng.fold(config.seed, "slot", name))
             slots[name] = getattr(config, name).bind(context).to(device)
@@ -102,8 +105,8 @@ def bind(config: TrialConfig, members: Images, device: torch.device) -> Bound:
     return Bound(net=net, optimizer=optimizer, **slots)
 
 
-def _born(config: TrialConfig, members: Images, device: torch.device, stream: str) -> nets.Net:
-    """A network with weights from a stream of its own."""
+def _build_net(config: TrialConfig, members: Images, device: torch.device, stream: str) -> nets.Net:
+    """Build and initialise a network; `stream` names its random stream."""
     mean, std = channel_statistics(members.x) if config.normalize else (None, None)
     with torch.random.fork_rng(devices=[]):  # layers draw their initial weights from the global stream
         torch.manual_seed(rng.fold(config.seed, stream))
@@ -116,14 +119,14 @@ def _born(config: TrialConfig, members: Images, device: torch.device, stream: st
 
 
 def steps_per_epoch(config: TrialConfig, images: int) -> int:
-    """Batches of an epoch over so many images."""
+    """Number of batches in an epoch over `images` images."""
     return -(-images // config.batch_size)
 
 
 def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each channel of uint8 images, [N, c, h, w] -> [c] and [c] in units of [0, 1], on the CPU.
+    """Mean and standard deviation of each channel of uint8 images, [N, c, h, w] -> [c] and [c] in units of [0, 1], on the CPU.
 
-    From a histogram per channel, so that no float copy of the pool is made.
+    Computed from one histogram per channel, so that no float copy of the pool is made.
     """
     levels = torch.arange(256, dtype=torch.float64) / 255
     counts = torch.stack([x[:, c].reshape(-1).bincount(minlength=256).cpu() for c in range(x.shape[1])]).double()
@@ -141,17 +144,18 @@ def train(
 
     Args:
         config: the recipe.
-        members, val: uint8 images; `val` only for the curve (at most 1,000 of it).
-        device: where to train.
+        members: uint8 training images.
+        val: uint8 images for the validation accuracy of the curve; at most the first 1,000 are used.
+        device: device to train on.
         on_epoch: called after each epoch with its row of the curve, to which it may add, and everything that was trained.
-        resume: a state to go on from.
+        resume: state to continue from.
 
     Returns:
-        The trained network with its slots.
+        The trained network with its bound components.
 
     Raises:
         TrialError: the loss of an epoch is not finite.
-        InputError: as `bind`.
+        InputError: see `bind`.
     """
     device = torch.device(device)
     if device.type == "cpu":
@@ -160,10 +164,10 @@ def train(
     bound = bind(config, members, device)
     if resume is not None:
         bound.load(resume)
-    material = _Material(config, bound, members)
+    training_data = _TrainingData(config, bound, members)
     for epoch in range(len(bound.curve) + 1, config.optimizer.last_epoch(config.epochs) + 1):
         start = time.perf_counter()
-        row = _epoch(config, bound, material, epoch)
+        row = _epoch(config, bound, training_data, epoch)
         row |= {"epoch/val_accuracy": accuracy(bound.net, val), "epoch/seconds": time.perf_counter() - start}
         bound.curve.append(row)
         if on_epoch:
@@ -171,37 +175,37 @@ def train(
     return bound
 
 
-class _Material:
-    """What each epoch trains on: the members, less a reference set; or, for a student, that set under its teacher's labels."""
+class _TrainingData:
+    """Training data of each epoch: the members without the reference set, or for a student, that set with its teacher's labels."""
 
     def __init__(self, config: TrialConfig, bound: Bound, members: Images):
-        self.config, self.bound, self.members, self.pupil = config, bound, members, bound.loss
+        self.config, self.bound, self.members = config, bound, members
         self.private, self.reference = members, members.at(torch.arange(0))
         if config.reference:
-            rows = data.set_aside(members.y, config.reference, config.seed)
+            rows = data.hold_out(members.y, config.reference, config.seed)
             self.private, self.reference = members.at(rows[0]), members.at(rows[1])
-        self.lessons: Images | None = None
+        self.student_data: Images | None = None
 
     def of(self, epoch: int) -> tuple[Images, int, int]:
-        """Images of an epoch, and where it stands in its schedule: epochs before it, and how long that goes."""
-        pupil = self.pupil
-        if not isinstance(pupil, Distilling):
+        """Images of an epoch, and its place in the schedule: the number of epochs before it, and the schedule's length."""
+        loss = self.bound.loss
+        if not isinstance(loss, Distillation):
             return self.private, epoch - 1, self.config.epochs
-        if epoch <= pupil.teacher_epochs:
-            return self.private, epoch - 1, pupil.teacher_epochs
-        if epoch == pupil.teacher_epochs + 1:
-            pupil.teacher.load_state_dict(self.bound.net.state_dict())
-            student = _born(self.config, self.members, self.members.x.device, "student")
+        if epoch <= loss.teacher_epochs:
+            return self.private, epoch - 1, loss.teacher_epochs
+        if epoch == loss.teacher_epochs + 1:
+            loss.teacher.load_state_dict(self.bound.net.state_dict())
+            student = _build_net(self.config, self.members, self.members.x.device, "student")
             self.bound.net.load_state_dict(student.state_dict())
             self.bound.optimizer.state.clear()
-        if self.lessons is None:
-            self.lessons = pupil.lessons(self.reference, predict(pupil.teacher, self.reference.x))
-        return self.lessons, epoch - 1 - pupil.teacher_epochs, self.config.epochs - pupil.teacher_epochs
+        if self.student_data is None:
+            self.student_data = loss.distillation_data(self.reference, predict(loss.teacher, self.reference.x))
+        return self.student_data, epoch - 1 - loss.teacher_epochs, self.config.epochs - loss.teacher_epochs
 
 
-def _epoch(config: TrialConfig, bound: Bound, material: _Material, epoch: int) -> dict[str, float]:
-    """One pass over an epoch's images."""
-    images, position, length = material.of(epoch)
+def _epoch(config: TrialConfig, bound: Bound, training_data: _TrainingData, epoch: int) -> dict[str, float]:
+    """Train for one pass over an epoch's images; return its row of the curve."""
+    images, position, length = training_data.of(epoch)
     device = images.x.device
     lr = config.optimizer.lr * factor(config.optimizer.schedule, position, length)
     for group in bound.optimizer.param_groups:
@@ -211,15 +215,15 @@ def _epoch(config: TrialConfig, bound: Bound, material: _Material, epoch: int) -
     streams = {use: rng.generator(config.seed, use, epoch, device=device) for use in ("augment", "perturb", "regularize", "noise")}
     if hasattr(bound.optimizer, "generator"):
         bound.optimizer.generator = streams["noise"]  # pyright: ignore[reportAttributeAccessIssue]
-    fresh = _fresh(config, bound, images, epoch)
+    extra_batches = _extra_batches(config, bound, images, epoch)
     sums = torch.zeros(3, dtype=torch.float64, device=device)
     cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):  # dropout draws from the global stream, which must not leak out
+    with torch.random.fork_rng(devices=cuda):  # dropout draws from the global stream, which is restored
         torch.manual_seed(rng.fold(config.seed, "dropout", epoch, workers.rank()))
         for batch in _batches(len(images.y), config, epoch):
             x, labels = _augmented(bound, images, batch, streams["augment"])
             draws = {use: rng.Draw(streams[use], len(batch), workers.rows(len(batch))) for use in ("perturb", "regularize")}
-            bound.perturbation.practise(bound.net, fresh)
+            bound.perturbation.train_step(bound.net, extra_batches)
             perturbed = bound.perturbation(bound.net, x, classes_of(labels), draws["perturb"]) if len(batch) else None
             radius = getattr(bound.perturbation, "epsilon", 0.0)
             step = Step(bound.net, x, labels, perturbed, draws["regularize"], epoch, radius)
@@ -229,26 +233,27 @@ def _epoch(config: TrialConfig, bound: Bound, material: _Material, epoch: int) -
     mean_loss, train_accuracy, seen = (workers.total(sums)).tolist()
     if not math.isfinite(mean_loss):
         raise TrialError(f"loss is {mean_loss / max(seen, 1)} in epoch {epoch}; lower optimizer.lr")
-    if len(material.reference.y) and not isinstance(bound.loss, Distilling):
-        members, reference = ((predict(bound.net, part.x), part.y) for part in (material.private, material.reference))
+    if len(training_data.reference.y) and not isinstance(bound.loss, Distillation):
+        groups = (training_data.private, training_data.reference)
+        members, reference = ((predict(bound.net, group.x), group.y) for group in groups)
         bound.regularizer.after_epoch(members, reference, rng.generator(config.seed, "inference", epoch))
     extra = {f"epoch/{name}": value for part in bound.parts.values() for name, value in part.report().items()}
     return {"epoch": epoch, "epoch/loss": mean_loss / seen, "epoch/train_accuracy": train_accuracy / seen, **extra}
 
 
 def _augmented(bound: Bound, images: Images, batch: Tensor, stream: torch.Generator) -> tuple[Tensor, Tensor]:
-    """This worker's images of a batch, varied, as floats in [0, 1], and their labels."""
-    mine = workers.rows(len(batch))
+    """This worker's share of a batch after augmentation: floats in [0, 1], and labels."""
+    own = workers.rows(len(batch))
     whole = getattr(bound.augmentation, "whole_batch", False)
-    rows = (batch if whole else batch[mine]).to(images.x.device)
-    draw = rng.Draw(stream, len(batch), slice(None) if whole else mine)
+    rows = (batch if whole else batch[own]).to(images.x.device)
+    draw = rng.Draw(stream, len(batch), slice(None) if whole else own)
     x, labels = bound.augmentation(images.x[rows], images.y[rows], draw)
     if whole:
-        x, labels = x[mine], labels[mine]
+        x, labels = x[own], labels[own]
     return x.to(memory_format=torch.channels_last).float().div_(255), labels
 
 
-def _fresh(config: TrialConfig, bound: Bound, images: Images, epoch: int) -> Fresh:
+def _extra_batches(config: TrialConfig, bound: Bound, images: Images, epoch: int) -> ExtraBatches:
     """Further batches, shuffled and augmented independently of those that the network is trained on."""
     order = rng.generator(config.seed, "fresh", epoch)
     augment = rng.generator(config.seed, "fresh", "augment", epoch, device=images.x.device)
@@ -266,9 +271,11 @@ def _fresh(config: TrialConfig, bound: Bound, images: Images, epoch: int) -> Fre
 
 
 def _update(bound: Bound, step: Step, count: int) -> tuple[Tensor, Tensor]:
-    """One step on a global batch of `count`; its loss, and how many of this worker's images were right before it.
+    """Take one step on a global batch of `count` images.
 
-    Right on the clean images where a slot sees them, else on the perturbed ones.
+    Returns:
+        The loss, and the number of this worker's images that were classified correctly before the step; on the clean images if a
+        slot uses them, otherwise on the perturbed ones.
     """
     alpha = float(bound.perturbation.alpha) if step.perturbed is not None else 1.0  # pyright: ignore[reportArgumentType]
     loss = correct = step.x.new_zeros(())
@@ -293,9 +300,9 @@ def _update(bound: Bound, step: Step, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _batches(n: int, config: TrialConfig, epoch: int) -> Iterator[Tensor]:
-    """Shuffled row numbers, in batches of equal size to one row, so that none is too small for batch norm.
+    """Shuffled row numbers in batches whose sizes differ by at most one, so that none is too small for batch norm.
 
-    For DP-SGD every row is in every batch with the same probability instead, as its accountant assumes.
+    For DP-SGD, every batch contains each row with the same probability (Poisson sampling), as its accountant assumes.
     """
     stream, steps = rng.generator(config.seed, "order", epoch), steps_per_epoch(config, n)
     if getattr(config.optimizer, "poisson", False):
@@ -303,18 +310,6 @@ def _batches(n: int, config: TrialConfig, epoch: int) -> Iterator[Tensor]:
     return iter(torch.randperm(n, generator=stream).tensor_split(steps))
 
 
-def predict(net: nn.Module, x: Tensor, batch_size: int = 512) -> Tensor:
-    """Logits of uint8 or [0, 1] images, evaluation mode, float32, [N, C] on the images' device."""
-    with frozen(net), torch.no_grad():
-        return torch.cat([net(as_float(part)).float() for part in x.split(batch_size)])
-
-
-def as_float(x: Tensor) -> Tensor:
-    """uint8 images as floats in [0, 1], channels last; floats as they are."""
-    x = x.to(memory_format=torch.channels_last)
-    return x.float().div_(255) if x.dtype == torch.uint8 else x
-
-
 def accuracy(net: nn.Module, images: Images) -> float:
-    """Share of images classified right."""
+    """Share of images that are classified correctly."""
     return (predict(net, images.x).argmax(1) == images.y).double().mean().item()

@@ -1,4 +1,4 @@
-"""What changes when several workers train one network: who holds which rows, and what is averaged.
+"""Data-parallel training: each worker's rows of a batch, and sums and averages over workers.
 
 Without `torch.distributed` there is one worker, and everything here is the identity.
 """
@@ -11,17 +11,17 @@ from torch import Tensor
 
 
 def rank() -> int:
-    """This worker's number."""
+    """Rank of this worker."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def count() -> int:
-    """How many workers train this network."""
+    """Number of workers that train this network."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rows(total: int) -> slice:
-    """The rows of a global batch that this worker holds; shares differ by one row at most."""
+    """The rows of a global batch that belong to this worker; the numbers of rows differ by at most one."""
     return slice(total * rank() // count(), total * (rank() + 1) // count())
 
 
@@ -36,8 +36,8 @@ def total(values: Tensor) -> Tensor:
 def batch_mean(values: Tensor) -> Tensor:
     """The mean over the global batch of one number per image.
 
-    Its value is the same on every worker; its gradient is this worker's part, scaled so that the average over workers
-    is the gradient of the global mean. Losses that compare a batch mean with a threshold must use this.
+    The value is the same on every worker. The gradient is this worker's part, scaled so that its average over workers is the
+    gradient of the global mean. Losses that compare a batch mean with a threshold must use this function.
     """
     if count() == 1:
         return values.mean()
@@ -47,7 +47,7 @@ def batch_mean(values: Tensor) -> Tensor:
 
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Replace each gradient by its mean over workers, in one message."""
+    """Replace each gradient by its mean over workers, with a single all-reduce."""
     if count() == 1:
         return
     grads = [p.grad for p in parameters if p.grad is not None]

@@ -1,16 +1,17 @@
-"""Attacks: functions (net, x, y, *, epsilon, norm, ...) -> images in [0, 1], within epsilon of x in the named norm.
+"""Attacks: functions (net, x, y, *, epsilon, norm, ...) -> images in [0, 1], within epsilon of x in the given norm.
 
-    gradient.py          FGSM, I-FGSM, R-FGSM, PGD (three losses, restarts, targeted)
-    apgd.py              Auto-PGD, also towards classes by the targeted DLR loss
-    square.py, spsa.py   from logits alone, without gradients
-    deepfool.py, carlini_wagner.py   the shortest way out, without a ball
-    bpfc.py, generator.py            adapted to a network that was trained with BPFC or GAT
-    transfer.py, noise.py            made on another network; at random
-    suite.py             several of them, and per image the worst case
-    masking.py           signs that the worst case should not be believed
-    radius.py            how far it is to the next class
+    gradient.py                      FGSM, I-FGSM, R-FGSM, PGD (three losses, restarts, targeted)
+    apgd.py                          Auto-PGD, untargeted and with the targeted DLR loss
+    square.py, spsa.py               black-box attacks that use logits only
+    hop_skip_jump.py                 black-box attack that uses predicted labels only
+    deepfool.py, carlini_wagner.py   minimal perturbations, without a ball
+    transfer.py, noise.py            images made on another network; random noise
+    suite.py                         several attacks, and the worst case per image
+    radius.py                        distance to misclassification
 
-y holds the labels to leave. A network is handed back as it came, in mode and gradients. For judging, an image is left alone as
-soon as it is fooled, and one that is wrong already comes back as it is. Noise comes from a `core.rng.PerImage`: it belongs to
-the image, so batches and other images change nothing.
+Adaptive attacks on a defence and flags of gradient masking are in `core.evaluation`.
+
+y holds the true labels. A network is returned to its own mode, and its gradients are unchanged. An attack for evaluation stops on
+an image as soon as it is misclassified, and returns images that are misclassified already unchanged. Its noise is a
+`core.rng.PerImage`: it belongs to the image, so that the result for an image does not depend on the batch.
 """

@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor, nn
 
-from core.attacks.gradient import frozen
-from core.attacks.losses import cw, fooled
+from core.attacks.losses import cw, misclassified
+from core.modes import eval_mode
 
 SHRINK = 1 - 1e-6
-"""Images are drawn in by so much before tanh is inverted, so that black and white pixels stay finite and can move."""
+"""Factor by which images are scaled towards grey before tanh is inverted, so that black and white pixels stay finite."""
 ROUNDING = 16
-"""Images count as found from so many units in the last place of the largest logit beyond the boundary: a forward pass in
-another batch rounds in other places, and the smallest of thousands of iterates is one that is close to the boundary."""
+"""An image counts as misclassified only if it is beyond the boundary by this many units in the last place of the largest logit: a
+forward pass in another batch rounds differently, and the smallest of thousands of iterates is close to the boundary."""
 
 
 def carlini_wagner(
@@ -19,75 +19,76 @@ def carlini_wagner(
 ) -> Tensor:  # fmt: skip
     """Minimise |x' - x|^2 + c * max(z_y - max_{i != y} z_i, -confidence) over w, with x' = (tanh(w) + 1) / 2.
 
-    Every image has its own c. `search_steps` times Adam starts anew from the image; after each, c becomes ten times as large
-    as long as no c was large enough, else the middle between the largest that was too small and the smallest that sufficed.
-    The smallest successful image of all iterates of all searches is kept.
+    Each image has its own c. Adam is run `search_steps` times from the image. After each run, c is multiplied by ten if no c was
+    large enough so far; otherwise it becomes the mean of the largest c that was too small and the smallest that was large enough.
+    The smallest successful perturbation over all iterates of all runs is kept.
 
-    Every image takes every step of every search, but for shortcuts that change no result. Left out altogether are images that
-    are wrong already and images where no pixel moves the margin: there the gradient of the first step is zero for any c, so
-    Adam never moves. And beyond the hinge, where its gradient is zero, none is computed. Nothing is given up for lack of
-    progress: other implementations do so for a batch as a whole, which makes an image's result depend on its company.
+    Every image takes every step of every run, except for shortcuts that change no result: images that are misclassified already
+    and images whose pixels do not affect the margin are skipped (the gradient of their first step is zero for every c, so Adam
+    never moves), and no gradient is computed beyond the hinge, where it is zero. There is no early stopping. Other implementations
+    stop a batch as a whole when it makes no progress, which makes an image's result depend on its batch.
 
     Args:
-        net: images -> logits; attacked in eval mode, handed back as it came.
+        net: images -> logits; attacked in evaluation mode, and returned to its own mode.
         x: images in [0, 1], [B, C, H, W].
-        y: their labels, [B].
-        steps: of Adam, in each search.
-        lr: its step size, in units of w.
-        confidence: by how much, in logits, another class has to lead.
-        c: where the search for c starts.
-        search_steps: how many values of c; 1 takes c as it is.
+        y: true labels, [B].
+        steps: steps of Adam in each run.
+        lr: step size of Adam, in units of w.
+        confidence: lead in logits that another class must have.
+        c: initial value of c.
+        search_steps: number of values of c; with 1, only the initial value is used.
 
     Returns:
-        Images like x: for each the smallest successful one, x itself where there is none or where it is wrong already.
+        Images like x: the smallest successful perturbation of each image, or x itself if there is none or if it is misclassified
+        already.
     """
     x = x.detach()
     best = x.clone()
     if not len(x):
         return best
-    with frozen(net, weights=True), torch.no_grad():
-        rows = torch.nonzero(~fooled(net(x), y)).squeeze(1)
+    with eval_mode(net, freeze_weights=True), torch.no_grad():
+        rows = torch.nonzero(~misclassified(net(x), y)).squeeze(1)
         start = torch.atanh((2 * x[rows] - 1) * SHRINK)
         if len(rows):
-            _, slope, _ = _lead(net, _image(start.tanh()), y[rows], float("inf"))
-            moves = slope.flatten(1).any(1)
+            _, gradient, _ = _hinge(net, _image(start.tanh()), y[rows], float("inf"))
+            moves = gradient.flatten(1).any(1)
             rows, start = rows[moves], start[moves]
         search = _Search(start, y[rows], c)
         for _ in range(search_steps if len(rows) else 0):
             search.descend(net, steps, lr, confidence)
-        found = search.size.isfinite()
-        best[rows[found]] = search.best[found]
+        successful = search.size.isfinite()
+        best[rows[successful]] = search.best[successful]
     return best
 
 
 class _Search:
-    """The search for c, for images that have the variables `start`."""
+    """The search for c, for images whose variables are initially `start`."""
 
     def __init__(self, start: Tensor, y: Tensor, c: float):
         self.start, self.y = start, y
         self.clean = _image(start.tanh())
         self.best = self.clean.clone()
         self.size = start.new_full((len(start),), float("inf"))
-        """Squared length of the best so far."""
+        """Squared length of the best perturbation so far; infinite if there is none."""
         self.c = torch.full_like(self.size, c)
         self.low, self.high = torch.zeros_like(self.size), torch.full_like(self.size, float("inf"))
 
     def descend(self, net: nn.Module, steps: int, lr: float, confidence: float) -> None:
-        """One run of Adam for each image, then its next c."""
+        """Run Adam once for each image, then choose its next c."""
         w, adam = self.start.clone(), Adam(self.start)
         weight = self.c.view(-1, 1, 1, 1)
-        ahead = reached = torch.zeros_like(self.y, dtype=torch.bool)
+        beyond = reached = torch.zeros_like(self.y, dtype=torch.bool)
         for _ in range(steps):
             squashed = w.tanh()
             adv = _image(squashed)
-            ahead, slope, success = _lead(net, adv, self.y, confidence, ahead)
+            beyond, lead_gradient, success = _hinge(net, adv, self.y, confidence, beyond)
             reached = reached | success
             offset = adv - self.clean
             size = offset.square().sum((1, 2, 3))
             better = success & (size < self.size)
             if better.any():
                 self.best[better], self.size[better] = adv[better], size[better]
-            gradient = offset.mul_(2).sub_(slope.mul_(weight))
+            gradient = offset.mul_(2).sub_(lead_gradient.mul_(weight))
             adam.update_(w, gradient.mul_(squashed.square_().neg_().add_(1).mul_(0.5)), lr)
         self.high = torch.where(reached, self.c, self.high)
         self.low = torch.where(reached, self.low, self.c)
@@ -98,12 +99,12 @@ class Adam:
     """Adam (Kingma and Ba 2015) on a tensor whose rows are images and may be dropped."""
 
     def __init__(self, like: Tensor):
-        """`like`: what is to be updated."""
+        """`like` has the shape of the variables."""
         self.first, self.second = torch.zeros_like(like), torch.zeros_like(like)
         self.steps = 0
 
     def update_(self, variables: Tensor, gradient: Tensor, lr: float) -> None:
-        """One step down the gradient, in place."""
+        """Take one descent step, in place."""
         self.steps += 1
         self.first.lerp_(gradient, 0.1)
         self.second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
@@ -111,7 +112,7 @@ class Adam:
         variables.addcdiv_(self.first, scale, value=-lr / (1 - 0.9**self.steps))
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with some of the images."""
+        """Keep only these images."""
         self.first, self.second = self.first[rows], self.second[rows]
 
 
@@ -119,37 +120,37 @@ def _image(squashed: Tensor) -> Tensor:
     return (squashed + 1).mul_(0.5)
 
 
-def _lead(net: nn.Module, x: Tensor, y: Tensor, confidence: float, ahead: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """How images stand to the hinge, with no backward pass for those beyond it, if these are many.
+def _hinge(net: nn.Module, x: Tensor, y: Tensor, confidence: float, before: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Position of images relative to the hinge; if many are beyond it, these need no backward pass.
 
     Args:
-        net, x, y, confidence: as in `carlini_wagner`.
-        ahead: which images were beyond the hinge the last time, [B] bool; they tend to be so again.
+        net, x, y, confidence: see `carlini_wagner`.
+        before: images that were beyond the hinge in the previous step, [B] bool; they are likely to be beyond it again.
 
     Returns:
-        Which images are beyond the hinge now, [B] bool; the gradient of min(lead of the best other class, confidence), like x;
-        and which images are successful, [B] bool.
+        Which images are beyond the hinge, [B] bool; the gradient of min(lead of the best other class, confidence), like x; and
+        which images are successful, [B] bool.
     """
-    if ahead is not None and 4 * int(ahead.sum()) >= len(x):  # two smaller forward passes have a price of their own
-        beyond, success = ahead.clone(), torch.zeros_like(ahead)
-        beyond[ahead], success[ahead] = _beyond(net(x[ahead]), y[ahead], confidence)[1:]
+    if before is not None and 4 * int(before.sum()) >= len(x):  # two smaller forward passes cost more than one
+        beyond, success = before.clone(), torch.zeros_like(before)
+        beyond[before], success[before] = _lead(net(x[before]), y[before], confidence)[1:]
         rest = ~beyond
-        slope = torch.zeros_like(x)
+        gradient = torch.zeros_like(x)
         if rest.any():
-            beyond[rest], slope[rest], success[rest] = _lead(net, x[rest], y[rest], confidence)
-        return beyond, slope, success
+            beyond[rest], gradient[rest], success[rest] = _hinge(net, x[rest], y[rest], confidence)
+        return beyond, gradient, success
     x = x.detach().requires_grad_()
     with torch.enable_grad():
-        lead, beyond, success = _beyond(net(x), y, confidence)
-        slope = torch.zeros_like(x)
-        if lead.requires_grad:  # a network may cut its input off
+        lead, beyond, success = _lead(net(x), y, confidence)
+        gradient = torch.zeros_like(x)
+        if lead.requires_grad:  # not if the network detaches its input
             lead = lead.clamp(max=confidence).sum()
-            (slope,) = torch.autograd.grad(lead, x, allow_unused=True, materialize_grads=True)
-    return beyond, slope.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0), success
+            (gradient,) = torch.autograd.grad(lead, x, allow_unused=True, materialize_grads=True)
+    return beyond, gradient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0), success
 
 
-def _beyond(logits: Tensor, y: Tensor, confidence: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The lead of the best other class; where it is more than `confidence`; and where it is so beyond doubt; all [B]."""
+def _lead(logits: Tensor, y: Tensor, confidence: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Lead of the best other class; whether it exceeds `confidence`; and whether it does by more than rounding; all [B]."""
     lead = cw(logits, y)
-    doubt = ROUNDING * torch.finfo(logits.dtype).eps * logits.detach().abs().amax(1)
-    return lead, lead.detach() > confidence, lead.detach() > confidence + doubt
+    rounding = ROUNDING * torch.finfo(logits.dtype).eps * logits.detach().abs().amax(1)
+    return lead, lead.detach() > confidence, lead.detach() > confidence + rounding

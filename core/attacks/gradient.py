@@ -1,17 +1,15 @@
 """Gradient attacks: FGSM (Goodfellow 2015), I-FGSM (Kurakin 2017), R-FGSM (Tramer 2018) and PGD (Madry 2018), Linf and L2.
 
-They climb a loss of `core.attacks.losses` by its *direction* only: a sign or a unit vector per image.
+They ascend a loss of `core.attacks.losses`, using only the direction of its gradient: a sign or a unit vector per image.
 """
-
-import contextlib
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from core import rng
 from core.attacks.ball import Norm, draw_offset, project, step
-from core.attacks.losses import LOSSES, Loss, fooled
+from core.attacks.losses import ATTACK_LOSSES, AttackLoss, misclassified
+from core.modes import eval_mode
 from core.rng import Draw, PerImage
 
 
@@ -19,15 +17,15 @@ def fgsm(net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, norm: Norm = "
     """One step of length epsilon: x + epsilon * sign(grad), or epsilon * grad / |grad| in L2, clipped to [0, 1].
 
     Args:
-        net: images -> logits; attacked in eval mode, handed back as it came.
+        net: images -> logits; attacked in evaluation mode, and returned to its own mode.
         x: images in [0, 1], [B, C, H, W].
-        y: labels to leave, or with `targeted` the labels to reach, [B].
+        y: true labels, or with `targeted` the target labels, [B].
         epsilon: length of the step, in units of [0, 1] images.
         norm: "linf" or "l2".
-        targeted: move towards y instead of away.
+        targeted: move towards y instead of away from it.
 
     Returns:
-        Images like x.
+        Adversarial images like x.
     """
     return pgd(net, x, y, epsilon=epsilon, steps=1, step_size=epsilon, norm=norm, targeted=targeted)
 
@@ -35,10 +33,11 @@ def fgsm(net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, norm: Norm = "
 def ifgsm(
     net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, steps: int, norm: Norm = "linf", stop_when_fooled: bool = False
 ) -> Tensor:
-    """I-FGSM: `steps` steps of length epsilon / steps from the image itself, so that their sum just reaches the ball's edge.
+    """I-FGSM: `steps` steps of length epsilon / steps from the image itself, which together can just reach the edge of the ball.
 
     Args:
-        net, x, y, epsilon, norm: as in `fgsm`. steps, stop_when_fooled: as in `pgd`.
+        net, x, y, epsilon, norm: see `fgsm`.
+        steps, stop_when_fooled: see `pgd`.
 
     Returns:
         Images like x.
@@ -53,11 +52,11 @@ def rfgsm(
     """R-FGSM (Tramer 2018): a random signed step of length `start`, then a signed gradient step from there, in Linf.
 
     Args:
-        net, x, y, epsilon: as in `fgsm`.
+        net, x, y, epsilon: see `fgsm`.
         start: length of the random step.
-        draw: where its normal numbers come from.
-        total: the gradient step has length epsilon - start, so that the sum stays within epsilon; without it, its length is
-            epsilon, and only the result is clipped (Vivek et al.'s twin images).
+        draw: source of the random step.
+        total: give the gradient step the length epsilon - start, so that the sum stays within epsilon. Otherwise its length is
+            epsilon, and only the result is clipped (as in the image pairs of Vivek et al.).
 
     Returns:
         Images like x.
@@ -68,27 +67,27 @@ def rfgsm(
 
 def pgd(
     net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, steps: int, step_size: float | None = None,
-    norm: Norm = "linf", loss: str | Loss = "ce", restarts: int = 0, targeted: bool = False,
-    draw: Draw | PerImage | None = None, stop_when_fooled: bool = False, ask_first: bool = True,
+    norm: Norm = "linf", loss: str | AttackLoss = "ce", restarts: int = 0, targeted: bool = False,
+    draw: Draw | PerImage | None = None, stop_when_fooled: bool = False, skip_misclassified: bool = True,
 ) -> Tensor:  # fmt: skip
-    """Projected gradient ascent: `steps` steepest steps, each followed by the projection on the ball and on [0, 1].
+    """Projected gradient ascent: `steps` steepest steps, each followed by a projection onto the ball and onto [0, 1].
 
     Args:
-        net, x, y, epsilon, norm, targeted: as in `fgsm`.
-        steps: how many steps.
-        step_size: their length; default 2.5 * epsilon / steps, so that every point of the ball can be reached.
-        loss: what to climb, a name in `core.attacks.losses.LOSSES` or a function.
-        restarts: 0 starts at x. From 1 on, each start is drawn evenly from the ball, and a later one is tried only on
-            images that the earlier ones did not fool.
-        draw: where random starts come from; required with `restarts`.
-        stop_when_fooled: for judging. Leave an image as soon as it is fooled, or, in Linf, as soon as its iteration is back
-            at a point where it has been: steps of one length on pixels that are clipped often run in circles, and no
-            further step would find anything new (Doldo et al. 2025). Otherwise take every step (training).
-        ask_first: with random starts and `stop_when_fooled`, leave x where it is fooled as it is. Those who know that it is
-            right everywhere save a forward pass.
+        net, x, y, epsilon, norm, targeted: see `fgsm`.
+        steps: number of steps.
+        step_size: length of a step; default 2.5 * epsilon / steps, so that every point of the ball can be reached.
+        loss: loss to ascend, a name in `core.attacks.losses.ATTACK_LOSSES` or a function.
+        restarts: 0 starts at x. Otherwise each start is drawn uniformly from the ball, and a later start is tried only on images
+            that the earlier ones did not fool.
+        draw: source of the random starts; required if there are `restarts`.
+        stop_when_fooled: for evaluation. Stop on an image as soon as it is misclassified, or, in Linf, as soon as its iteration
+            returns to a point that it has visited: steps of constant length on clipped pixels often form a cycle, in which
+            further steps find nothing new (Doldo et al. 2025). Otherwise take every step (training).
+        skip_misclassified: with random starts and `stop_when_fooled`, return x where the network misclassifies it already. Set
+            it to False if every image is known to be classified correctly; this saves a forward pass.
 
     Returns:
-        Images like x: for each, one that fools the network where one was found, else the last iterate.
+        Images like x: a misclassified one where one was found, otherwise the last iterate.
 
     Raises:
         ValueError: `restarts` without `draw`.
@@ -97,69 +96,69 @@ def pgd(
         raise ValueError("random starts need a draw")
     if not len(x):
         return x.clone()
-    climb = LOSSES[loss] if isinstance(loss, str) else loss
+    attack_loss = ATTACK_LOSSES[loss] if isinstance(loss, str) else loss
     size = (-1 if targeted else 1) * (2.5 * epsilon / steps if step_size is None else step_size)
     best, rows = x.clone(), torch.arange(len(x), device=x.device)
-    with frozen(net, weights=stop_when_fooled):
-        if stop_when_fooled and restarts and ask_first:  # what is fooled without being moved is not moved
+    with eval_mode(net, freeze_weights=stop_when_fooled):
+        if stop_when_fooled and restarts and skip_misclassified:
             with torch.no_grad():
-                rows = rows[~fooled(net(x), y, targeted)]
+                rows = rows[~misclassified(net(x), y, targeted)]
         for _ in range(max(1, restarts) if len(rows) else 0):
             start = x
             if restarts and draw is not None:
                 start = project(x + draw_offset(draw, x.shape, epsilon, norm).to(x), x, epsilon, norm)
-            found = _ascend(net, x, y, start, best, rows, epsilon, steps, size, norm, climb, targeted, stop_when_fooled)
+            fooled = _ascend(net, x, y, start, best, rows, epsilon, steps, size, norm, attack_loss, targeted, stop_when_fooled)
             if restarts > 1:
                 with torch.no_grad():
-                    left = rows[~found[rows]]
-                    rows = left[~fooled(net(best[left]), y[left], targeted)] if len(left) else left
+                    left = rows[~fooled[rows]]
+                    rows = left[~misclassified(net(best[left]), y[left], targeted)] if len(left) else left
             if not len(rows):
                 break
     return best
 
 
-def _ascend(net, x, y, start, best, rows, epsilon, steps, size, norm, climb, targeted, stop_when_fooled):
-    """One run from `start` on the images `rows`, written into `best`; returns which images were seen to be fooled, [N] bool."""
-    found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+def _ascend(net, x, y, start, best, rows, epsilon, steps, size, norm, attack_loss, targeted, stop_when_fooled):
+    """Run once from `start` on the images `rows`, and write the results into `best`; return which were misclassified, [N] bool."""
+    fooled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     adv, clean, labels = start[rows], x[rows], y[rows]
-    been = _Been(adv, steps) if stop_when_fooled and norm == "linf" else None
+    visited = _VisitedPoints(adv) if stop_when_fooled and norm == "linf" else None
     for _ in range(steps):
-        gradient, hit = slope(net, adv, labels, climb, targeted)
+        gradient, hit = input_gradient(net, adv, labels, attack_loss, targeted)
         if stop_when_fooled and hit.any():
             best[rows[hit]] = adv[hit]
-            found[rows[hit]] = True
+            fooled[rows[hit]] = True
             rows, adv, clean, labels, gradient = (v[~hit] for v in (rows, adv, clean, labels, gradient))
-            if been:
-                been.keep(~hit)
+            if visited:
+                visited.keep(~hit)
             if not len(rows):
-                return found
+                return fooled
         adv = project(adv + step(gradient, size, norm), clean, epsilon, norm)
-        if been and (again := been.again(adv)).any():
+        if visited and (again := visited.revisited(adv)).any():
             best[rows[again]] = adv[again]
             rows, adv, clean, labels = (v[~again] for v in (rows, adv, clean, labels))
-            been.keep(~again)
+            visited.keep(~again)
             if not len(rows):
-                return found
+                return fooled
     best[rows] = adv
-    return found
+    return fooled
 
 
-class _Been:
-    """The points where each image's iteration has been, as 64-bit fingerprints."""
+class _VisitedPoints:
+    """The points that each image's iteration has visited, as 64-bit fingerprints."""
 
-    def __init__(self, x: Tensor, steps: int):
+    def __init__(self, x: Tensor):
         self.weights = rng.words(x[0].numel(), x.device)
         self.points = self._fingerprints(x).unsqueeze(1)
 
-    def again(self, x: Tensor) -> Tensor:
-        """Which images are back where they were, [B] bool; the others' points are noted."""
+    def revisited(self, x: Tensor) -> Tensor:
+        """Record the current points; return which images have visited theirs before, [B] bool."""
         now = self._fingerprints(x).unsqueeze(1)
         back = (self.points == now).any(1)
         self.points = torch.cat([self.points, now], 1)
         return back
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with some of the images."""
+        """Keep only these images."""
         self.points = self.points[rows]
 
     def _fingerprints(self, x: Tensor) -> Tensor:
@@ -167,33 +166,13 @@ class _Been:
         return (bits.long() * self.weights).sum(1)
 
 
-def slope(net: nn.Module, x: Tensor, y: Tensor, climb: Loss, targeted: bool = False) -> tuple[Tensor, Tensor]:
-    """The gradient of the loss by the images, like x (zero where it is NaN), and which of them are fooled already, [B] bool."""
+def input_gradient(net: nn.Module, x: Tensor, y: Tensor, loss: AttackLoss, targeted: bool = False) -> tuple[Tensor, Tensor]:
+    """The gradient of a loss by the images, like x (0 in place of NaN), and which images are misclassified already, [B] bool."""
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         logits = net(x)
-        rise = climb(net, x, logits, y).sum()
+        total = loss(net, x, logits, y).sum()
         gradient = torch.zeros_like(x)
-        if rise.requires_grad:  # a network may cut its input off
-            (gradient,) = torch.autograd.grad(rise, x, allow_unused=True, materialize_grads=True)
-    return gradient.nan_to_num_(nan=0.0), fooled(logits.detach(), y, targeted)
-
-
-@contextlib.contextmanager
-def frozen(net: nn.Module, weights: bool = False) -> Iterator[None]:
-    """Evaluation mode inside, each module's own mode restored after; running statistics do not move.
-
-    With `weights`, these ask for no gradient inside, which saves autograd from keeping what only they would need.
-    """
-    modes = [(module, module.training) for module in net.modules()]
-    asking = [p for p in net.parameters() if p.requires_grad] if weights else []
-    net.eval()
-    for p in asking:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for p in asking:
-            p.requires_grad_()
+        if total.requires_grad:  # not if the network detaches its input
+            (gradient,) = torch.autograd.grad(total, x, allow_unused=True, materialize_grads=True)
+    return gradient.nan_to_num_(nan=0.0), misclassified(logits.detach(), y, targeted)

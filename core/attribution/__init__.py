@@ -1,8 +1,9 @@
-"""Attribution: which pixels a network's answer hangs on, as heat maps, and how stable these maps are.
+"""Attribution: heat maps of the pixels that determine a network's prediction, and the stability of these maps.
 
-    occlusion.py    a grey patch that slides over the image: how far the score of the class drops
+    occlusion.py    sliding grey patch: drop of the class's score
     grad_cam.py     Grad-CAM on the last convolution
-    stability.py    distance and rank correlation between two maps of one image: two patch sizes, or the image and its perturbation
+    stability.py    distance and rank correlation between two maps: for two patch sizes, or for an image and a perturbed image
 
-Maps are [N, h, w] as they come, not scaled. A network is handed back as it came, in mode, gradients and hooks.
+Metrics from maps belong in `core.evaluation`. Maps are [N, h, w] and not scaled. A network is returned to its own mode; its
+gradients and hooks are unchanged.
 """

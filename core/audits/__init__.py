@@ -1,1 +1,4 @@
-"""Audits: what a trained network's outputs tell about who was in its training set. They never train the network."""
+"""Membership-inference audits: how well a network's outputs reveal its training images. Audits never train the network.
+
+Metrics and flags from audits belong in `core.evaluation`; training shadow models belongs in `trainables.execution`.
+"""

@@ -1,30 +1,34 @@
-"""Label-only audit: images that a network was trained on lie farther from its decision boundary (Choquette-Choo 2021)."""
+"""Label-only audit: training images lie farther from the decision boundary than other images (Choquette-Choo 2021)."""
 
 import torch
 from torch import Tensor, nn
 
 from core.attacks.hop_skip_jump import hop_skip_jump
+from core.modes import as_float, predict
 from core.rng import PerImage
-from core.train import as_float, predict
 
 
 def boundary_distance(
     net: nn.Module, x: Tensor, y: Tensor, *, draw: PerImage, steps: int = 8, samples: int = 50, batch_size: int = 256
 ) -> Tensor:
-    """The L2 length of what HopSkipJump found; larger means more likely a member.
+    """L2 distance of each image to the decision boundary, by HopSkipJump; larger means more likely a member.
 
     Args:
-        net: images -> logits, of which the attacker is told the label only. x: uint8 or [0, 1] images, [N, c, h, w]. y: [N].
-        draw: noise for these images. steps, samples: as in `core.attacks.hop_skip_jump`; about steps^1.5 * samples labels an image.
+        net: images -> logits, of which only the argmax is used.
+        x: images, uint8 or in [0, 1], [N, c, h, w].
+        y: labels, [N].
+        draw: source of noise for these images.
+        steps, samples: see `core.attacks.hop_skip_jump`; an image takes about steps^1.5 * samples queries.
+        batch_size: images that are attacked at a time.
 
     Returns:
-        float64, [N]; 0 for an image that is read wrong, and the longest possible where no other class was found.
+        float64, [N]; 0 for a misclassified image, and the largest possible distance if no image of another class was found.
     """
-    found = []
+    distances = []
     for rows in torch.arange(len(x), device=x.device).split(batch_size):
         images = as_float(x[rows])
         adv = hop_skip_jump(net, images, y[rows], draw=draw.at(rows), steps=steps, samples=samples)
         distance = (adv - images).double().flatten(1).norm(dim=1)
-        right = predict(net, images).argmax(1) == y[rows]
-        found.append(torch.where(right & (distance == 0), images[0].numel() ** 0.5, distance))
-    return torch.cat(found)
+        correct = predict(net, images).argmax(1) == y[rows]
+        distances.append(torch.where(correct & (distance == 0), images[0].numel() ** 0.5, distance))
+    return torch.cat(distances)

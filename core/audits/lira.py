@@ -1,7 +1,8 @@
-"""LiRA, the likelihood-ratio attack (Carlini 2022): one Gaussian test per image, with shadow models for the parameters.
+"""LiRA, the likelihood-ratio attack (Carlini 2022): one Gaussian test per image, whose parameters come from shadow models.
 
-Written from the paper. Common code of it takes the deviation of both sides from the IN models where the variance is fixed, and
-both tails where the paper's offline attack takes one; here each side has its own, and `tails` says how many.
+Implemented from the paper. Widely used code differs in two ways: with a fixed variance it takes the standard deviation of both
+sides from the IN models, where each side has its own here; and its offline attack is two-sided, where the paper's is one-sided
+(see `tails`).
 """
 
 from dataclasses import dataclass
@@ -10,37 +11,37 @@ from typing import Literal
 import numpy as np
 
 Variance = Literal["auto", "fixed", "sample"]
-MANY = 64
-"""Shadow models from which on `auto` trusts each image's own variance (the paper: a global one is better below)."""
+MIN_MODELS_FOR_SAMPLE_VARIANCE = 64
+"""Number of shadow models from which `auto` uses each image's own variance; below, the paper recommends a global one."""
 _FLOOR = 1e-6
 
 
 def online(target: np.ndarray, shadows: np.ndarray, state: np.ndarray, variance: Variance = "auto") -> np.ndarray:
-    """log N(phi; in) - log N(phi; out) per image, averaged over queries; larger means more likely a member.
+    """The log-likelihood ratio log N(phi; in) - log N(phi; out) per image, averaged over queries; larger for likely members.
 
-    An image that all or none of the shadow models were trained on lacks one side. Its mean is then the other one's, moved by the
-    median difference over images that have both: with a handful of shadow models most images are such.
+    If all or none of the shadow models were trained on an image, it has no OUT or no IN models. The missing mean is then the other
+    one, shifted by the median difference over images that have both. With few shadow models, most images are affected.
 
     Args:
-        target: phi (`core.audits.scores.log_odds`) of the audited network, [N] or [N, Q] for Q queries of each image.
-        shadows: of the shadow models, [M, N] or [M, N, Q].
-        state: 1 where a shadow model was trained on an image, -1 where not, 0 for neither, [M, N].
-        variance: "sample" is each image's own; "fixed" one for all images, IN and OUT apart, of
-            what is left when each image's mean is taken off; "auto" by the number of models.
+        target: phi (`core.audits.scores.log_odds`) of the audited network, [N] or [N, Q] for Q queries per image.
+        shadows: phi of the shadow models, [M, N] or [M, N, Q].
+        state: 1 where a shadow model was trained on an image (IN), -1 where it was not (OUT), 0 for neither, [M, N].
+        variance: "sample" uses each image's own variance; "fixed" uses one variance of the deviations from the images' means,
+            separately for IN and OUT; "auto" chooses by the number of models.
 
     Returns:
-        [N].
+        Scores, [N].
 
     Raises:
-        ValueError: the shadow models have no IN or no OUT at all, or an image has neither.
+        ValueError: there is no IN or no OUT model at all, or an image has neither.
     """
     target, shadows = _queries(target, shadows)
     if not (state > 0).any() or not (state < 0).any():
         raise ValueError("online LiRA needs shadow models that were trained on some of the images and not on others")
-    _refuse_unknown(state)
+    _require_models(state)
     inside, outside = (_side(shadows, mask, _variance(variance, shadows)) for mask in (state > 0, state < 0))
     both = (inside.count > 0) & (outside.count > 0)
-    gap = np.median((inside.mean - outside.mean)[both], axis=0) if both.any() else _overall(shadows, state)
+    gap = np.median((inside.mean - outside.mean)[both], axis=0) if both.any() else _overall_gap(shadows, state)
     mean_in = np.where((inside.count > 0)[:, None], inside.mean, outside.mean + gap)
     mean_out = np.where((outside.count > 0)[:, None], outside.mean, inside.mean - gap)
     return (_log_density(target, mean_in, inside.std) - _log_density(target, mean_out, outside.std)).mean(1)
@@ -49,20 +50,22 @@ def online(target: np.ndarray, shadows: np.ndarray, state: np.ndarray, variance:
 def offline(
     target: np.ndarray, shadows: np.ndarray, state: np.ndarray, variance: Variance = "auto", tails: Literal[1, 2] = 1
 ) -> np.ndarray:
-    """-log P(Z > phi) for Z normal as the OUT models are, averaged over queries; larger means more likely a member.
+    """-log P(Z > phi) for Z with the OUT models' normal distribution, averaged over queries; larger for likely members.
 
-    For one query that is the order of the paper's P(Z <= phi). The logarithm of that would end at 0, though, and a query which
-    the network is sure of could not outweigh one that it does not know; so these p-values are combined as Fisher's are.
+    For one query, the order is that of the paper's P(Z <= phi). The logarithm of that is bounded by 0, so a query on which the
+    network is certain could not outweigh one on which it is not; -log P(Z > phi) combines queries like Fisher's method.
 
     Args:
-        target, shadows, variance: as in `online`. state: images without any OUT model are refused.
-        tails: 2 gives minus the log-density instead, as some implementations do; it takes unusually *low* phi for a member, too.
+        target, shadows, variance: see `online`.
+        state: see `online`; every image needs an OUT model.
+        tails: 2 returns minus the log-density instead, as some implementations do; unusually low phi then also counts as a sign
+            of membership.
 
     Returns:
-        [N].
+        Scores, [N].
 
     Raises:
-        ValueError: an image without OUT model.
+        ValueError: an image has no OUT model.
     """
     target, shadows = _queries(target, shadows)
     outside = _side(shadows, state < 0, _variance(variance, shadows))
@@ -76,25 +79,25 @@ def offline(
 
 
 def calibrated(target: np.ndarray, shadows: np.ndarray, state: np.ndarray) -> np.ndarray:
-    """phi less what is usual for the image (Watson 2022), for shadow models that were trained on some of the images.
+    """Difficulty calibration: phi minus the image's mean phi over shadow models (Watson 2022).
 
-    The usual is the mean over shadow models, each IN one corrected by the median difference between IN and OUT over all images.
-    It estimates one number per image where LiRA estimates two or four, so it needs fewer models.
+    IN models are first corrected by the median difference between IN and OUT over all images. The score estimates one number per
+    image, where LiRA estimates two or four, and so needs fewer models.
 
     Args:
-        target, shadows, state: as in `online`; with no IN model at all nothing is corrected.
+        target, shadows, state: see `online`; without any IN model, nothing is corrected.
 
     Returns:
-        [N].
+        Scores, [N].
 
     Raises:
-        ValueError: an image for which there is neither IN nor OUT model.
+        ValueError: an image has neither an IN nor an OUT model.
     """
     target, shadows = _queries(target, shadows)
-    _refuse_unknown(state)
+    _require_models(state)
     inside, outside = (_side(shadows, mask, "fixed") for mask in (state > 0, state < 0))
     both = (inside.count > 0) & (outside.count > 0)
-    gap = np.median((inside.mean - outside.mean)[both], axis=0) if both.any() else _overall(shadows, state)
+    gap = np.median((inside.mean - outside.mean)[both], axis=0) if both.any() else _overall_gap(shadows, state)
     counts = inside.count + outside.count
     total = inside.count[:, None] * (inside.average - gap) + outside.count[:, None] * outside.average
     return (target - total / counts[:, None]).mean(1)
@@ -102,35 +105,35 @@ def calibrated(target: np.ndarray, shadows: np.ndarray, state: np.ndarray) -> np
 
 @dataclass(frozen=True)
 class _Side:
-    """Of the IN or of the OUT models, per image and query."""
+    """Statistics of phi over the IN or the OUT models, per image and query."""
 
     count: np.ndarray
-    """[N]."""
+    """Number of models, [N]."""
     mean: np.ndarray
     """Median over the models, [N, Q]; 0 where there is none."""
     average: np.ndarray
-    """[N, Q], likewise."""
+    """Arithmetic mean over the models, [N, Q]; 0 where there is none."""
     std: np.ndarray
-    """[N, Q] or [1, Q]."""
+    """Standard deviation, [N, Q] or [1, Q]."""
 
 
 def _side(shadows: np.ndarray, mask: np.ndarray, variance: Variance) -> _Side:
     count = mask.sum(0)
-    some = np.maximum(count, 1)[:, None]
+    divisor = np.maximum(count, 1)[:, None]
     kept = np.where(mask[:, :, None], shadows, 0.0)
-    average = kept.sum(0) / some
+    average = kept.sum(0) / divisor
     squares = np.where(mask[:, :, None], (shadows - average) ** 2, 0.0).sum(0)
     free = np.maximum(count - 1, 0).sum()
     if free:
         fixed = np.sqrt(squares.sum(0, keepdims=True) / free)
-    else:  # one model an image: how images differ is all there is
+    else:  # with one model per image, only the spread over images is known
         fixed = np.std(average[count > 0], axis=0, keepdims=True) if (count > 0).any() else np.ones((1, shadows.shape[2]))
-    std = fixed if variance == "fixed" else np.where((count > 1)[:, None], np.sqrt(squares / some), fixed)
+    std = fixed if variance == "fixed" else np.where((count > 1)[:, None], np.sqrt(squares / divisor), fixed)
     return _Side(count, _median(shadows, mask, count), average, np.maximum(std, _FLOOR))
 
 
 def _median(shadows: np.ndarray, mask: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Over the models in the mask, [N, Q]; all images in one sort."""
+    """Median over the models in the mask, [N, Q]; one sort for all images."""
     n = np.arange(shadows.shape[1])
     lower, upper = np.maximum(count - 1, 0) // 2, np.maximum(count, 1) // 2
     columns = []
@@ -141,27 +144,27 @@ def _median(shadows: np.ndarray, mask: np.ndarray, count: np.ndarray) -> np.ndar
     return np.where((count > 0)[:, None], medians, 0.0)
 
 
-def _overall(shadows: np.ndarray, state: np.ndarray) -> np.ndarray | float:
-    """The difference between all IN and all OUT values, where no image has both."""
+def _overall_gap(shadows: np.ndarray, state: np.ndarray) -> np.ndarray | float:
+    """Difference between the medians of all IN and all OUT values; used where no image has both."""
     groups = [shadows[mask] for mask in (state > 0, state < 0)]
     return np.median(groups[0], axis=0) - np.median(groups[1], axis=0) if all(len(g) for g in groups) else 0.0
 
 
-def _refuse_unknown(state: np.ndarray) -> None:
-    """Of an image that served every shadow model otherwise, or none, nothing can be said."""
+def _require_models(state: np.ndarray) -> None:
+    """Raise if an image has neither IN nor OUT models."""
     if unknown := int((state == 0).all(0).sum()):
         raise ValueError(f"{unknown} images have no shadow model")
 
 
 def _log_density(value: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Of a normal distribution, less log sqrt(2 pi)."""
+    """Log-density of a normal distribution, up to the constant log sqrt(2 pi)."""
     return -(((value - mean) / std) ** 2) / 2 - np.log(std)
 
 
-def _variance(asked: Variance, shadows: np.ndarray) -> Variance:
-    return asked if asked != "auto" else ("sample" if len(shadows) >= MANY else "fixed")
+def _variance(requested: Variance, shadows: np.ndarray) -> Variance:
+    return requested if requested != "auto" else ("sample" if len(shadows) >= MIN_MODELS_FOR_SAMPLE_VARIANCE else "fixed")
 
 
 def _queries(target: np.ndarray, shadows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """With an axis for queries."""
+    """Add an axis for queries if there is none."""
     return (target[:, None], shadows[:, :, None]) if target.ndim == 1 else (target, shadows)

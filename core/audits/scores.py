@@ -1,6 +1,6 @@
 """Membership scores of one image from its logits; larger means more likely a member. All in float64, [N, C] -> [N].
 
-From log-odds throughout: a sure network has p_y = 1 to the last bit, and forming 1 - p_y would lose what tells images apart.
+All are computed from log-odds: with a confident network p_y rounds to 1, and 1 - p_y would lose the differences between images.
 """
 
 import torch
@@ -9,31 +9,31 @@ from torch.nn.functional import logsigmoid
 
 
 def confidence(logits: Tensor, y: Tensor) -> Tensor:
-    """p_y (Yeom 2018)."""
+    """Predicted probability of the label, p_y (Yeom 2018)."""
     return loss(logits, y).exp()
 
 
 def loss(logits: Tensor, y: Tensor) -> Tensor:
-    """log p_y, the negative cross-entropy: the confidence's order, without its ties at 1."""
+    """Negative cross-entropy log p_y: it orders images like the confidence, without ties at 1."""
     return logsigmoid(log_odds(logits, y))
 
 
 def log_odds(logits: Tensor, y: Tensor) -> Tensor:
-    """log(p_y / (1 - p_y)), the order of the loss on a scale on which it is close to normal (LiRA's phi, Carlini 2022)."""
+    """log(p_y / (1 - p_y)): the order of the loss, on a scale on which scores are close to normal (LiRA's phi, Carlini 2022)."""
     return _log_odds(logits).gather(1, y.unsqueeze(1)).squeeze(1)
 
 
 def entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """-H(p) = sum_i p_i log p_i; knows nothing of the label."""
+    """Negative entropy of the prediction, sum_i p_i log p_i; independent of the label."""
     del y
     log_p = logsigmoid(_log_odds(logits))
     return torch.where(log_p.isneginf(), 0.0, log_p.exp() * log_p).sum(1)
 
 
 def modified_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """-M with M = -(1 - p_y) log p_y - sum_{i != y} p_i log(1 - p_i) (Song and Mittal 2021).
+    """Negative modified entropy: -M with M = -(1 - p_y) log p_y - sum_{i != y} p_i log(1 - p_i) (Song and Mittal 2021).
 
-    M is 0 for a sure and right prediction and unbounded for a sure and wrong one.
+    M is 0 for a certain and correct prediction, and unbounded for a certain and incorrect one.
     """
     odds = _log_odds(logits)
     log_p, log_rest = logsigmoid(odds), logsigmoid(-odds)
@@ -45,9 +45,9 @@ SCORES = {"confidence": confidence, "loss": loss, "entropy": entropy, "modified_
 
 
 def _log_odds(logits: Tensor) -> Tensor:
-    """log(p_i / (1 - p_i)) = z_i - logsumexp of the others, by sums from both sides, so that nothing is subtracted twice.
+    """log(p_i / (1 - p_i)) = z_i - logsumexp of the other logits, for all classes, by cumulative sums from both sides [N, C].
 
-    log p and log(1 - p) are logsigmoid of it and of its negative, exact however sure the network is.
+    log p and log(1 - p) are the logsigmoid of it and of its negative, accurate even if the network is certain.
     """
     z = logits.double()
     before = torch.logcumsumexp(z, 1)

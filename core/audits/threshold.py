@@ -1,4 +1,4 @@
-"""Threshold audits: one score per image, no shadow models (Yeom 2018, Salem 2019, Song and Mittal 2021)."""
+"""Threshold audits: one score per image, without shadow models (Yeom 2018, Salem 2019, Song and Mittal 2021)."""
 
 from collections.abc import Mapping
 
@@ -9,15 +9,16 @@ from core.audits.scores import SCORES
 from core.stats import normal_quantile
 
 FPRS = (0.01, 0.001)
+"""False-positive rates at which the true-positive rate is reported."""
 
 
 def threshold_audits(member_logits: Tensor, member_labels: Tensor, other_logits: Tensor, other_labels: Tensor) -> dict[str, Roc]:
     """The ROC of every score in `core.audits.scores`.
 
     Args:
-        member_logits: raw logits of the training images, un-augmented, evaluation mode, [M, C].
-        member_labels: [M].
-        other_logits, other_labels: of images that no training saw, [N, C] and [N].
+        member_logits: logits of the training images, without augmentation, in evaluation mode, [M, C].
+        member_labels: labels of the training images, [M].
+        other_logits, other_labels: the same for images that the network was not trained on, [N, C] and [N].
     """
     return {
         name: Roc.of(score(member_logits, member_labels).cpu(), score(other_logits, other_labels).cpu())
@@ -26,9 +27,9 @@ def threshold_audits(member_logits: Tensor, member_labels: Tensor, other_logits:
 
 
 def leak_metrics(audits: Mapping[str, Roc]) -> dict[str, float]:
-    """The audits as metrics: raw AUC with its 95 % interval, balanced accuracy, advantage, TPR at low FPR.
+    """Metrics of audits: AUC (not folded) with its 95 % interval, balanced accuracy, advantage, and TPR at low FPR.
 
-    A TPR is left out where the non-members cannot resolve it; `core.audits.roc.unresolved` says why.
+    A TPR is omitted if there are too few non-members to resolve it; see `core.audits.roc.unresolved`.
     """
     metrics: dict[str, float] = {}
     for name, roc in audits.items():
@@ -47,15 +48,15 @@ def leak_metrics(audits: Mapping[str, Roc]) -> dict[str, float]:
 
 
 def below_half(audits: Mapping[str, Roc]) -> bool:
-    """Whether an AUC is below one half beyond its interval."""
+    """Whether the 95 % interval of any AUC lies below one half."""
     return any(roc.auc_interval().high < 0.5 for roc in audits.values())
 
 
-def worst_leak(metrics: Mapping[str, float]) -> dict[str, float]:
-    """`mia_auc`: the worst of all audits in the metrics, each AUC folded to max(a, 1 - a), because an attacker may flip the sign.
+def worst_case_auc(metrics: Mapping[str, float]) -> dict[str, float]:
+    """`mia_auc`: the largest AUC of all audits in the metrics, folded to max(a, 1 - a) because an attacker may flip the sign.
 
-    `mia_auc_low` and `mia_auc_high` are the interval of that audit, widened for the choice of the worst (Bonferroni): with k
-    audits it has a level of 1 - 0.05 / k. The largest of several noisy numbers is still a little too large on average.
+    `mia_auc_low` and `mia_auc_high` are that audit's interval at level 1 - 0.05 / k for k audits (Bonferroni), which allows for
+    choosing the worst. The estimate itself is biased upward, as every maximum of noisy numbers.
     """
     named = {name: value for name, value in metrics.items() if name.startswith("mia_auc/")}
     folded = {name: max(auc, 1 - auc) for name, auc in named.items()}

@@ -1,4 +1,4 @@
-"""Random crop of the zero-padded image, and horizontal flip: one gather for the whole batch."""
+"""Random crop of the zero-padded image, and horizontal flip, with one gather for the whole batch."""
 
 from typing import Annotated
 
@@ -6,36 +6,36 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from core.knobs import Bounds, knobs
 from core.rng import Draw
 from core.slots import Context, Part
-from core.space import Bounds, knobs
 
 
 @knobs
 class NoAugmentation:
-    """Images as they are."""
+    """No augmentation: images are unchanged."""
 
     per_image = True
 
     def bind(self, context: Context) -> Part:
-        """See `core.slots`."""
+        """Bind the augmentation; see `core.slots`."""
         del context
         return _CropFlip(0, False)
 
 
 @knobs
 class CropFlip:
-    """The usual CIFAR augmentation, drawn anew for every image."""
+    """The usual CIFAR augmentation, random crop and horizontal flip, drawn independently for every image."""
 
     padding: Annotated[int, Bounds(0, 32)] = 4
     """Zero pixels added on every side before the crop."""
     flip: bool = True
-    """Mirror half of the images; wrong for digits and letters."""
+    """Mirror half of the images; unsuitable for digits and letters."""
 
     per_image = True
 
     def bind(self, context: Context) -> Part:
-        """See `core.slots`."""
+        """Bind the augmentation; see `core.slots`."""
         del context
         return _CropFlip(self.padding, self.flip)
 
@@ -46,11 +46,10 @@ class _CropFlip(Part):
         self.padding, self.flip = padding, flip
 
     def forward(self, x: Tensor, labels: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-        """x: [B, C, H, W] of any type; the result has its type, channels last in memory. Labels stay."""
-        return (self.varied(x, draw) if self.padding or self.flip else x), labels
+        """Augment images x, [B, C, H, W] of any type; the result has the same type, channels last in memory. Keep the labels."""
+        return (self._crop_and_flip(x, draw) if self.padding or self.flip else x), labels
 
-    def varied(self, x: Tensor, draw: Draw) -> Tensor:
-        """The images, cropped and flipped."""
+    def _crop_and_flip(self, x: Tensor, draw: Draw) -> Tensor:
         batch, channels, height, width = x.shape
         p, span = self.padding, 2 * self.padding + 1
         top, left = draw.integers(span), draw.integers(span)

@@ -1,4 +1,5 @@
-"""Model inversion: images made from a trained network alone, and how much of its training images is in them.
+"""Model inversion: images reconstructed from a trained network, and their similarity to its training images.
 
-Three attacks (`ascent`, `deepdream`, `acgan`), the search for what they resemble (`nearest`) and the audit of a network (`leak`).
+Three attacks (`ascent`, `deepdream`, `acgan`), the search for the most similar images (`nearest`) and the audit (`leak`). Their
+metrics and pictures belong in `core.evaluation`.
 """

@@ -1,9 +1,9 @@
-"""Inversion by an auxiliary-classifier GAN that a target network guides (inversion paper, third attack; AC-GAN: Odena 2017).
+"""Inversion by an auxiliary-classifier GAN that is guided by the target network (inversion paper, third attack; Odena 2017).
 
     L_D = BCE(D(x), 1) + BCE(D(G(y, n)), 0) + CE(D_class(x), y_x)         (the class term on real images only)
-    L_G = BCE(D(G(y, n)), 1) + w * CE(T(G(y, n)), y)                      (T is the frozen target; the auxiliary head has no say)
+    L_G = BCE(D(G(y, n)), 1) + w * CE(T(G(y, n)), y)                      (T is the frozen target; D_class is not used)
 
-Real images are the attacker's own: shadow data, never what the target was trained on.
+Real images are the attacker's shadow data, never the target's training images.
 """
 
 import torch
@@ -11,17 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core import rng
-from core.attacks.gradient import frozen
 from core.errors import TrialError
+from core.modes import as_float, eval_mode
 from core.rng import PerImage
-from core.train import as_float
 
 
 class Generator(nn.Module):
-    """A class and noise -> an image in [0, 1]: seven transposed convolutions with ReLU between, a sigmoid at the end.
+    """A class and noise -> an image in [0, 1]: seven transposed convolutions with ReLU between them, and a sigmoid.
 
-    At 32x32: one 4x4 from a single position, three 4x4 of stride 2, three 3x3. Smaller images have fewer of stride 2, and
-    a size that is no multiple is cut from the next larger. The paper gives no widths; these are 8, 4, 2, 1, 1, 1/2 times `width`.
+    At 32x32: one 4x4 from a single position, three 4x4 of stride 2, three 3x3. Smaller images have fewer of stride 2; a size that
+    is not a multiple is cropped from the next larger one. The paper gives no widths; these are 8, 4, 2, 1, 1, 1/2 times `width`.
     """
 
     def __init__(self, shape: tuple[int, int, int], classes: int, nz: int = 100, width: int = 64):
@@ -38,23 +37,26 @@ class Generator(nn.Module):
         for layer in layers:
             if isinstance(layer, nn.ConvTranspose2d):
                 incoming = layer.weight[:, 0].numel() / (layer.stride[0] ** 2 if layer is not layers[0] else base[0] * base[1])
-                nn.init.normal_(layer.weight, std=(2 / incoming) ** 0.5)  # He et al. 2015: there is no batch norm to put it right
+                nn.init.normal_(layer.weight, std=(2 / incoming) ** 0.5)  # He et al. 2015, as there is no batch norm
                 nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, classes: Tensor, noise: Tensor) -> Tensor:
-        """Images in [0, 1], [B, c, h, w], of classes [B] and normal noise [B, nz]."""
+        """Images in [0, 1], [B, c, h, w], from classes [B] and normal noise [B, nz]."""
         code = torch.cat([F.one_hot(classes, self.classes).to(noise), noise], 1)
         return self.layers(code[:, :, None, None])[:, :, : self.height, : self.width].sigmoid()
 
     def sample(self, classes: Tensor, draw: PerImage) -> Tensor:
-        """An image in [0, 1] for each class, [B, c, h, w]; noise from the draw of these images."""
-        with frozen(self), torch.no_grad():
+        """One image in [0, 1] for each of the classes [B], [B, c, h, w]; `draw` is the source of their noise."""
+        with eval_mode(self), torch.no_grad():
             return self(classes, draw.normal(self.nz).to(classes.device))
 
 
 class Discriminator(nn.Module):
-    """Images in [0, 1] -> real (logit [B]) and class (logits [B, C]): seven blocks of 5x5, batch norm, LeakyReLU, dropout."""
+    """Images in [0, 1] -> logit of being real [B] and logits of the classes [B, C].
+
+    Seven blocks of 5x5 convolution, batch norm, LeakyReLU and dropout.
+    """
 
     def __init__(
         self, shape: tuple[int, int, int], classes: int, width: int = 64, dropout: float = 0.5, noise: torch.Generator | None = None
@@ -76,7 +78,7 @@ class Discriminator(nn.Module):
 
 
 class _Dropout(nn.Module):
-    """Dropout whose noise comes from a stream of its own: torch's takes the global one."""
+    """Dropout whose noise comes from a given stream; PyTorch's uses the global stream."""
 
     def __init__(self, share: float, stream: torch.Generator | None):
         super().__init__()
@@ -93,62 +95,68 @@ def train_generator(
     target: nn.Module, images: Tensor, labels: Tensor, classes: int, *, w: float = 1.0, epochs: int = 200, batch_size: int = 100,
     nz: int = 100, width: int = 64, lr: float = 2e-4, dropout: float = 0.5, seed: int = 0,
 ) -> Generator:  # fmt: skip
-    """Train a generator against real images and a target network. A function of its arguments; global random state is left alone.
+    """Train a generator against real images and a target network; global random state is neither used nor changed.
 
-    Each step is one of D on real images and on fakes, then one of G with fresh classes, drawn evenly, and fresh noise.
+    Each step updates D on real and generated images, then G on newly generated ones, whose classes are drawn uniformly.
 
     Args:
-        target: images -> logits; in eval mode meanwhile, handed back as it came, and never given a gradient.
-        images: shadow data, uint8 or [0, 1], [N, c, h, w], N at least 2; where it lies is where the training runs.
-        labels: of these, [N]. classes: how many there are.
-        w: weight of the target's say; at 0 it is never asked.
-        epochs, batch_size: batches are full, unless there is less than one. nz: length of the noise. width: see the classes.
-        lr: of both Adams, whose beta_1 is 0.5. dropout: of the discriminator.
+        target: images -> logits; in evaluation mode during training, returned to its own mode, and never given a gradient.
+        images: shadow data, uint8 or in [0, 1], [N, c, h, w], N at least 2; training runs on their device.
+        labels: labels of the shadow data, [N].
+        classes: number of classes.
+        w: weight of the target's loss; at 0 the target is never queried.
+        epochs: passes over the shadow data.
+        batch_size: images per step; an incomplete last batch is left out, unless it is the only one.
+        nz: length of the noise vector.
+        width: see `Generator`; the discriminator's blocks have 1/4, 1/2, 1, 2, 4, 8, 8 times `width` channels.
+        lr: learning rate of both Adam optimizers, whose beta_1 is 0.5.
+        dropout: dropout rate of the discriminator.
+        seed: seed of weights and noise.
 
     Raises:
         ValueError: fewer than 2 images.
-        TrialError: a weight is not finite at the end.
+        TrialError: a weight of the generator is not finite after training.
     """
     if len(images) < 2:
         raise ValueError(f"the discriminator's batch norm needs 2 images or more, got {len(images)}")
     device, size = images.device, min(batch_size, len(images))
     stream = rng.generator(seed, "acgan", "noise", device=device)
-    generator, discriminator = _born(tuple(images.shape[1:]), classes, nz, width, dropout, seed, device)
+    generator, discriminator = _build(tuple(images.shape[1:]), classes, nz, width, dropout, seed, device)
     g, d = list(generator.parameters()), list(discriminator.parameters())
     adam_g, adam_d = (torch.optim.Adam(p, lr=lr, betas=(0.5, 0.999)) for p in (g, d))
 
-    def fake() -> tuple[Tensor, Tensor]:
-        wanted = torch.randint(classes, (size,), generator=stream, device=device)
-        return generator(wanted, torch.randn(size, nz, generator=stream, device=device)), wanted
+    def generate() -> tuple[Tensor, Tensor]:
+        targets = torch.randint(classes, (size,), generator=stream, device=device)
+        return generator(targets, torch.randn(size, nz, generator=stream, device=device)), targets
 
     def step(adam: torch.optim.Adam, weights: list[nn.Parameter], loss: Tensor) -> None:
-        for weight, slope in zip(weights, torch.autograd.grad(loss, weights), strict=True):  # of these alone
-            weight.grad = slope
+        for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):  # no gradient for other weights
+            weight.grad = gradient
         adam.step()
 
-    with frozen(target, weights=True):
+    with eval_mode(target, freeze_weights=True):
         for _ in range(epochs):
             order = torch.randperm(len(images), generator=stream, device=device)
             for rows in order[: len(order) // size * size].split(size):
                 real, kinds = discriminator(as_float(images[rows]))
                 with torch.no_grad():
-                    made = fake()[0]
-                loss = _bce(real, 1.0) + _bce(discriminator(made)[0], 0.0) + F.cross_entropy(kinds, labels[rows])
+                    generated = generate()[0]
+                loss = _bce(real, 1.0) + _bce(discriminator(generated)[0], 0.0) + F.cross_entropy(kinds, labels[rows])
                 step(adam_d, d, loss)
-                made, wanted = fake()
-                loss = _bce(discriminator(made)[0], 1.0)
+                generated, targets = generate()
+                loss = _bce(discriminator(generated)[0], 1.0)
                 if w:
-                    loss = loss + w * F.cross_entropy(target(made), wanted)
+                    loss = loss + w * F.cross_entropy(target(generated), targets)
                 step(adam_g, g, loss)
     if not all(p.isfinite().all() for p in g):
         raise TrialError("the generator diverged; lower its lr or w")
     return generator.eval()
 
 
-def _born(shape, classes, nz, width, dropout, seed, device) -> tuple[Generator, Discriminator]:
-    """Both with weights from a stream of their own."""
+def _build(shape, classes, nz, width, dropout, seed, device) -> tuple[Generator, Discriminator]:
+    """A generator and a discriminator with weights from the stream `acgan/weights`."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(rng.fold(seed, "acgan", "weights"))  # `torch.manual_seed` would reach the GPUs' too
+        torch.default_generator.manual_seed(rng.fold(seed, "acgan", "weights"))  # `torch.manual_seed` would also seed GPUs
         generator = Generator(shape, classes, nz, width)
         discriminator = Discriminator(shape, classes, width, dropout, rng.generator(seed, "acgan", "dropout", device=device))
     return generator.to(device), discriminator.to(device)

@@ -1,10 +1,10 @@
-"""Inversion by DeepDream (inversion paper, Eq. 2): normalised ascent on a blurred image that gets sharper, several times over.
+"""Inversion by DeepDream: normalised ascent on a blurred image that becomes sharper, in several passes (inversion paper, Eq. 2).
 
     X <- clip(X + lr * G / mean|G|),    G = d (z_c(X) - weight * sum |x_n|^power) / dX
 
-with x_n the image in mean/std units (Mahendran and Vedaldi's alpha-norm). The paper's sentence calls the whole fraction an average;
-the denominator is meant. At octave o the image is made scale^o times smaller and back again, and the network always sees the full
-size, as in the author's notebook: VGG16 takes no less.
+with x_n the image in mean/std units (Mahendran and Vedaldi's alpha-norm). The paper's text calls the whole fraction an average, but
+means the denominator. At octave o the image is scaled down by scale^o and back again; the network always sees the full size, as in
+the author's notebook, because VGG16 accepts no smaller images.
 """
 
 from typing import Literal
@@ -22,20 +22,23 @@ def deepdream(
     mean: Tensor | None = None, std: Tensor | None = None, scaling: Literal["raw", "l2", "mean_abs"] = "mean_abs",
     batch_size: int = 256,
 ) -> Inverted:  # fmt: skip
-    """The inversion paper's second attack: `passes` times from the coarsest octave to the full size, `steps` of ascent at each.
+    """The second attack of the inversion paper: several passes from the coarsest octave to the full size.
 
-    With one octave, weight=0 and scaling="raw" it is `gradient_ascent` with passes * steps iterations.
+    With one octave, weight=0 and scaling="raw" it equals `gradient_ascent` with passes * steps iterations.
 
     Args:
-        net, classes, start, scaling, batch_size: as in `gradient_ascent`.
-        lr: mean absolute change of a pixel in a step, before clipping; in units of [0, 1] images.
-        passes: over all octaves. octaves, scale: the smallest image is scale^(octaves - 1) times smaller. steps: at each octave.
-        weight, power: of the norm penalty, which the paper does not quantify; weight=0 leaves it out.
-        blend: share of the sharp image that is kept when it is blurred; the author's notebook has 0.4.
-        mean, std: of the images' channels, [c], for the penalty; default 0 and 1.
+        net, classes, start, scaling, batch_size: see `gradient_ascent`.
+        lr: mean absolute change of a pixel in a step before clipping, in units of [0, 1] images.
+        passes: passes over all octaves.
+        octaves: octaves per pass.
+        scale: factor between the sizes of two octaves; the smallest image is scale^(octaves - 1) times smaller.
+        steps: steps of ascent at each octave.
+        weight, power: weight and exponent of the norm penalty, which the paper does not give; weight=0 disables it.
+        blend: share of the sharp image that is kept when it is blurred; 0.4 in the author's notebook.
+        mean, std: mean and standard deviation of the channels for the penalty, [c]; default 0 and 1.
 
     Returns:
-        As `gradient_ascent`, iterations counted through; one entry of the trajectory for each octave of each pass.
+        See `gradient_ascent`. Iterations are counted over all octaves; the trajectory has one entry for each octave of each pass.
     """
     channels = start.shape[1]
     shift = torch.zeros(channels) if mean is None else mean
@@ -51,18 +54,18 @@ def deepdream(
     for _ in range(passes):
         for octave in reversed(range(octaves)):
             x = blend * x + (1 - blend) * blurred(x, scale**octave) if octave else x
-            found = gradient_ascent(
+            result = gradient_ascent(
                 net, classes, x, lr=lr, iterations=steps, scaling=scaling, penalty=alpha_norm if weight else None,
                 every=steps, batch_size=batch_size,
             )  # fmt: skip
-            first = torch.where((first < 0) & (found.first >= 0), done + found.first, first)
-            x, logits, done = found.images, found.logits, done + steps
+            first = torch.where((first < 0) & (result.first >= 0), done + result.first, first)
+            x, logits, done = result.images, result.logits, done + steps
             trajectory.append(logits)
     return Inverted(x, first, logits, torch.stack(trajectory))
 
 
 def blurred(x: Tensor, factor: float) -> Tensor:
-    """Images made `factor` times smaller, to one pixel at least, and back to their size (bilinear, antialiased); like x."""
+    """Images scaled down by `factor`, to at least one pixel, and back to their size (bilinear, antialiased); like x."""
     size = x.shape[2:]
     small = [max(1, round(side / factor)) for side in size]
     down = F.interpolate(x, small, mode="bilinear", antialias=True)

@@ -1,15 +1,15 @@
-"""The inversion audit: attack a network for every class, and see whether what comes out is nearer to its members than to others.
+"""The inversion audit: reconstruct images of every class, and test whether they are nearer to members than to held-out images.
 
 The paper's "privacy loss" is the L2 distance from a reconstruction to its nearest training image, plotted so that it falls as
-networks get more robust; but a small distance is the leak, and a reconstruction that is near to all images of its class has learned
+networks become more robust. But a small distance is a leak, and a reconstruction that is near to all images of its class reveals
 the class, not the members. `inversion_leak` has one direction, LARGER IS WORSE, and a baseline:
 
     leak = mean of (h - m) / (h + m)
 
-with m the distance to the nearest member of the class, h that to the nearest held-out image of the class, among as many of either.
-It is without unit and in [-1, 1]: 1 where the reconstructions are members, 0 in expectation where members and held-out images could
-be exchanged, as for a network that has not been trained. (With h alone below the line it would not be: E[m / h] > 1 by symmetry.)
-Distances are between pixels, because features of the attacked network know its members whatever the reconstruction is.
+with m the distance to the nearest member of the class and h the distance to the nearest held-out image of the class, among equal
+numbers of both. It has no unit and is in [-1, 1]: 1 if the reconstructions are members, and 0 in expectation if members and
+held-out images are exchangeable, as for an untrained network. (With h alone in the denominator it would not be 0: E[m / h] > 1 by
+symmetry.) Distances are between pixels, because features of the attacked network depend on its members for every image.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,34 +26,37 @@ from core.errors import InputError, unknown
 from core.inversion.acgan import train_generator
 from core.inversion.ascent import Inverted, class_logits, constant, gradient_ascent, reached, uniform
 from core.inversion.deepdream import deepdream
-from core.inversion.nearest import image_distances, last_maps, nearest, parts_of_maps, parts_of_pixels, same_class
+from core.inversion.nearest import image_distances, iter_last_maps, iter_pixels, last_maps, nearest, same_class
+from core.modes import as_float, predict
 from core.rng import PerImage
-from core.train import as_float, channel_statistics, predict
+from core.train import channel_statistics
 
 Rows = Tensor | np.ndarray
+"""Row numbers in the pool."""
 STARTS: dict[str, Callable[[tuple[int, ...], PerImage], Tensor]] = {
     "grey": lambda shape, draw: constant(len(draw.keys), shape),
     "noise": uniform,
     "grey_noise": lambda shape, draw: constant(len(draw.keys), shape, noise=0.1, draw=draw),
 }
-"""Where an ascent begins; from grey alone, all restarts of a class are the same."""
+"""Starts of the ascent by name, (shape, draw) -> images; from plain grey, all restarts of a class are equal."""
 ATTACKS = ("ascent", "deepdream", "acgan")
+"""Names of the inversion attacks."""
 
 
 @dataclass(frozen=True)
 class Reconstructions:
-    """What one attack made of a network, for every class and restart; all on the CPU."""
+    """Images that one attack reconstructed from a network, for every class and restart, K in all."""
 
     classes: np.ndarray
-    """[K]."""
+    """Class of each image, [K]."""
     images: np.ndarray
-    """In [0, 1], float32 [K, c, h, w]."""
+    """Images in [0, 1], float32 [K, c, h, w]."""
     member_rows: np.ndarray
-    """Row of the pool of the nearest member by cosine, [K]."""
+    """Row in the pool of the nearest member by cosine, [K]."""
     numbers: dict[str, np.ndarray]
-    """By the names of the metrics without `inversion_`, [K] each; NaN where a class has nothing to compare with."""
+    """Values per image, [K], by the name of their metric without `inversion_`; NaN if the class has no images to compare with."""
     trajectory: np.ndarray
-    """The class's logit on the way, [T, K]; one entry for `acgan`."""
+    """Logit of the class during the attack, [T, K]; T = 1 for `acgan`."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,9 @@ class Inversion:
     """The inversion audit of one network."""
 
     metrics: dict[str, float]
-    """Of the first attack by name; of further ones as `<name>/<attack>`."""
+    """Metrics by name; those of the second and later attacks as `<name>/<attack>`."""
     pictures: dict[str, Reconstructions]
-    """By attack."""
+    """Reconstructions by attack."""
 
 
 def invert(
@@ -72,33 +75,41 @@ def invert(
     pooled: bool = False, seed: int = 0, options: Mapping[str, Mapping[str, Any]] | None = None,
     device: torch.device | str | None = None,
 ) -> Inversion:  # fmt: skip
-    """Attack a network and compare what comes out with its members.
+    """Reconstruct images from a network and compare them with its members.
 
     Args:
-        net: images -> logits; handed back as it came. images: the pool.
-        members: rows that it was trained on. others: rows that it was not, and that no attack sees.
-        shadow: rows that `acgan` learns from; neither members nor others.
-        attacks: names in `ATTACKS`. restarts: reconstructions of each class.
-        iterations, lr, start: of `gradient_ascent`, see `calibrated_lr` and `STARTS`.
-        pooled: search in the channels' means instead of whole maps.
-        seed: of starts, noise and of the images that are compared.
+        net: images -> logits; returned to its own mode.
+        images: the pool.
+        members: rows that the network was trained on.
+        others: held-out rows, used by neither the network nor an attack.
+        shadow: training rows of `acgan`, disjoint from members and others.
+        attacks: names in `ATTACKS`.
+        restarts: reconstructions of each class.
+        iterations, lr, start: settings of `gradient_ascent`; see `calibrated_lr` and `STARTS`.
+        pooled: compare the means of channels instead of whole maps.
+        seed: seed of starts, noise and the choice of compared images.
         options: further arguments of `deepdream` and `train_generator`, by attack: `{"acgan": {"w": 10.0}}`.
-        device: where; default the pool's.
+        device: device to run on; default the pool's.
 
     Returns:
-        Metrics, means over reconstructions unless said otherwise, and pictures. Distances are in units of [0, 1] images.
-        `inversion_iterations`: median first iteration as the class, `iterations` where never (not for `acgan`).
-        `inversion_success`: share that the network takes for the class. `inversion_logit`: of the class.
-        `inversion_cosine`, `inversion_l2`, `inversion_rmse_255`, `inversion_l2_normalised`: to the nearest member by cosine, as in
-        the paper; features of different networks do not compare. `..._same_class`: where it must be of the class.
-        `inversion_l2_member`, `inversion_l2_held_out`: to the nearest of the class by pixels, among as many of either.
-        `inversion_leak`: what these two say, see above; LARGER IS WORSE. `inversion_leak_p`: how often chance leaks as much, see
-        `leak_p`. `inversion_leak_features`: the same with 1 - cosine for the distance; members may stand out there
-        even for a reconstruction that knows nothing of them.
+        Metrics, which are means over reconstructions unless stated otherwise, and pictures. Distances are in units of [0, 1]
+        images.
+        `inversion_iterations`: median first iteration at which the class is predicted, `iterations` if never (not for `acgan`).
+        `inversion_success`: share of reconstructions that the network classifies as their class.
+        `inversion_logit`: logit of the class.
+        `inversion_cosine`, `inversion_l2`, `inversion_rmse_255`, `inversion_l2_normalised`: similarity or distance to the nearest
+        member by cosine, as in the paper; features of different networks cannot be compared.
+        `..._same_class`: the same for the nearest member of the class.
+        `inversion_l2_member`, `inversion_l2_held_out`: distances to the nearest member and the nearest held-out image of the class
+        by pixels, among equal numbers of both.
+        `inversion_leak`: mean leak by these two distances, see above; LARGER IS WORSE.
+        `inversion_leak_p`: p-value of the leak, see `leak_p`.
+        `inversion_leak_features`: leak with 1 - cosine as the distance; it may be positive even for reconstructions that contain
+        no information on the members.
 
     Raises:
-        InputError: an attack or start that does not exist; no class with both members and others; rows in two parts; `acgan`
-            without shadow images.
+        InputError: there is no such attack or start; no class has both members and others; a row is in two groups; `acgan` has
+            no shadow images.
     """
     for name in attacks:
         if name not in ATTACKS:
@@ -113,7 +124,7 @@ def invert(
         rows["shadow"] = torch.as_tensor(shadow)
     joined = torch.cat(list(rows.values()))
     if len(joined.unique()) < len(joined):
-        raise InputError("a row is twice among members, others and shadow images; what is compared must be disjoint")
+        raise InputError("members, others and shadow images must be disjoint, but a row occurs twice")
     baseline = Baseline.of(images, rows["members"], rows["others"], seed=seed, device=where)
     mean, std = (v.to(where) for v in channel_statistics(baseline.members.x))
 
@@ -123,19 +134,19 @@ def invert(
     metrics: dict[str, float] = {}
     pictures = {}
     for i, name in enumerate(attacks):
-        own: dict[str, Any] = dict((options or {}).get(name, {}))
+        settings: dict[str, Any] = dict((options or {}).get(name, {}))
         if name == "ascent":
-            found = gradient_ascent(net, classes, begin, lr=lr, iterations=iterations)
+            inverted = gradient_ascent(net, classes, begin, lr=lr, iterations=iterations)
         elif name == "deepdream":
-            found = deepdream(net, classes, begin, **{"mean": mean, "std": std, **own})
+            inverted = deepdream(net, classes, begin, **{"mean": mean, "std": std, **settings})
         else:
-            seen = images.at(rows["shadow"]).to(where)
-            generator = train_generator(net, seen.x, seen.y, images.classes, **{"seed": seed, **own})
-            made = generator.sample(classes, draw.named("acgan"))
-            logits = class_logits(net, made, classes)
-            found = Inverted(made, torch.full_like(classes, -1), logits, logits.unsqueeze(0))
-        never = {"ascent": iterations, "deepdream": found.trajectory.shape[0] * own.get("steps", 10)}.get(name)
-        values, reconstructions = _judged(net, classes, found, baseline, std, pooled, never, seed)
+            shadow_images = images.at(rows["shadow"]).to(where)
+            generator = train_generator(net, shadow_images.x, shadow_images.y, images.classes, **{"seed": seed, **settings})
+            generated = generator.sample(classes, draw.named("acgan"))
+            logits = class_logits(net, generated, classes)
+            inverted = Inverted(generated, torch.full_like(classes, -1), logits, logits.unsqueeze(0))
+        never = {"ascent": iterations, "deepdream": inverted.trajectory.shape[0] * settings.get("steps", 10)}.get(name)
+        values, reconstructions = _evaluate_reconstructions(net, classes, inverted, baseline, std, pooled, never, seed)
         metrics |= {key + (f"/{name}" if i else ""): value for key, value in values.items()}
         pictures[name] = reconstructions
     return Inversion(metrics, pictures)
@@ -143,33 +154,35 @@ def invert(
 
 @dataclass(frozen=True)
 class Baseline:
-    """Members and held-out images, and as many of either in each class that are compared."""
+    """Members and held-out images, and the choice of those that are compared: equal numbers of both in each class."""
 
     members: Images
+    """The M members."""
     others: Images
+    """The O held-out images."""
     rows: Tensor
-    """Of the pool, of the members, [M]."""
+    """Rows of the members in the pool, [M]."""
     compared_members: Tensor
-    """bool, [M]."""
+    """Which members are compared, bool [M]."""
     compared_others: Tensor
-    """bool, [O]; as many of each class as `compared_members`."""
+    """Which held-out images are compared, bool [O]; as many of each class as `compared_members`."""
 
     @classmethod
     def of(cls, images: Images, members: Rows, others: Rows, *, seed: int, device: torch.device | str = "cpu") -> "Baseline":
-        """Draw as many members as held-out images of each class, evenly; nearest of more is nearer.
+        """Draw equal numbers of members and held-out images of each class: in a larger group, the nearest image is nearer.
 
         Raises:
-            InputError: no class has both.
+            InputError: no class has both members and held-out images.
         """
         groups = [torch.as_tensor(rows).cpu() for rows in (members, others)]
         labels = [images.y.cpu()[rows] for rows in groups]
         chosen = [torch.zeros(len(y), dtype=torch.bool) for y in labels]
         for c in range(images.classes):
             count = min(int((y == c).sum()) for y in labels)
-            for which, y in enumerate(labels):
+            for group, y in enumerate(labels):
                 of_class = (y == c).nonzero().squeeze(1)
-                order = torch.randperm(len(of_class), generator=rng.generator(seed, "compared", c, which))
-                chosen[which][of_class[order[:count]]] = True
+                order = torch.randperm(len(of_class), generator=rng.generator(seed, "compared", c, group))
+                chosen[group][of_class[order[:count]]] = True
         if not chosen[0].any():
             raise InputError("no class has both members and held-out images, so there is nothing to compare")
         where = torch.device(device)
@@ -178,7 +191,10 @@ class Baseline:
 
 
 def leak(member: Tensor, held_out: Tensor) -> Tensor:
-    """(h - m) / (h + m) of distances, 0 where both are 0; in [-1, 1], larger is worse, and swapping the two turns its sign."""
+    """(h - m) / (h + m) for distances m to members and h to held-out images, 0 if both are 0; in [-1, 1], larger is worse.
+
+    Swapping the two distances changes the sign.
+    """
     total = held_out + member
     return torch.where(total > 0, (held_out - member) / total.clamp(min=torch.finfo(total.dtype).tiny), 0.0)
 
@@ -187,36 +203,40 @@ def pixel_leak(x: Tensor, classes: Tensor, baseline: Baseline) -> tuple[Tensor, 
     """L2 distances to the nearest compared member and to the nearest compared held-out image of the class.
 
     Args:
-        x: images in [0, 1], [K, c, h, w]. classes: [K]; all of them with images to compare.
+        x: images in [0, 1], [K, c, h, w].
+        classes: classes of the images, [K], each with images to compare with.
+        baseline: members and held-out images.
 
     Returns:
-        Both in units of [0, 1] images, float64 [K].
+        Both distances in units of [0, 1] images, float64 [K].
     """
     pairs = ((baseline.members, baseline.compared_members), (baseline.others, baseline.compared_others))
     member, held_out = (
-        nearest(x.flatten(1), parts_of_pixels(part.x), by="l2", allowed=same_class(classes, part.y) & some).values
-        for part, some in pairs
+        nearest(x.flatten(1), iter_pixels(part.x), by="l2", allowed=same_class(classes, part.y) & compared).values
+        for part, compared in pairs
     )
     return member, held_out
 
 
 def leak_p(x: Tensor, classes: Tensor, baseline: Baseline, *, draws: int = 199, seed: int = 0) -> float:
-    """How often chance leaks as much: the p-value of the mean leak when members and held-out images of a class are shuffled.
+    """The p-value of the mean leak, by permutation of the members and held-out images of each class.
 
-    Reconstructions that resemble each other have the same nearest image, so their leaks rise and fall together, and the usual
-    interval of the mean would be far too narrow; this test holds the reconstructions as they are.
+    Reconstructions that resemble each other have the same nearest image, so their leaks are correlated, and the usual interval of
+    the mean would be far too narrow; this test keeps the reconstructions fixed.
 
     Args:
-        x, classes, baseline: as in `pixel_leak`. draws: shuffles. seed: of these.
+        x, classes, baseline: see `pixel_leak`.
+        draws: number of permutations.
+        seed: seed of the permutations.
 
     Returns:
-        (1 + shuffles that leak as much or more) / (1 + draws): small where members are nearer than by chance.
+        (1 + number of permutations with at least this leak) / (1 + draws): small if members are nearer than by chance.
     """
     stream = rng.generator(seed, "inversion", "shuffles")
     pairs = ((baseline.members, baseline.compared_members), (baseline.others, baseline.compared_others))
-    sums = torch.zeros(draws + 1, dtype=torch.float64, device=x.device)  # the first is not shuffled
+    sums = torch.zeros(draws + 1, dtype=torch.float64, device=x.device)  # the first is not permuted
     for c in classes.unique():
-        pool = torch.cat([as_float(part.x[some & (part.y == c)]).flatten(1) for part, some in pairs])
+        pool = torch.cat([as_float(part.x[compared & (part.y == c)]).flatten(1) for part, compared in pairs])
         gaps = torch.cdist(x[classes == c].flatten(1), pool, compute_mode="donot_use_mm_for_euclid_dist").double()
         half = len(pool) // 2
         for draw in range(draws + 1):
@@ -226,35 +246,37 @@ def leak_p(x: Tensor, classes: Tensor, baseline: Baseline, *, draws: int = 199, 
     return (1 + (sums[1:] >= sums[0]).sum().item()) / (1 + draws)
 
 
-def _judged(
-    net: nn.Module, classes: Tensor, found: Inverted, baseline: Baseline, std: Tensor, pooled: bool, never: int | None, seed: int
+def _evaluate_reconstructions(
+    net: nn.Module, classes: Tensor, inverted: Inverted, baseline: Baseline, std: Tensor, pooled: bool, never: int | None, seed: int
 ) -> tuple[dict[str, float], Reconstructions]:
-    x, members, others = found.images, baseline.members, baseline.others
+    """Metrics of one attack's images, and the images with their values and nearest members."""
+    x, members, others = inverted.images, baseline.members, baseline.others
     both = torch.stack([(same_class(classes, part.y)).any(1) for part in (members, others)]).all(0)  # classes that can be compared
     features, count = last_maps(net, x, pooled=pooled), len(x)
 
-    # one pass over the members: nearest of all, nearest of the class (of all, where it has none), nearest of the compared
+    # One pass over the members finds the nearest of all, the nearest of the class (of all, if the class has none), and the nearest
+    # of those that are compared.
     of_class = same_class(classes, members.y)
-    fair = of_class & baseline.compared_members
-    allowed = torch.cat([torch.ones_like(of_class), of_class | ~of_class.any(1, keepdim=True), fair[both]])
+    compared_members = of_class & baseline.compared_members
+    allowed = torch.cat([torch.ones_like(of_class), of_class | ~of_class.any(1, keepdim=True), compared_members[both]])
     queries = torch.cat([features, features, features[both]])
-    search = nearest(queries, parts_of_maps(net, members.x, pooled=pooled), allowed=allowed)
-    near, near_class, near_fair = (
+    search = nearest(queries, iter_last_maps(net, members.x, pooled=pooled), allowed=allowed)
+    near, near_class, near_compared = (
         (search.rows[part], search.values[part]) for part in (slice(count), slice(count, 2 * count), slice(2 * count, None))
     )
-    fair_others = (same_class(classes, others.y) & baseline.compared_others)[both]
-    far = nearest(features[both], parts_of_maps(net, others.x, pooled=pooled), allowed=fair_others)
+    compared_others = (same_class(classes, others.y) & baseline.compared_others)[both]
+    far = nearest(features[both], iter_last_maps(net, others.x, pooled=pooled), allowed=compared_others)
     member, held_out = pixel_leak(x[both], classes[both], baseline)
 
-    numbers = {} if never is None else {"iterations": reached(found.first, never).double()}
+    numbers = {} if never is None else {"iterations": reached(inverted.first, never).double()}
     numbers |= {
-        "success": (predict(net, x).argmax(1) == classes).double(), "logit": found.logits.double(), "cosine": near[1],
+        "success": (predict(net, x).argmax(1) == classes).double(), "logit": inverted.logits.double(), "cosine": near[1],
         **image_distances(x, as_float(members.x[near[0]]), std),
         "cosine_same_class": near_class[1], "l2_same_class": image_distances(x, as_float(members.x[near_class[0]]), std)["l2"],
     }  # fmt: skip
     compared = {
         "l2_member": member, "l2_held_out": held_out, "leak": leak(member, held_out),
-        "leak_features": leak(1 - near_fair[1], 1 - far.values),
+        "leak_features": leak(1 - near_compared[1], 1 - far.values),
     }  # fmt: skip
     metrics = {name: v.median() if name == "iterations" else v.mean() for name, v in (numbers | compared).items()}
     metrics["leak_p"] = torch.tensor(leak_p(x[both], classes[both], baseline, seed=seed), dtype=torch.float64)
@@ -262,5 +284,5 @@ def _judged(
         numbers[name] = torch.full_like(numbers["logit"], torch.nan).masked_scatter(both, value)
     return {f"inversion_{name}": value.item() for name, value in metrics.items()}, Reconstructions(
         classes.cpu().numpy(), x.float().cpu().numpy(), baseline.rows[near[0].cpu()].numpy(),
-        {name: v.cpu().numpy() for name, v in numbers.items()}, found.trajectory.cpu().numpy(),
+        {name: v.cpu().numpy() for name, v in numbers.items()}, inverted.trajectory.cpu().numpy(),
     )  # fmt: skip

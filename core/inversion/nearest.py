@@ -1,4 +1,4 @@
-"""Which image of a pool a reconstruction resembles: by the cosine of a network's last convolution, or pixel by pixel."""
+"""Search for the image of a pool that is most similar to a reconstruction: by features of a network, or by pixels."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,53 +8,55 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.attacks.gradient import frozen
-from core.density import activations
 from core.errors import unknown
-from core.train import as_float
+from core.modes import as_float, eval_mode
+from core.nets.activations import activations
 
 BY = ("cosine", "l2")
+"""Names of the similarities."""
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The nearest of a pool for each query."""
+    """The nearest row of a pool for each of K queries."""
 
     rows: Tensor
-    """Into the pool, int64 [K]."""
+    """Row of the pool, int64 [K]."""
     values: Tensor
-    """Cosine, or distance, to it; [K]."""
+    """Cosine or distance between the query and this row, [K]."""
 
 
 def last_maps(net: nn.Module, x: Tensor, *, pooled: bool = False, batch_size: int = 256) -> Tensor:
-    """phi of the inversion paper's first metric: the last convolution's output after its rectifier, [N, d].
+    """The last convolution's output after its rectifier, [N, d] (phi of the inversion paper's first metric).
 
-    Of branches side by side (GoogLeNet), it is the last branch's.
+    In a network with parallel branches (GoogLeNet), it is the last branch's output.
 
     Args:
-        net: in eval mode meanwhile, handed back as it came. x: uint8 or [0, 1] images, [N, c, h, w].
+        net: images -> logits; evaluated in evaluation mode, and returned to its own mode.
+        x: images, uint8 or in [0, 1], [N, c, h, w].
         pooled: the mean of each channel (d = channels) instead of the whole map (d = channels * height * width).
+        batch_size: images per forward pass.
 
     Raises:
-        ValueError: no rectifier of the network gives out a map.
+        ValueError: no rectifier of the network has a map as its output.
     """
-    return torch.cat(list(parts_of_maps(net, x, pooled=pooled, batch_size=batch_size)))
+    return torch.cat(list(iter_last_maps(net, x, pooled=pooled, batch_size=batch_size)))
 
 
-def parts_of_maps(net: nn.Module, x: Tensor, *, pooled: bool = False, batch_size: int = 256) -> Iterator[Tensor]:
-    """`last_maps` part by part, for pools whose features would not fit into memory."""
+def iter_last_maps(net: nn.Module, x: Tensor, *, pooled: bool = False, batch_size: int = 256) -> Iterator[Tensor]:
+    """`last_maps` in parts, for pools whose features do not fit into memory."""
     for part in x.split(batch_size):
-        with frozen(net), torch.no_grad(), activations(net) as heard:
+        with eval_mode(net), torch.no_grad(), activations(net) as outputs:
             net(as_float(part))
-            maps = [a for a in heard if a.ndim == 4]
+            maps = [a for a in outputs if a.ndim == 4]
             if not maps:
                 raise ValueError("the network has no rectifier after a convolution, so it has no last map")
             features = maps[-1].mean((2, 3)) if pooled else maps[-1].flatten(1)
         yield features
 
 
-def parts_of_pixels(x: Tensor, *, batch_size: int = 256) -> Iterator[Tensor]:
-    """Images, uint8 or [0, 1], as flat vectors of [0, 1], part by part, [n, d]."""
+def iter_pixels(x: Tensor, *, batch_size: int = 256) -> Iterator[Tensor]:
+    """Images, uint8 or in [0, 1], as flat vectors in [0, 1], in parts of [n, d]."""
     return (as_float(part).flatten(1) for part in x.split(batch_size))
 
 
@@ -62,22 +64,23 @@ def nearest(
     queries: Tensor, pool: Tensor | Iterable[Tensor], *, by: Literal["cosine", "l2"] = "cosine", allowed: Tensor | None = None,
     centre: Tensor | None = None, batch_size: int = 1024,
 ) -> Neighbours:  # fmt: skip
-    """argmax_i cos(q, p_i) (inversion paper, metric 1), or argmin_i |q - p_i|, without ever holding all similarities.
+    """argmax_i cos(q, p_i) (inversion paper, metric 1) or argmin_i |q - p_i|, without holding all similarities in memory.
 
     Args:
-        queries: [K, d], where the search runs. pool: [N, d], or parts of it in order.
-        by: cosine or distance.
-        allowed: which rows each query may have, bool [K, N]; `same_class` for the class-restricted variant.
-        centre: taken from both first, [d], such as the pool's mean: vectors without negative entries, as a rectifier gives them
-            out, all have high cosines.
-        batch_size: rows at a time, where the pool is one tensor.
+        queries: vectors q, [K, d]; the search runs on their device.
+        pool: vectors p, [N, d], or consecutive parts of them.
+        by: "cosine" for the similarity, or "l2" for the distance.
+        allowed: which rows are candidates for each query, bool [K, N]; `same_class` restricts the search to the class.
+        centre: vector that is subtracted from queries and pool first, [d], such as the pool's mean: vectors without negative
+            entries, like outputs of a rectifier, all have high cosines.
+        batch_size: rows per step, if the pool is one tensor.
 
     Returns:
-        The nearest; the first row of several at the same similarity, up to rounding. Values are computed anew in float64 from the
-        nearest, so that a query that is in the pool has cosine 1 and distance 0.
+        The nearest rows; of rows with equal similarity the first, up to rounding. Values are computed again in float64 from the
+        nearest rows, so that a query that is in the pool has cosine 1 and distance 0.
 
     Raises:
-        ValueError: there is no row that some query may have.
+        ValueError: a query has no candidates.
     """
     if by not in BY:
         raise unknown("similarity", by, BY)
@@ -98,32 +101,33 @@ def nearest(
         winners = torch.where(better.unsqueeze(1), part[i], winners)
         at += len(part)
     if (rows < 0).any():
-        raise ValueError("a query may have no row of the pool, so it has no nearest")
+        raise ValueError("no row of the pool is allowed for a query, so it has no nearest row")
     q, p = queries.double(), winners.double()
     return Neighbours(rows, F.cosine_similarity(q, p).clamp(-1, 1) if by == "cosine" else (q - p).norm(dim=1))
 
 
 def _closeness(queries: Tensor, part: Tensor, by: str) -> Tensor:
-    """Larger is nearer, up to a constant for each query; [K, n]."""
+    """A score that is larger for nearer rows, up to a constant for each query, [K, n]."""
     if by == "cosine":
         return F.normalize(queries) @ F.normalize(part).T
     return 2 * queries @ part.T - part.square().sum(1)
 
 
 def same_class(classes: Tensor, labels: Tensor) -> Tensor:
-    """Which of a pool's labels [N] are each query's class [K]; bool [K, N]."""
+    """Whether each of the labels [N] of a pool is the class of each query [K], bool [K, N]."""
     return classes.unsqueeze(1) == labels
 
 
 def image_distances(a: Tensor, b: Tensor, std: Tensor) -> dict[str, Tensor]:
-    """The inversion paper's second metric in the three scales that its numbers may have been in; float64 [K] each.
+    """The second metric of the inversion paper in three scales, because the paper does not state its scale; float64 [K] each.
 
     Args:
-        a, b: images in [0, 1], [K, c, h, w]. std: of the images' channels, [c].
+        a, b: images in [0, 1], [K, c, h, w].
+        std: standard deviation of the images' channels, [c].
 
     Returns:
-        `l2`: the norm. `rmse_255`: root mean square in grey levels. `l2_normalised`: the norm in units of `std`, in which two
-        unrelated images with d pixels are about sqrt(2 d) apart, 78 at 3x32x32.
+        `l2`: the norm of the difference. `rmse_255`: its root mean square in grey levels. `l2_normalised`: its norm in units of
+        `std`; two unrelated images with d pixel values are about sqrt(2 d) apart, 78 at 3x32x32.
     """
     gap = (a - b).double()
     l2 = gap.flatten(1).norm(dim=1)

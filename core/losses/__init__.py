@@ -1,4 +1,7 @@
-"""The `loss` slot: what is minimised on logits and features. One method per file."""
+"""The `loss` slot: a function of logits and features that training minimises. One method per file.
+
+Terms that are added to any loss belong in `core.regularizers`.
+"""
 
 from core.losses.centre_loss import CentreLoss
 from core.losses.confidence_penalty import ConfidencePenalty

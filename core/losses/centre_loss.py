@@ -1,9 +1,9 @@
-"""Centre loss (Wen et al. 2016), and the relaxed one of CRL on top of plain cross-entropy.
+"""Centre loss (Wen et al. 2016), and the relaxed centre loss of CRL, added to plain cross-entropy.
 
     L = cross-entropy + lambda * 0.5 mean |q - c_y|^2
 
-With `alpha_rcl` and `tau_rcl` at 0 this is the centre loss; above 0 it is CRL's relaxed centre loss (`core.losses.crl`)
-without ImpRelaxLoss, the arm that the paper's ablation leaves out.
+With `alpha_rcl` and `tau_rcl` at 0 this is the centre loss; above 0 it is CRL's relaxed centre loss (`core.losses.crl`) without
+ImpRelaxLoss, a variant that the paper's ablation omits.
 """
 
 from typing import Annotated, Literal
@@ -13,36 +13,37 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core import workers
+from core.knobs import Bounds, knobs
 from core.losses.crl import Centres, relaxed_centre_loss
 from core.slots import Context, Part
-from core.space import Bounds, LogUniform, Uniform, knobs
+from core.space import LogUniform, Uniform
 
 
 @knobs
 class CentreLoss:
-    """Cross-entropy and class centres."""
+    """Cross-entropy plus the (relaxed) centre loss."""
 
     lambda_: Annotated[float, Bounds(0), LogUniform(1e-4, 1.0)] = 0.003
     """Weight of the centre loss; Wen et al. use 0.003."""
     alpha_rcl: Annotated[float, Bounds(0), Uniform(0.0, 1.0)] = 0.0
     """Target of the centre loss as in CRL; 0 never relaxes."""
     tau_rcl: Annotated[float, Bounds(0)] = 0.0
-    """Temperature of the normalisation of features and centres; 0 leaves them as they are."""
+    """Temperature of the normalisation of features and centres; 0 leaves them unchanged."""
     update: Literal["gradient", "class_mean"] = "gradient"
-    """How centres move. `gradient`: SGD with momentum 0.9 and weight decay 5e-4 on the loss, as in CRL's code.
+    """Update rule of the centres. `gradient`: SGD with momentum 0.9 and weight decay 5e-4 on the loss, as in CRL's code.
     `class_mean`: by sum_{b in k}(c_k - q_b) / (1 + n_k) times `lr_c`, as Wen et al. do."""
     lr_c: Annotated[float, Bounds(0), LogUniform(1e-4, 0.5)] = 1e-3
     """Learning rate of the centres; Wen et al. use 0.5 with `class_mean`."""
 
     def bind(self, context: Context) -> Part:
-        """The loss with its centres, drawn from N(0, 1)."""
+        """Bind the loss, with centres drawn from N(0, 1)."""
         return _CentreLoss(self, context)
 
 
 class _CentreLoss(Centres):
     def __init__(self, knobs_: CentreLoss, context: Context):
-        plain = {"momentum": 0.0, "decay": 0.0} if knobs_.update == "class_mean" else {}
-        super().__init__(context, alpha=knobs_.alpha_rcl, tau=knobs_.tau_rcl, lr=knobs_.lr_c, **plain)
+        plain_sgd = {"momentum": 0.0, "decay": 0.0} if knobs_.update == "class_mean" else {}
+        super().__init__(context, alpha=knobs_.alpha_rcl, tau=knobs_.tau_rcl, lr=knobs_.lr_c, **plain_sgd)
         self.knobs = knobs_
 
     def forward(self, logits: Tensor, features: Tensor, labels: Tensor, epoch: int) -> Tensor:
@@ -55,13 +56,13 @@ class _CentreLoss(Centres):
             logits, features, labels, self.centres.detach() if by_mean else self.centres, epoch,
             alpha=float(self.threshold), tau=k.tau_rcl,
         )  # fmt: skip
-        return loss + _moving(self.centres, features, labels) if by_mean else loss
+        return loss + _class_mean_term(self.centres, features, labels) if by_mean else loss
 
 
-def _moving(centres: Tensor, features: Tensor, labels: Tensor) -> Tensor:
-    """Zero, with the class-mean rule as its gradient by the centres."""
+def _class_mean_term(centres: Tensor, features: Tensor, labels: Tensor) -> Tensor:
+    """A term of value zero whose gradient by the centres is the class-mean update."""
     member = F.one_hot(labels, len(centres)).to(features.dtype)
     counts = workers.total(member.sum(0))
-    away = (member.sum(0).unsqueeze(1) * centres - member.T @ features).detach() / (1 + counts).unsqueeze(1)
-    pull = workers.count() * torch.sum(centres * away)
-    return pull - pull.detach()
+    update = (member.sum(0).unsqueeze(1) * centres - member.T @ features).detach() / (1 + counts).unsqueeze(1)
+    term = workers.count() * torch.sum(centres * update)
+    return term - term.detach()

@@ -1,4 +1,4 @@
-"""Confidence penalty (Pereyra et al. 2017): cross-entropy, less the entropy of what the network says."""
+"""Confidence penalty (Pereyra et al. 2017): cross-entropy minus the weighted entropy of the predictions."""
 
 from typing import Annotated
 
@@ -6,21 +6,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core import workers
+from core.knobs import Bounds, knobs
 from core.slots import Context, Part
-from core.space import Bounds, LogUniform, knobs
+from core.space import LogUniform
 
 
 @knobs
 class ConfidencePenalty:
-    """Cross-entropy - alpha * H(p)."""
+    """The loss cross-entropy - alpha * H(p)."""
 
     alpha: Annotated[float, Bounds(0), LogUniform(0.01, 8.0)] = 0.1
-    """Weight of the entropy, 0 is cross-entropy."""
+    """Weight of the entropy; 0 is cross-entropy."""
 
     soft_labels = per_image = True
 
     def bind(self, context: Context) -> Part:
-        """See `core.slots`."""
+        """Bind the loss; see `core.slots`."""
         del context
         return _ConfidencePenalty(self.alpha)
 

@@ -2,8 +2,8 @@
 
     L = ImpRelaxLoss(g) + lambda * RelaxedCentreLoss(q)
 
-g are logits, q features, c_k learnable class centres. Each part alternates over epochs as RelaxLoss does, with a
-threshold of its own. Where the paper's equations and the authors' code differ, this follows the code: epoch parity is
+g are logits, q features, c_k learnable class centres. Each part alternates over epochs as RelaxLoss does, with its
+own threshold. Where the paper's equations and the authors' code differ, this follows the code: epoch parity is
 tested before the threshold (the gradients are the same), Eq. 4 has no leading minus, and Algorithm 1's tau_rcl in
 ImpRelaxLoss is tau_rce.
 """
@@ -17,16 +17,17 @@ from torch.nn import functional as F
 
 from core import workers
 from core.errors import InputError
+from core.knobs import Bounds, knobs
 from core.losses.relaxloss import soft_label_cross_entropy
 from core.slots import Context, Part
-from core.space import Bounds, LogUniform, Uniform, knobs
+from core.space import LogUniform, Uniform
 
 _TINY = 1e-7  # keeps the gradient of a norm finite at zero, as in the authors' code
 
 
 @knobs
 class CRL:
-    """Both relaxed losses and their centres."""
+    """The sum of both relaxed losses, with class centres."""
 
     alpha_rce: Annotated[float, Bounds(0), LogUniform(0.1, 1.8)] = 0.5
     """Target of the mean cross-entropy of normalised logits, nats. 0 never relaxes."""
@@ -36,7 +37,7 @@ class CRL:
     """Weight of the relaxed centre loss."""
     alpha_rcl: Annotated[float, Bounds(0), Uniform(0.3, 1.0)] = 0.6
     """Target of the centre loss, as a share of 0.5 mean |c_n|^2, its value for features at the origin and the initial
-    centres. (The paper's threshold is absolute; a share means the same on every network width and temperature.)"""
+    centres. (The paper's threshold is absolute; a share keeps its meaning at every network width and temperature.)"""
     tau_rcl: Annotated[float, Bounds(0), LogUniform(1e-2, 2.0)] = 1.0
     """Temperature of the normalisation of features and centres."""
     upper: Annotated[float, Bounds(0, 1), Uniform(0.1, 1.0)] = 1.0
@@ -51,7 +52,7 @@ class CRL:
     """Treat p_y in the relaxed centre loss as a constant."""
 
     def bind(self, context: Context) -> Part:
-        """The loss with its centres, drawn from N(0, 1).
+        """Bind the loss, with centres drawn from N(0, 1).
 
         Raises:
             InputError: normalised logits cannot reach a cross-entropy as low as `alpha_rce`, so nothing would ever relax.
@@ -65,19 +66,19 @@ class ImpRelaxLoss:
     """The first half of CRL alone: RelaxLoss on normalised logits, no centres (the ablation of Fig. 7)."""
 
     alpha_rce: Annotated[float, Bounds(0), LogUniform(0.1, 1.8)] = 0.5
-    """As in CRL."""
+    """Target of the mean cross-entropy, as in `CRL`."""
     tau_rce: Annotated[float, Bounds(0), LogUniform(1e-3, 0.2)] = 0.05
-    """As in CRL."""
+    """Temperature of the logit normalisation, as in `CRL`."""
     upper: Annotated[float, Bounds(0, 1), Uniform(0.1, 1.0)] = 1.0
-    """As in CRL."""
+    """Cap of p_y in the soft labels, as in `CRL`."""
     detach_soft: bool = False
-    """As in CRL."""
+    """Treat the soft labels as constants, as in `CRL`."""
 
     def bind(self, context: Context) -> Part:
-        """The loss.
+        """Bind the loss; see `core.slots`.
 
         Raises:
-            InputError: as CRL's.
+            InputError: `alpha_rce` cannot be reached; see `CRL.bind`.
         """
         check_reachable(self.alpha_rce, self.tau_rce, context.classes)
         return _ImpRelaxLoss(self)
@@ -95,12 +96,19 @@ class _ImpRelaxLoss(Part):
 
 
 class Centres(Part):
-    """A learnable centre per class, N(0, 1) at first, and the absolute threshold of the relaxed centre loss."""
+    """A learnable centre per class, drawn from N(0, 1), and the absolute threshold of the relaxed centre loss."""
 
     threshold: Tensor
 
     def __init__(self, context: Context, *, alpha: float, tau: float, lr: float, momentum: float = 0.9, decay: float = 5e-4):
-        """`alpha`: share of 0.5 mean |c_n|^2. `tau`: temperature. The others are of the centres' SGD."""
+        """Draw the centres.
+
+        Args:
+            context: see `core.slots`.
+            alpha: threshold, as a share of 0.5 mean |c_n|^2.
+            tau: temperature of the normalisation.
+            lr, momentum, decay: settings of the centres' SGD; `decay` is its weight decay.
+        """
         super().__init__()
         self.centres = nn.Parameter(torch.randn(context.classes, context.features))
         at_origin = 0.5 * normalise(self.centres.detach(), tau).square().sum(1).mean()
@@ -125,7 +133,7 @@ class _CRL(Centres):
 
 
 def normalise(v: Tensor, tau: float) -> Tensor:
-    """v / (1 + tau |v|) row by row (Eq. 5): directions stay, norms stay below 1 / tau. v: [B, n]."""
+    """Normalise rows to v / (1 + tau |v|) (Eq. 5), which keeps directions and keeps norms below 1 / tau; v: [B, n]."""
     if tau == 0:
         return v
     return v / (1 + tau * (v.square().sum(1, keepdim=True) + _TINY**2).sqrt())
@@ -137,8 +145,12 @@ def improved_relax_loss(
     """RelaxLoss on normalised logits, with soft labels from the raw ones (Eqs. 7 to 9).
 
     Args:
-        logits: [B, C]. labels: [B]. epoch: from 1; even epochs flood, odd ones descend or relax.
-        alpha: target of the mean cross-entropy. tau: temperature. upper, detach: of the soft labels.
+        logits: raw logits, [B, C].
+        labels: true classes, [B].
+        epoch: epoch, counted from 1; the loss floods in even epochs, and descends or relaxes in odd ones.
+        alpha: target of the mean cross-entropy.
+        tau: temperature of the normalisation.
+        upper, detach: see `core.losses.relaxloss.soft_label_cross_entropy`.
 
     Returns:
         A scalar.
@@ -156,11 +168,20 @@ def relaxed_centre_loss(
     logits: Tensor, features: Tensor, labels: Tensor, centres: Tensor, epoch: int,
     *, alpha: float, tau: float, upper: float = 1.0, detach: bool = False,
 ) -> Tensor:  # fmt: skip
-    """Pull features to their class centre until alpha, then to the segment from the origin to it (Eq. 4, Algorithm 1).
+    """The relaxed centre loss (Eq. 4, Algorithm 1).
+
+    It pulls features to their class centre until the loss is alpha, then to the segment between the origin and the centre.
 
     Args:
-        logits: [B, C]. features: [B, d]. labels: [B]. centres: [C, d]. epoch: from 1.
-        alpha: absolute threshold of 0.5 mean |q_n - c_n|^2. tau: temperature. upper, detach: of p_y.
+        logits: raw logits, [B, C], which give p_y.
+        features: features, [B, d].
+        labels: true classes, [B].
+        centres: class centres, [C, d].
+        epoch: epoch, counted from 1.
+        alpha: absolute threshold of 0.5 mean |q_n - c_n|^2.
+        tau: temperature of the normalisation of features and centres.
+        upper: cap of p_y.
+        detach: treat p_y as a constant.
 
     Returns:
         A scalar.
@@ -179,10 +200,10 @@ def relaxed_centre_loss(
 
 
 def check_reachable(alpha: float, tau: float, classes: int) -> None:
-    """Refuse a threshold below what normalised logits can reach: nothing would ever relax.
+    """Reject a threshold that normalised logits cannot reach, with which nothing would ever relax.
 
     Raises:
-        InputError: with what to change.
+        InputError: `alpha` is not above the lowest cross-entropy that can be reached.
     """
     floor = cross_entropy_floor(tau, classes)
     if 0 < alpha <= floor:
@@ -193,7 +214,7 @@ def check_reachable(alpha: float, tau: float, classes: int) -> None:
 
 
 def cross_entropy_floor(tau: float, classes: int) -> float:
-    """The lowest cross-entropy that logits of norm below 1 / tau can reach, nats."""
+    """The lowest cross-entropy that logits of norm below 1 / tau can reach, in nats."""
     if tau == 0:
         return 0.0
     return math.log1p((classes - 1) * math.exp(-math.sqrt(classes / (classes - 1)) / tau))

@@ -4,18 +4,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core import workers
+from core.knobs import knobs
 from core.slots import Context, Part
-from core.space import knobs
 
 
 @knobs
 class CrossEntropy:
-    """Mean of -log p_y; nothing to tune."""
+    """The mean of -log p_y, without settings."""
 
     soft_labels = per_image = True
 
     def bind(self, context: Context) -> Part:
-        """See `core.slots`."""
+        """Bind the loss; see `core.slots`."""
         del context
         return _CrossEntropy()
 

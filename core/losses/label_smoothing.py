@@ -6,13 +6,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core import workers
+from core.knobs import Bounds, knobs
 from core.slots import Context, Part
-from core.space import Bounds, Uniform, knobs
+from core.space import Uniform
 
 
 @knobs
 class LabelSmoothing:
-    """(1 - epsilon) * cross-entropy + epsilon * mean over classes of -log p_i."""
+    """The loss (1 - epsilon) * cross-entropy + epsilon * mean over classes of -log p_i."""
 
     epsilon: Annotated[float, Bounds(0, 1), Uniform(0.01, 0.9)] = 0.1
     """Share of the mass that is spread; 0 is cross-entropy."""
@@ -20,7 +21,7 @@ class LabelSmoothing:
     soft_labels = per_image = True
 
     def bind(self, context: Context) -> Part:
-        """See `core.slots`."""
+        """Bind the loss; see `core.slots`."""
         del context
         return _LabelSmoothing(self.epsilon)
 

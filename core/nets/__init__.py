@@ -1,7 +1,9 @@
-"""Networks: `NETS` maps a name to its settings; each network is Normalize, then `features`, then `head`. One family per file.
+"""Networks: `NETS` maps names to settings; each network is a normalisation, a body and a head. One family per file.
 
-Images go in as they are, in [0, 1]: normalisation is the first layer, so that epsilon, clipping and every other
-arithmetic on images is in pixel units. `head(features(x))` are logits, never probabilities.
+Networks that a method trains for itself, such as GAT's generator, belong in the method's file.
+
+Images are passed in [0, 1]: normalisation is part of the network, so that epsilon, clipping and all other arithmetic on images is
+in pixel units. `head(features(x))` are logits, never probabilities.
 """
 
 import torch
@@ -43,10 +45,10 @@ def has_batch_norm(net: nn.Module) -> bool:
 
 
 def build(settings, shape: tuple[int, int, int], classes: int, mean: Tensor | None = None, std: Tensor | None = None) -> Net:
-    """The network for images of `shape` (channels, height, width), with the current global random state.
+    """Build a network for images of `shape` (channels, height, width), with weights from the global random state.
 
     Raises:
-        InputError: the images are too small for it, or it takes square ones alone and they are not.
+        InputError: the images are too small for the network, or are not square although it requires square images.
     """
     channels, height, width = shape
     if getattr(settings, "square", False) and height != width:

@@ -4,8 +4,9 @@ from typing import Annotated
 
 from torch import nn
 
+from core.knobs import Bounds, knobs
 from core.nets.net import Halves
-from core.space import Bounds, Uniform, knobs
+from core.space import Uniform
 
 
 @knobs
@@ -13,16 +14,16 @@ class AllConv:
     """The all-convolutional net of the GAT paper (Table 1): 240,058 weights for 10 classes at width 48.
 
     The paper averages the logits of a 1x1 convolution over 8x8 positions; here the features are averaged first, which is
-    the same function. Xavier initialisation, no batch norm; dropout is the paper's baseline, not part of its defence.
+    equivalent. Xavier initialisation, no batch norm; dropout is the paper's baseline, not part of its defence.
     """
 
     width: Annotated[int, Bounds(1)] = 48
     """Channels of the first two layers; the others have twice as many."""
     dropout: Annotated[float, Bounds(0, 0.95), Uniform(0.0, 0.5)] = 0.0
-    """Dropout after both convolutions of stride 2; at 0 there is no such layer."""
+    """Dropout after both convolutions of stride 2; at 0 the network has no dropout layers."""
 
     def build(self, channels: int, size: int, classes: int) -> Halves:
-        """Body, head and feature length."""
+        """Build the body and the head; return them with the feature length."""
         del size
         w = self.width
         plan = [(channels, w, 3, 1), (w, w, 3, 2), (w, 2 * w, 3, 1), (2 * w, 2 * w, 3, 2), (2 * w, 2 * w, 3, 1)]

@@ -4,13 +4,13 @@ from typing import Annotated
 
 from torch import nn
 
+from core.knobs import Bounds, knobs
 from core.nets.net import Halves
-from core.space import Bounds, knobs
 
 
 @knobs
 class ConvNet:
-    """Three small convolutions and a hidden layer; any image size, made for 8x8 digits and quick trials."""
+    """Three small convolutions and a hidden layer, for images of any size; meant for 8x8 digits and quick trials."""
 
     width: Annotated[int, Bounds(1)] = 16
     """Channels of the first convolution; the others have twice as many."""
@@ -18,7 +18,7 @@ class ConvNet:
     """Length of the feature vector."""
 
     def build(self, channels: int, size: int, classes: int) -> Halves:
-        """Body, head and feature length."""
+        """Build the body and the head; return them with the feature length."""
         del size
         w = self.width
         body = nn.Sequential(

@@ -5,31 +5,32 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from core.nets.net import Halves, at_least, depth_of_form, kaiming
-from core.space import Bounds, Choice, knobs
+from core.knobs import Bounds, knobs
+from core.nets.net import Halves, check_depth, check_size, kaiming
+from core.space import Choice
 
 
 @knobs
 class DenseNet:
-    """The "DenseNet-121" of the CRL paper: growth 12, 405 pooled features. Not the ImageNet network of that name.
+    """The "DenseNet-121" of the CRL paper: growth 12, 405 pooled features; not the ImageNet network of that name.
 
-    A block has n = (depth - 4) // 6 layers of two convolutions, which makes 6n + 4 weighted layers with the stem, two
-    transitions and the head. 121 is not of that form; the public CIFAR code (bearpaw/pytorch-classification) takes every
-    3n + 4, the rule without bottlenecks, and rounds down. So 121 is the network of 118, with 19 layers a block.
+    A block has n = (depth - 4) // 6 layers of two convolutions, so the network has 6n + 4 weighted layers, including the stem, two
+    transitions and the head. 121 is not of this form; the public CIFAR code (bearpaw/pytorch-classification) accepts every
+    3n + 4, the rule without bottlenecks, and rounds down. So depth 121 is the network of depth 118, with 19 layers per block.
     """
 
     depth: Annotated[int, Bounds(10), Choice((40, 100, 121))] = 121
-    """3n + 4; those that are not 6n + 4 too are the next shallower network."""
+    """Depth, of the form 3n + 4; a depth that is not also of the form 6n + 4 yields the next shallower network."""
     growth: Annotated[int, Bounds(1)] = 12
     """Channels that each layer adds."""
 
     def check(self) -> None:
-        """Refuse a depth that is not 3n + 4."""
-        depth_of_form(3, self.depth)
+        """Reject a depth that is not of the form 3n + 4."""
+        check_depth(3, self.depth)
 
     def build(self, channels: int, size: int, classes: int) -> Halves:
-        """Body, head and feature length."""
-        at_least(8, size, "densenet")
+        """Build the body and the head; return them with the feature length."""
+        check_size(8, size, "densenet")
         width = 2 * self.growth
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1, bias=False)]
         for block in range(3):
@@ -46,7 +47,7 @@ class DenseNet:
 
 
 class _Layer(nn.Module):
-    """Adds `growth` channels to those that come in."""
+    """A layer that adds `growth` channels to its input."""
 
     def __init__(self, into: int, growth: int):
         super().__init__()

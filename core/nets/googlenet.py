@@ -5,8 +5,9 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from core.nets.net import Halves, at_least, conv_bn_relu, kaiming
-from core.space import Bounds, Uniform, knobs
+from core.knobs import Bounds, knobs
+from core.nets.net import Halves, check_size, conv_bn_relu, kaiming
+from core.space import Uniform
 
 STEM = (64, 64, 192)
 """Channels of the 3x3 convolutions before the first max-pooling."""
@@ -18,22 +19,25 @@ STAGES = (
     ),
     ((256, 160, 320, 32, 128, 128), (384, 192, 384, 48, 128, 128)),
 )  # fmt: skip
-"""Inception modules, a max-pooling before each group: 1x1; reduction, 3x3; reduction, 5x5; after pooling (Table 1)."""
+"""Channels of the inception modules, in stages that begin with a max-pooling: 1x1; reduction, 3x3; reduction, 5x5; pooled branch.
+
+The values are those of Table 1.
+"""
 
 
 @knobs
 class GoogLeNet:
     """The CRL paper's GoogLeNet: a stem of three 3x3 convolutions, two 3x3 for each 5x5; 1024 pooled features.
 
-    The features are those before the dropout, which is in the head.
+    The dropout is part of the head, so the features are those before it.
     """
 
     dropout: Annotated[float, Bounds(0, 0.95), Uniform(0.0, 0.5)] = 0.4
     """Dropout of the features before the linear layer."""
 
     def build(self, channels: int, size: int, classes: int) -> Halves:
-        """Body, head and feature length."""
-        at_least(8, size, "googlenet")
+        """Build the body and the head; return them with the feature length."""
+        check_size(8, size, "googlenet")
         layers: list[nn.Module] = []
         into = channels
         for out in STEM:
@@ -50,7 +54,7 @@ class GoogLeNet:
 
 
 class _Inception(nn.Module):
-    """Four branches side by side."""
+    """An inception module: four parallel branches."""
 
     def __init__(self, into: int, one: int, reduce3: int, three: int, reduce5: int, five: int, pool: int):
         super().__init__()

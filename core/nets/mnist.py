@@ -1,11 +1,11 @@
-"""The MNIST networks of the BPFC paper (Addepalli et al. 2020): M-LeNet, and Net-A as the source of black-box attacks."""
+"""The MNIST networks of the BPFC paper (Addepalli et al. 2020): M-LeNet, and Net-A, the source network of black-box attacks."""
 
 from typing import ClassVar
 
 from torch import nn
 
-from core.nets.net import Halves, at_least
-from core.space import knobs
+from core.knobs import knobs
+from core.nets.net import Halves, check_size
 
 
 @knobs
@@ -15,8 +15,8 @@ class MLeNet:
     square: ClassVar[bool] = True
 
     def build(self, channels: int, size: int, classes: int) -> Halves:
-        """Body, head and feature length."""
-        at_least(4, size, "mlenet")
+        """Build the body and the head; return them with the feature length."""
+        check_size(4, size, "mlenet")
         body = nn.Sequential(
             nn.Conv2d(channels, 32, 5, padding=2), nn.ReLU(inplace=True),
             nn.Conv2d(32, 32, 5, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(2),
@@ -34,8 +34,8 @@ class NetA:
     square: ClassVar[bool] = True
 
     def build(self, channels: int, size: int, classes: int) -> Halves:
-        """Body, head and feature length."""
-        at_least(9, size, "net_a")
+        """Build the body and the head; return them with the feature length."""
+        check_size(9, size, "net_a")
         body = nn.Sequential(
             nn.Conv2d(channels, 64, 5), nn.ReLU(inplace=True), nn.Conv2d(64, 64, 5), nn.ReLU(inplace=True),
             nn.Dropout(0.25), nn.Flatten(), nn.Linear(64 * (size - 8) ** 2, 128), nn.ReLU(inplace=True),

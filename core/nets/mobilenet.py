@@ -4,8 +4,8 @@ from typing import Annotated
 
 from torch import nn
 
-from core.nets.net import Halves, at_least, conv_bn_relu, kaiming
-from core.space import Bounds, knobs
+from core.knobs import Bounds, knobs
+from core.nets.net import Halves, check_size, conv_bn_relu, kaiming
 
 STEM = 32
 SEPARABLE = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
@@ -20,8 +20,8 @@ class MobileNet:
     """Multiplier of all channels, the paper's alpha."""
 
     def build(self, channels: int, size: int, classes: int) -> Halves:
-        """Body, head and feature length."""
-        at_least(16, size, "mobilenet")
+        """Build the body and the head; return them with the feature length."""
+        check_size(16, size, "mobilenet")
         into = int(self.width * STEM)
         layers = conv_bn_relu(channels, into, 3)
         for full, stride in SEPARABLE:

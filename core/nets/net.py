@@ -1,4 +1,4 @@
-"""A network in two halves, and what several families share."""
+"""Networks as body and head, and functions that several families share."""
 
 import math
 
@@ -17,14 +17,14 @@ class Net(nn.Module):
     std: Tensor
 
     def __init__(self, body: nn.Module, head: nn.Module, dim: int, mean: Tensor, std: Tensor):
-        """`mean`, `std`: per channel, [c]; (0, 1) leaves images as they are."""
+        """`mean`, `std`: statistics of each channel, [c]; 0 and 1 leave images unchanged."""
         super().__init__()
         self.body, self.head, self.dim = body, head, dim
         self.register_buffer("mean", mean.view(-1, 1, 1).clone())
         self.register_buffer("std", std.view(-1, 1, 1).clone())
 
     def features(self, x: Tensor) -> Tensor:
-        """The vector that the head reads, [B, d]."""
+        """The feature vectors that the head reads, [B, d]."""
         return self.body((x - self.mean) / self.std)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -32,8 +32,8 @@ class Net(nn.Module):
         return self.head(self.features(x))
 
 
-def at_least(needed: int, size: int, name: str) -> None:
-    """Refuse images that are too small for a network.
+def check_size(needed: int, size: int, name: str) -> None:
+    """Reject images that are too small for a network.
 
     Raises:
         InputError: `size`, the shorter side of the images, is below `needed`.
@@ -44,28 +44,28 @@ def at_least(needed: int, size: int, name: str) -> None:
         )
 
 
-def depth_of_form(step: int, depth: int) -> None:
-    """Refuse a depth that is not 4 layers more than a multiple of `step`.
+def check_depth(step: int, depth: int) -> None:
+    """Reject a depth that is not 4 more than a multiple of `step`.
 
     Raises:
-        InputError: with the nearest depths on both sides.
+        InputError: the depth is not of this form; the message names the nearest depths on both sides.
     """
     below = depth - (depth - 4) % step
     if depth != below:
-        raise InputError(f"depth={depth} is not {step}n + 4; the nearest that are: {below}, {below + step}")
+        raise InputError(f"depth={depth} is not {step}n + 4; the nearest legal depths: {below}, {below + step}")
 
 
 def conv_bn_relu(into: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    """A convolution that keeps the size at stride 1; no bias, since batch norm would take it away again."""
+    """A convolution, which keeps the image size at stride 1, with batch norm and ReLU; without bias, as batch norm removes it."""
     conv = nn.Conv2d(into, out, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
     return [conv, nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
 
 
 def kaiming(body: nn.Module) -> None:
-    """Convolutions start as in torchvision's ResNet: He et al. 2015 for ReLU, by outgoing connections; biases at zero.
+    """Initialise convolutions as torchvision's ResNet does: He et al. 2015 for ReLU, by outgoing connections; zero biases.
 
-    A grouped convolution has only its group's connections, which `nn.init.kaiming_normal_` does not know: by its count a
-    fresh MobileNet answers every image with its biases until batch norm has seen some batches.
+    A grouped convolution has only its group's connections, which `nn.init.kaiming_normal_` does not consider: with its count, a
+    new MobileNet returns only its biases for every image until batch norm has seen some batches.
     """
     for layer in body.modules():
         if isinstance(layer, nn.Conv2d):

@@ -4,8 +4,9 @@ from typing import Annotated
 
 from torch import nn
 
-from core.nets.net import Halves, at_least, kaiming
-from core.space import Bounds, Uniform, knobs
+from core.knobs import Bounds, knobs
+from core.nets.net import Halves, check_size, kaiming
+from core.space import Uniform
 
 POOL = 0
 LAYERS_11 = (64, POOL, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512, POOL)
@@ -14,29 +15,29 @@ LAYERS_16 = (64, 64, POOL, 128, 128, POOL, 256, 256, 256, POOL, 512, 512, 512, P
 
 @knobs
 class VGG11BN:
-    """VGG11 with batch norm for 32x32 images and two hidden layers of 512; features are the second one before its ReLU."""
+    """VGG11 with batch norm for 32x32 images and two hidden layers of 512; features are the second of these, before its ReLU."""
 
     dropout: Annotated[float, Bounds(0, 0.95), Uniform(0.0, 0.5)] = 0.5
     """Dropout before both hidden layers."""
 
     def build(self, channels: int, size: int, classes: int) -> Halves:
-        """Body, head and feature length."""
-        at_least(32, size, "vgg11_bn")
+        """Build the body and the head; return them with the feature length."""
+        check_size(32, size, "vgg11_bn")
         return _halves(LAYERS_11, True, self.dropout, channels, classes)
 
 
 @knobs
 class VGG16:
-    """VGG16 for 32x32 images and two hidden layers of 512; features are the second one before its ReLU."""
+    """VGG16 for 32x32 images and two hidden layers of 512; features are the second of these, before its ReLU."""
 
     batch_norm: bool = True
-    """After each convolution. The paper's own version has none; without it Adam at 1e-3 can stay at chance."""
+    """Batch norm after each convolution. The paper's version has none; without it, Adam at 1e-3 may stay at chance accuracy."""
     dropout: Annotated[float, Bounds(0, 0.95), Uniform(0.0, 0.5)] = 0.5
     """Dropout before both hidden layers."""
 
     def build(self, channels: int, size: int, classes: int) -> Halves:
-        """Body, head and feature length."""
-        at_least(32, size, "vgg16")
+        """Build the body and the head; return them with the feature length."""
+        check_size(32, size, "vgg16")
         body, head, dim = _halves(LAYERS_16, self.batch_norm, self.dropout, channels, classes)
         kaiming(body)
         return body, head, dim

@@ -4,35 +4,36 @@ from typing import Annotated
 
 from torch import Tensor, nn
 
-from core.nets.net import Halves, at_least, depth_of_form, kaiming
-from core.space import Bounds, Choice, Uniform, knobs
+from core.knobs import Bounds, knobs
+from core.nets.net import Halves, check_depth, check_size, kaiming
+from core.space import Choice, Uniform
 
 
 @knobs
 class WideResNet:
-    """A pre-activation ResNet of basic blocks, three stages wide 16, 32, 64 times `widen`; the pooled last are the features.
+    """A pre-activation ResNet of basic blocks, in three stages of 16, 32 and 64 channels times `widen`; features are pooled.
 
-    depth = 6n + 4 counts the convolutions, those of the three shortcuts included, for n blocks a stage. WRN-28-10 has
-    36.5 million weights. The network of Madry's CIFAR-10 challenge is called w28-10 and w32-10 but has n = 5: it is
-    depth=34 slope=0.1, but for its shortcuts, which average and pad with zeros where these are 1x1 convolutions.
+    depth = 6n + 4 counts the convolutions, including those of the three shortcuts, for n blocks per stage. WRN-28-10 has 36.5
+    million weights. The network of Madry's CIFAR-10 challenge is called w28-10 and w32-10 but has n = 5: it corresponds to
+    depth=34 slope=0.1, except that its shortcuts average and pad with zeros instead of using 1x1 convolutions.
     """
 
     depth: Annotated[int, Bounds(10), Choice((16, 22, 28, 34, 40))] = 28
-    """6n + 4."""
+    """Depth, of the form 6n + 4."""
     widen: Annotated[int, Bounds(1)] = 10
-    """Multiplier of all channels but the stem's."""
+    """Multiplier of all channels except the stem's."""
     dropout: Annotated[float, Bounds(0, 0.95), Uniform(0.0, 0.5)] = 0.0
-    """Dropout between the two convolutions of each block; at 0 there is no such layer."""
+    """Dropout between the two convolutions of each block; at 0 the network has no dropout layers."""
     slope: Annotated[float, Bounds(0, 1)] = 0.0
     """Slope of the activation below zero; 0 is ReLU."""
 
     def check(self) -> None:
-        """Refuse a depth that is not 6n + 4."""
-        depth_of_form(6, self.depth)
+        """Reject a depth that is not of the form 6n + 4."""
+        check_depth(6, self.depth)
 
     def build(self, channels: int, size: int, classes: int) -> Halves:
-        """Body, head and feature length."""
-        at_least(8, size, "wrn")
+        """Build the body and the head; return them with the feature length."""
+        check_size(8, size, "wrn")
         into = 16
         layers: list[nn.Module] = [nn.Conv2d(channels, into, 3, padding=1, bias=False)]
         for out, first_stride in ((16, 1), (32, 2), (64, 2)):
@@ -45,7 +46,7 @@ class WideResNet:
 
 
 class _Block(nn.Module):
-    """x + residual; where the shape changes, the shortcut is a 1x1 convolution of the activated x."""
+    """A residual block; where the shape changes, its shortcut is a 1x1 convolution of the activated x."""
 
     def __init__(self, into: int, out: int, stride: int, dropout: float, slope: float):
         super().__init__()

@@ -1,4 +1,7 @@
-"""The `optimizer` slot: the update rule of the network's weights, its schedule, and when it stops."""
+"""The `optimizer` slot: the update rule of the network's weights, its schedule, and early stopping.
+
+The loop that calls it belongs in `core.train`; stopping trials of a study early belongs in `trainables.search`.
+"""
 
 from core.optimizers.dp_sgd import DPSGD
 from core.optimizers.standard import SGD, Adam

@@ -1,9 +1,9 @@
-"""DP-SGD (Abadi et al., CCS 2016) through Opacus: each image's gradient is clipped, noise is added to their sum.
+"""DP-SGD (Abadi et al., CCS 2016) with Opacus: each image's gradient is clipped, and noise is added to their sum.
 
-Batches are drawn as the accountant assumes: each member is in each batch with the same probability, independently. The
-guarantee is (epsilon, delta)-differential privacy of the final weights with respect to adding or removing one member, by
-Opacus' RDP accountant; `spent` says which epsilon. What it does not cover: settings chosen by looking at results, and
-readers who know the seed, from which the noise is drawn so that a run can be repeated.
+Batches are drawn as the accountant assumes: each member is in each batch independently with the same probability. The guarantee
+is (epsilon, delta)-differential privacy of the final weights with respect to adding or removing one member; `DPSGD.spent`
+computes epsilon with Opacus' RDP accountant. The guarantee does not cover the choice of settings by their results, nor an
+adversary who knows the seed, from which the noise is drawn so that a run can be repeated.
 """
 
 import functools
@@ -13,57 +13,59 @@ from typing import Annotated
 import torch
 
 from core.errors import InputError
+from core.knobs import Bounds, knobs
 from core.nets import NETS, Net, has_batch_norm
 from core.optimizers.standard import Scheduled
-from core.space import Bounds, LogUniform, knobs
+from core.space import LogUniform
 
-SLOTS = ("loss", "perturbation", "regularizer", "augmentation")
+PER_IMAGE_SLOTS = ("loss", "perturbation", "regularizer", "augmentation")
+"""Slots whose components must treat each image separately."""
 
 
 @knobs
 class DPSGD(Scheduled):
-    """SGD on clipped and noised gradients; a network without batch norm, and slots that look at one image at a time."""
+    """SGD on clipped gradients with noise, for networks without batch norm and components that treat each image separately."""
 
     lr: Annotated[float, Bounds(0), LogUniform(1e-2, 5.0)] = 0.5
-    """Learning rate before the schedule. Clipped gradients are small: an order of magnitude above SGD's is usual."""
+    """Learning rate before the schedule; usually ten times that of SGD, because clipped gradients are small."""
     momentum: Annotated[float, Bounds(0, 1)] = 0.9
-    """Share of the last update that is kept."""
+    """Share of the previous update that is kept."""
     noise_multiplier: Annotated[float, Bounds(0), LogUniform(0.01, 10.0)] = 1.0
-    """Deviation of the noise, in units of `max_grad_norm`. Below about 0.5 the guarantee is worth little."""
+    """Standard deviation of the noise, in units of `max_grad_norm`. Below about 0.5 the guarantee is weak."""
     max_grad_norm: Annotated[float, Bounds(1e-6), LogUniform(0.1, 10.0)] = 1.2
-    """L2 norm to which an image's gradient is clipped."""
+    """L2 norm to which each image's gradient is clipped."""
     delta: Annotated[float, Bounds(1e-15, 0.1)] = 1e-5
     """Probability with which the guarantee may fail; must be below 1 / members."""
 
     poisson = True
 
-    def fits(self, config) -> None:
-        """Refuse whatever would void the guarantee.
+    def check_compatible(self, config) -> None:
+        """Reject settings that would void the guarantee.
 
         Raises:
-            InputError: with what to change.
+            InputError: normalisation, batch norm, or a component that does not treat each image separately.
         """
         if config.normalize:
             raise InputError("optimizer=dp_sgd cannot hide the members' channel statistics; use normalize=false")
         if _has_batch_norm(config.net):
-            able = [name for name, net in NETS.items() if not _has_batch_norm(net())]
-            raise InputError(f"optimizer=dp_sgd cannot clip per image through batch norm; use net={', '.join(able)}")
-        for slot in SLOTS:
+            compatible = [name for name, net in NETS.items() if not _has_batch_norm(net())]
+            raise InputError(f"optimizer=dp_sgd cannot clip per image through batch norm; use net={', '.join(compatible)}")
+        for slot in PER_IMAGE_SLOTS:
             if not getattr(getattr(config, slot), "per_image", False):
                 name = config.params()[slot]
                 raise InputError(
-                    f"optimizer=dp_sgd needs gradients of one image at a time, and {slot}={name} does not keep to that; "
+                    f"optimizer=dp_sgd needs the gradient of each image separately, which {slot}={name} does not allow; "
                     f"use another {slot}"
                 )
 
     def bind(self, net: Net, batch_size: float) -> torch.optim.Optimizer:
-        """The private optimizer; it listens to the network's layers while `recording()`."""
+        """Build the private optimizer, which records per-image gradients while `recording()`."""
         from core.optimizers.private import PrivateSGD
 
         return PrivateSGD(net, self, batch_size)
 
     def spent(self, members: int, steps_per_epoch: int, epochs: int) -> float:
-        """The epsilon of a run at `delta`; infinite without noise.
+        """The epsilon that a run spends at `delta`; infinite without noise.
 
         Raises:
             InputError: `delta` is not below 1 / members.
@@ -79,7 +81,7 @@ class DPSGD(Scheduled):
         accountant = RDPAccountant()
         accountant.history = [(self.noise_multiplier, 1 / steps_per_epoch, steps_per_epoch * epochs)]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that the best order is at the end of its list
+            warnings.simplefilter("ignore")  # Opacus warns if the best order is the last one of its list
             return float(accountant.get_epsilon(self.delta))
 
 

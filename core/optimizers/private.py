@@ -1,4 +1,4 @@
-"""Opacus' parts, put together for our loop: per-image gradients of a network that stays itself, and workers."""
+"""Opacus' components combined for this training loop: per-image gradients of an unwrapped network, over several workers."""
 
 import contextlib
 import warnings
@@ -18,35 +18,35 @@ from core.nets import Net
 
 
 class _Hooks(GradSampleHooks):
-    """Opacus' hooks, for networks that are channels last: its gradient of a convolution takes strides for contiguous ones."""
+    """Opacus' hooks for networks in channels-last memory; its gradient of a convolution assumes contiguous strides."""
 
     def capture_activations_hook(self, module, forward_input, _forward_output) -> None:
-        given = [t.contiguous() for t in forward_input] if self.hooks_enabled else forward_input
-        super().capture_activations_hook(module, given, _forward_output)
+        inputs = [t.contiguous() for t in forward_input] if self.hooks_enabled else forward_input
+        super().capture_activations_hook(module, inputs, _forward_output)
 
 
 class PrivateSGD(DPOptimizer):
-    """Clips and sums per-image gradients, sums over workers, adds the same noise on every worker, averages.
+    """An optimizer that clips per-image gradients, sums them over images and workers, adds noise, and averages.
 
-    Losses must be summed over images: `scale` is what a batch mean is to be multiplied with.
+    Every worker adds the same noise. Losses must be summed over images: multiply a batch mean by `scale`.
     """
 
     def __init__(self, net: Net, knobs, batch_size: float):
-        """`net`: without batch norm. `batch_size`: expected, over all workers."""
-        for module in net.modules():  # what backward hooks have looked at must not be overwritten
+        """Attach hooks to `net`, which must not have batch norm; `batch_size` is the expected size over all workers."""
+        for module in net.modules():  # tensors that backward hooks read must not be overwritten
             if hasattr(module, "inplace"):
                 module.inplace = False  # pyright: ignore[reportArgumentType]
         super().__init__(
             torch.optim.SGD(net.parameters(), lr=knobs.lr, momentum=knobs.momentum),
             noise_multiplier=knobs.noise_multiplier, max_grad_norm=knobs.max_grad_norm,
-            expected_batch_size=batch_size,  # pyright: ignore[reportArgumentType]  (a mean need not be whole)
+            expected_batch_size=batch_size,  # pyright: ignore[reportArgumentType]  (a mean need not be an integer)
         )  # fmt: skip
         self.hooks = _Hooks(nn.ModuleList([net.body, net.head]), loss_reduction="sum")
         self.hooks.disable_hooks()
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """Keep per-image gradients of the forward and backward passes inside. Attacks stay outside."""
+        """Record per-image gradients of the forward and backward passes inside; attacks must run outside."""
         self.hooks.enable_hooks()
         try:
             with warnings.catch_warnings():
@@ -57,7 +57,7 @@ class PrivateSGD(DPOptimizer):
             self._drop_unused()
 
     def _drop_unused(self) -> None:
-        """Forget forward passes that had no backward pass through some layer (the head, where a penalty reads hidden units)."""
+        """Discard forward passes without a backward pass through some layer (the head, if only a penalty reads hidden units)."""
         for module in self.hooks.iterate_submodules(self.hooks._module):
             getattr(module, "activations", []).clear()
             if hasattr(module, "max_batch_len"):
@@ -69,19 +69,19 @@ class PrivateSGD(DPOptimizer):
                 promote_current_grad_sample(p)
 
     def scale(self, images: int) -> float:
-        """From this worker's share of a batch mean over `images` to its sum."""
+        """The factor that turns this worker's share of a batch mean over `images` into its sum."""
         return images / workers.count()
 
     def pre_step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """As Opacus does, also where nobody was drawn."""
-        parameters: list[Any] = self.params  # Opacus hangs attributes on them
+        """Clip and add noise as Opacus does, also for an empty batch."""
+        parameters: list[Any] = self.params  # Opacus sets attributes on them
         if all(p.grad_sample is None for p in parameters):
             for p in parameters:
                 p.grad_sample = p.new_zeros((0, *p.shape))
         return super().pre_step(closure)
 
     def clip_and_accumulate(self) -> None:
-        """As Opacus does, over all workers."""
+        """Clip and sum as Opacus does, then sum over workers."""
         super().clip_and_accumulate()
         parameters: list[Any] = self.params
         for p in parameters:

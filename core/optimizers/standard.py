@@ -9,27 +9,28 @@ from typing import Annotated
 import torch
 
 from core.errors import InputError
+from core.knobs import Bounds, knobs
 from core.nets import Net
-from core.space import Bounds, LogUniform, Uniform, knobs
+from core.space import LogUniform, Uniform
 
 SCHEDULE_FORMS = "'constant', 'cosine' or EPOCH:FACTOR pairs such as '50:0.1,80:0.01'"
 
 
 @knobs
 class Scheduled:
-    """What every optimizer has: how the learning rate goes, and when training stops."""
+    """Settings that every optimizer has: the schedule of the learning rate, and early stopping."""
 
     schedule: str = "cosine"
-    """`constant`, `cosine` (to zero), or `EPOCH:FACTOR,...`: from that epoch (counted from 0) lr is multiplied by it."""
+    """`constant`, `cosine` (to zero), or `EPOCH:FACTOR,...`: from that epoch (counted from 0) on, lr is multiplied by FACTOR."""
     stop_at: Annotated[float, Bounds(0.0, 1), Uniform(0.02, 1.0)] = 1.0
-    """Early stopping: the share of the epochs after which training ends (at least one), on the schedule of the whole run."""
+    """Early stopping: share of the epochs (at least one) after which training ends; the schedule remains that of all epochs."""
 
     def check(self) -> None:
-        """Refuse a schedule that cannot be read."""
+        """Reject a schedule that cannot be read."""
         factor(self.schedule, 0, 1)
 
     def last_epoch(self, epochs: int) -> int:
-        """The epoch, from 1, after which training ends."""
+        """The last epoch of training, counted from 1."""
         return max(1, math.ceil(self.stop_at * epochs - 1e-9))
 
 
@@ -40,35 +41,35 @@ class SGD(Scheduled):
     lr: Annotated[float, Bounds(0), LogUniform(1e-3, 0.3)] = 0.05
     """Learning rate before the schedule."""
     momentum: Annotated[float, Bounds(0, 1)] = 0.9
-    """Share of the last update that is kept."""
+    """Share of the previous update that is kept."""
     weight_decay: Annotated[float, Bounds(0), LogUniform(1e-5, 1e-2)] = 5e-4
     """L2 decay of all weights."""
 
     def bind(self, net: Net, batch_size: float) -> torch.optim.Optimizer:
-        """The torch optimizer of the network's weights. `batch_size`: images per step, on average."""
+        """Build the torch optimizer of the network's weights; `batch_size` is the mean number of images per step."""
         del batch_size
         return torch.optim.SGD(net.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
 
 @knobs
 class Adam(Scheduled):
-    """Adam; weight decay is L2 in the gradient, which Adam rescales."""
+    """Adam, with weight decay as an L2 term of the gradient, which Adam rescales."""
 
     lr: Annotated[float, Bounds(0), LogUniform(1e-4, 1e-2)] = 1e-3
     """Learning rate before the schedule."""
     weight_decay: Annotated[float, Bounds(0)] = 0.0
     """L2 decay of all weights."""
     schedule: str = "constant"
-    """As for SGD."""
+    """Schedule of the learning rate, as for SGD."""
 
     def bind(self, net: Net, batch_size: float) -> torch.optim.Optimizer:
-        """The torch optimizer of the network's weights."""
+        """Build the torch optimizer of the network's weights."""
         del batch_size
         return torch.optim.Adam(net.parameters(), lr=self.lr, weight_decay=self.weight_decay)
 
 
 def factor(schedule: str, epoch: int, epochs: int) -> float:
-    """What the learning rate is multiplied by in `epoch` (from 0) of `epochs`.
+    """The factor of the learning rate in `epoch` (counted from 0) of `epochs`.
 
     Raises:
         InputError: the schedule cannot be read.

@@ -1,4 +1,7 @@
-"""The `perturbation` slot: which other images the loss also sees."""
+"""The `perturbation` slot: perturbed images on which the loss is also computed.
+
+Attacks for evaluation belong in `core.attacks`.
+"""
 
 from core.perturbations.adversarial import FGSM, PGD, RFGSM, Noise, NoPerturbation
 from core.perturbations.gat import GAT

@@ -1,11 +1,11 @@
-"""GAT, the generative adversarial trainer (Lee, Han, Lee 2017): a network learns to make the perturbation from the gradient.
+"""GAT, the generative adversarial trainer (Lee, Han, Lee 2017): a generator learns to perturb images, given the gradient.
 
 With F(x)_y the probability of the true class and Delta = dF(x)_y/dx,
 
-    L_G = F(x + G(Delta))_y + c_g |G(Delta)|^2                        (Eq. 9; k steps of Adam, each on a fresh batch)
+    L_G = F(x + G(Delta))_y + c_g |G(Delta)|^2                        (Eq. 9; k steps of Adam, each on an extra batch)
     L_F = alpha CE(x) + (1 - alpha) CE(x + G(Delta))                  (Eq. 10; Delta and G(Delta) are constants)
 
-Any perturbation that is better than none has |G(Delta)| <= 1 / sqrt(c_g).
+A perturbation that lowers L_G compared with none has |G(Delta)| <= 1 / sqrt(c_g).
 """
 
 from typing import Annotated, Literal
@@ -15,91 +15,92 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core import workers
-from core.attacks.gradient import frozen
+from core.knobs import Bounds, knobs
+from core.modes import eval_mode
 from core.nets import Net
 from core.rng import Draw
-from core.slots import Context, Fresh, Part
-from core.space import Bounds, Choice, LogUniform, Uniform, knobs
+from core.slots import Context, ExtraBatches, Part
+from core.space import Choice, LogUniform, Uniform
 
-SILENT = 1e-4
-"""A mean norm of the perturbation below this for a whole epoch means that the generator does nothing."""
+MIN_GENERATOR_NORM = 1e-4
+"""Mean norm of the perturbation over an epoch below which the generator counts as inactive."""
 
 
 @knobs
 class GAT:
-    """A generator of six 3x3 and two 1x1 convolutions with tanh at the end, trained against the classifier."""
+    """A perturbation by a generator that is trained against the classifier: six 3x3 and two 1x1 convolutions, then tanh."""
 
     c_g: Annotated[float, Bounds(0), LogUniform(1e-2, 1e2)] = 1.0
-    """Price of the perturbation's squared L2 norm."""
+    """Weight of the perturbation's squared L2 norm in the generator's loss."""
     k: Annotated[int, Bounds(0, 100), Choice((1, 2, 3, 5))] = 1
-    """Generator steps before each step of the classifier."""
+    """Number of generator steps before each step of the classifier."""
     alpha: Annotated[float, Bounds(0, 1), Uniform(0.3, 0.9)] = 0.5
     """Weight of the loss on clean images."""
     lr_g: Annotated[float, Bounds(0), LogUniform(1e-6, 1e-3)] = 1e-6
-    """Learning rate of the generator's Adam; the paper's 1e-6 moves it very slowly."""
+    """Learning rate of the generator's Adam; with the paper's 1e-6 it learns very slowly."""
     delta_scale: Literal["none", "batch_std", "norm"] = "none"
-    """What Delta is divided by before the generator sees it: nothing (the paper), its root mean square over the batch, or its L2
-    norm per image (which hides from the generator how steep the classifier is)."""
+    """Divisor of Delta at the generator's input: none (the paper), its root mean square over the batch, or its L2 norm per image
+    (which removes the information about how steep the classifier is)."""
     width: Annotated[int, Bounds(1), Choice((16, 32, 48, 96))] = 48
-    """Channels of the generator."""
+    """Number of channels of the generator."""
     clip_train: bool = False
     """Clip perturbed training images to [0, 1]; the paper does not."""
 
     def bind(self, context: Context) -> Part:
-        """The generator with its optimizer."""
+        """Bind the perturbation, with a new generator and its optimizer."""
         return Adversary(self, context)
 
 
 class Adversary(Part):
-    """The generator of one network, and how it is trained."""
+    """A generator bound to one network, and its training."""
 
     def __init__(self, knobs_: GAT, context: Context):
         super().__init__()
         self.knobs, self.alpha = knobs_, knobs_.alpha
         self.generator = build_generator(context.image_shape[0], knobs_.width)
         self.optimizer = self.adam = torch.optim.Adam(self.generator.parameters(), lr=knobs_.lr_g)
-        self._forget()
+        self._reset_counts()
 
     def forward(self, net: Net, x: Tensor, classes: Tensor, draw: Draw) -> Tensor:
-        """The images with the generator's perturbation, a constant for the update."""
+        """The images with the generator's perturbation; no gradient flows through it."""
         del draw
         with torch.no_grad():
-            offset = self.offset(probability_slope(net, x, classes)[0])
+            offset = self.offset(probability_gradient(net, x, classes)[0])
         self._count("norms", _squares(offset).sqrt().sum(), x.new_tensor(float(len(x))))
         return self._added(x, offset)
 
-    def practise(self, net: Net, fresh: Fresh) -> None:
-        """The k steps on the generator's loss."""
+    def train_step(self, net: Net, extra_batches: ExtraBatches) -> None:
+        """Take k steps on the generator's loss, Eq. 9."""
         for _ in range(self.knobs.k):
-            x, classes = fresh()
-            delta, before = probability_slope(net, x, classes)
-            with frozen(net):
+            x, classes = extra_batches()
+            delta, before = probability_gradient(net, x, classes)
+            with eval_mode(net):
                 offset = self.offset(delta)
                 log_p = F.log_softmax(net(self._added(x, offset)), 1)
             p_true = log_p.exp().gather(1, classes.unsqueeze(1)).squeeze(1)
             loss = workers.batch_mean(p_true) + self.knobs.c_g * workers.batch_mean(_squares(offset))
-            slopes = torch.autograd.grad(loss, list(self.generator.parameters()))
-            for parameter, slope in zip(self.generator.parameters(), slopes, strict=True):
-                parameter.grad = slope
+            gradients = torch.autograd.grad(loss, list(self.generator.parameters()))
+            for parameter, gradient in zip(self.generator.parameters(), gradients, strict=True):
+                parameter.grad = gradient
             workers.average_gradients(self.generator.parameters())
             self.adam.step()
             flipped = (log_p.argmax(1) != before).sum()
             self._count("scores", p_true.detach().sum(), flipped, x.new_tensor(float(len(x))))
 
     def report(self) -> dict[str, float]:
-        """Mean norm of the training perturbations, and how well they did on the generator's own batches."""
+        """Mean norm of the training perturbations, and their success on the generator's own batches."""
         norm, seen = workers.total(self.norms).tolist()
         p_true, flipped, tried = workers.total(self.scores.to(self.norms.device)).tolist()
-        self._forget()
-        found = {"generator_norm": norm / max(seen, 1)}
-        return found | ({"generator_p_true": p_true / tried, "generator_flipped": flipped / tried} if tried else {})
+        self._reset_counts()
+        metrics = {"generator_norm": norm / max(seen, 1)}
+        return metrics | ({"generator_p_true": p_true / tried, "generator_flipped": flipped / tried} if tried else {})
 
     def offset(self, delta: Tensor) -> Tensor:
-        """What the generator adds to images whose probability slope is Delta, like Delta."""
+        """The generator's perturbation G(Delta) of images whose probability gradient is Delta, like Delta."""
         return self.generator(self.scaled(delta))
 
     def scaled(self, delta: Tensor) -> Tensor:
-        """Delta in the generator's units."""
+        """Delta, divided according to `delta_scale`."""
         match self.knobs.delta_scale:
             case "batch_std":
                 spread = workers.batch_mean(_squares(delta)) / delta[0].numel()
@@ -112,16 +113,19 @@ class Adversary(Part):
         return (x + offset).clamp(0, 1) if self.knobs.clip_train else x + offset
 
     def _count(self, name: str, *values: Tensor) -> None:
-        """Add to sums that stay on the device, so that no step waits for them."""
+        """Add to sums that stay on the device, so that no step waits for a transfer."""
         values_ = torch.stack([v.double() for v in values])
         setattr(self, name, getattr(self, name).to(values_.device) + values_)
 
-    def _forget(self) -> None:
+    def _reset_counts(self) -> None:
         self.norms, self.scores = torch.zeros(2, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
 
 
 def build_generator(channels: int, width: int = 48) -> nn.Sequential:
-    """The paper's generator (Table 1): Xavier weights, zero biases, so that G(0) = 0; 107,763 weights for RGB at width 48."""
+    """Build the paper's generator (Table 1), which has 107,763 weights for RGB at width 48.
+
+    It starts with Xavier weights and zero biases, so that G(0) = 0.
+    """
     plan = [(channels, 3)] + [(width, 3)] * 5 + [(width, 1)]
     layers: list[nn.Module] = []
     for into, kernel in plan:
@@ -134,17 +138,17 @@ def build_generator(channels: int, width: int = 48) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def probability_slope(net: nn.Module, x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-    """Delta = dF(x)_y / dx in evaluation mode, like x, and the classes that the network sees, [B].
+def probability_gradient(net: nn.Module, x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """Delta = dF(x)_y / dx in evaluation mode, like x, and the predicted classes, [B].
 
     The gradient of the cross-entropy is -Delta / p_y.
     """
-    with frozen(net), torch.enable_grad():
+    with eval_mode(net), torch.enable_grad():
         x = x.detach().requires_grad_()
         log_p = F.log_softmax(net(x), 1)
         p_true = log_p.gather(1, classes.unsqueeze(1)).exp().sum()
-        (slope,) = torch.autograd.grad(p_true, x, allow_unused=True, materialize_grads=True)
-    return slope, log_p.argmax(1)
+        (gradient,) = torch.autograd.grad(p_true, x, allow_unused=True, materialize_grads=True)
+    return gradient, log_p.argmax(1)
 
 
 def _squares(images: Tensor) -> Tensor:

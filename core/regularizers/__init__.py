@@ -1,4 +1,7 @@
-"""The `regularizer` slot: what is added to the loss."""
+"""The `regularizer` slot: a term that is added to the loss.
+
+Terms that replace the loss belong in `core.losses`.
+"""
 
 from core.regularizers.activation_sparsity import ActivationSparsity
 from core.regularizers.advreg import AdvReg

@@ -1,12 +1,12 @@
-"""AdvReg (Nasr, Shokri, Houmansadr, CCS 2018): train against a network that guesses membership.
+"""AdvReg (Nasr, Shokri, Houmansadr, CCS 2018): train against a network that infers membership.
 
-An inference network h sees logits and label. After every epoch it learns to tell members from a reference set that the
-classifier is not trained on; in the next epoch the classifier pays for what h believes:
+An inference network h receives logits and label. After every epoch, h is trained to distinguish members from a reference set
+that the classifier is not trained on; in the next epoch, the loss of the classifier is
 
     CE + alpha * (mean h(g(x), y) - 0.5)
 
-In the form of the CRL paper's code: alternating passes, binary cross-entropy for h. (Its hidden layers are trained here; in
-one much used public version they are not.)
+As in the CRL paper's code, the two are trained in alternating passes, and h with binary cross-entropy. (The hidden layers of h
+are trained too, which one widely used public version omits.)
 """
 
 import itertools
@@ -18,36 +18,38 @@ from torch.nn import functional as F
 
 from core import workers
 from core.errors import InputError
+from core.knobs import Bounds, knobs
 from core.slots import Context, Part, Step
-from core.space import Bounds, LogUniform, Uniform, knobs
+from core.space import LogUniform, Uniform
 
-BATCH = 128
+BATCH_SIZE = 128
+"""Members and reference images per step of the inference network."""
 
 
 @knobs
 class AdvReg:
-    """The inference network and the price of being recognised."""
+    """A penalty on the confidence with which an inference network recognises members."""
 
     alpha: Annotated[float, Bounds(0), LogUniform(0.1, 20.0)] = 6.0
-    """Weight of the inference network's gain; 6 for CIFAR in public comparisons."""
+    """Weight of the penalty; 6 for CIFAR in public comparisons."""
     reference: Annotated[float, Bounds(0.01, 0.99), Uniform(0.1, 0.5)] = 0.2
-    """Share of the members that is set aside as examples of non-members. The classifier is not trained on them."""
+    """Share of the members that is held out as examples of non-members. The classifier is not trained on them."""
     lr_h: Annotated[float, Bounds(0), LogUniform(1e-4, 1e-2)] = 1e-3
     """Learning rate of the inference network's Adam."""
 
-    def fits(self, config) -> None:
-        """Refuse what leaves the inference network without classes or without a reference set of its own.
+    def check_compatible(self, config) -> None:
+        """Reject components that give images two classes or that need a reference set too.
 
         Raises:
-            InputError: mixup, or a loss that sets images aside, too.
+            InputError: mixup, or a loss with a reference set.
         """
         if hasattr(config.augmentation, "mixes"):
-            raise InputError("regularizer=advreg reads the class of an image, and mixup gives it two; use another augmentation")
+            raise InputError("regularizer=advreg needs one class per image, and mixup gives two; use another augmentation")
         if getattr(config.loss, "reference", 0):
-            raise InputError("regularizer=advreg and loss=dmp both set a reference set aside; use one of them")
+            raise InputError("regularizer=advreg and loss=dmp both hold out a reference set; use one of them")
 
     def bind(self, context: Context) -> Part:
-        """The inference network with its optimizer."""
+        """Bind the regularizer, with a new inference network and its optimizer."""
         return _AdvReg(self, context.classes)
 
 
@@ -55,43 +57,43 @@ class _AdvReg(Part):
     def __init__(self, knobs_: AdvReg, classes: int):
         super().__init__()
         self.knobs, self.classes = knobs_, classes
-        self.inference = InferenceNet(classes).requires_grad_(False)  # learns in passes of its own only
+        self.inference = InferenceNet(classes).requires_grad_(False)  # trained by `after_epoch` only
         self.optimizer = self.adam = torch.optim.Adam(self.inference.parameters(), lr=knobs_.lr_h)
-        self.hits = 0.5
+        self.accuracy = 0.5
 
     def forward(self, step: Step) -> Tensor:
         if not self.knobs.alpha:
             return step.x.new_zeros(())
-        belief = torch.sigmoid(self.inference(step.clean.logits, step.classes))
-        return self.knobs.alpha * (workers.batch_mean(belief) - 0.5)
+        p_member = torch.sigmoid(self.inference(step.clean.logits, step.classes))
+        return self.knobs.alpha * (workers.batch_mean(p_member) - 0.5)
 
     def after_epoch(self, members: tuple[Tensor, Tensor], reference: tuple[Tensor, Tensor], stream: torch.Generator) -> None:
-        """One pass over the larger set, in batches of which half are members. Every worker does the same."""
+        """Train the inference network for one pass over the larger set, with half members per batch, equally on every worker."""
         logits, classes = (torch.cat(pair) for pair in zip(members, reference, strict=True))
         n, m = len(members[1]), len(reference[1])
-        half = min(BATCH // 2, n, m)
+        half = min(BATCH_SIZE // 2, n, m)
         steps = -(-max(n, m) // half)
-        ours, theirs = _endless(n, half * steps, stream), n + _endless(m, half * steps, stream)
-        answer = torch.cat([torch.ones(half), torch.zeros(half)]).to(logits)
-        hits = torch.zeros((), device=logits.device)
+        member_rows, reference_rows = _permutations(n, half * steps, stream), n + _permutations(m, half * steps, stream)
+        targets = torch.cat([torch.ones(half), torch.zeros(half)]).to(logits)
+        accuracies = torch.zeros((), device=logits.device)
         self.inference.requires_grad_(True)
-        for some, others in zip(ours.split(half), theirs.split(half), strict=True):
-            rows = torch.cat([some, others]).to(logits.device)
-            guess = self.inference(logits[rows], classes[rows])
+        for member_batch, reference_batch in zip(member_rows.split(half), reference_rows.split(half), strict=True):
+            rows = torch.cat([member_batch, reference_batch]).to(logits.device)
+            log_odds = self.inference(logits[rows], classes[rows])
             self.adam.zero_grad()
-            F.binary_cross_entropy_with_logits(guess, answer).backward()
+            F.binary_cross_entropy_with_logits(log_odds, targets).backward()
             self.adam.step()
-            hits += ((guess > 0) == answer.bool()).float().mean()
+            accuracies += ((log_odds > 0) == targets.bool()).float().mean()
         self.inference.requires_grad_(False)
-        self.hits = hits.item() / steps
+        self.accuracy = accuracies.item() / steps
 
     def report(self) -> dict[str, float]:
-        """How often the inference network was right in its last pass, on half members and half reference images."""
-        return {"inference_accuracy": self.hits}
+        """Accuracy of the inference network in its last pass, on half members and half reference images."""
+        return {"inference_accuracy": self.accuracy}
 
 
 class InferenceNet(nn.Module):
-    """Logits [B, C], sorted, and classes [B] -> log-odds that the image is a member, [B]."""
+    """A network that infers membership from the sorted logits and the class of an image."""
 
     def __init__(self, classes: int):
         super().__init__()
@@ -101,10 +103,10 @@ class InferenceNet(nn.Module):
         self.both = nn.Linear(128, 1)
 
     def forward(self, logits: Tensor, classes: Tensor) -> Tensor:
-        """See the class."""
+        """Log-odds that each image is a member, [B], from logits [B, C] and classes [B]."""
         code = 2.0 * F.one_hot(classes, self.classes).to(logits.dtype) - 1
-        seen = [self.outputs(logits.sort(1, descending=True).values), self.labels(code)]
-        return self.both(torch.cat(seen, 1)).squeeze(1)
+        hidden = [self.outputs(logits.sort(1, descending=True).values), self.labels(code)]
+        return self.both(torch.cat(hidden, 1)).squeeze(1)
 
 
 def _mlp(*widths: int) -> nn.Sequential:
@@ -114,6 +116,6 @@ def _mlp(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _endless(n: int, count: int, stream: torch.Generator) -> Tensor:
-    """`count` row numbers below n: whole shuffles, one after the other."""
+def _permutations(n: int, count: int, stream: torch.Generator) -> Tensor:
+    """The first `count` entries of consecutive random permutations of n rows."""
     return torch.cat([torch.randperm(n, generator=stream) for _ in range(-(-count // n))])[:count]

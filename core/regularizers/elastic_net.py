@@ -1,7 +1,7 @@
 """L1, L2 and elastic-net penalties on the kernels of convolutions and linear layers (not biases, not batch norm).
 
-The paper's experiments are Keras' kernel_regularizer, a sum over each kernel: l1 * sum |w| + l2 * sum w^2. Its text writes
-the elastic net as lambda * (a * sum |w| + (1 - a) * sum w^2); both readings are here.
+The paper's experiments use Keras' kernel_regularizer, a sum over each kernel: l1 * sum |w| + l2 * sum w^2. Its text defines the
+elastic net as lambda * (a * sum |w| + (1 - a) * sum w^2). Both versions are implemented.
 """
 
 from collections.abc import Iterator
@@ -10,81 +10,82 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
+from core.knobs import Bounds, knobs
 from core.nets import Net
 from core.slots import Context, Part, Step
-from core.space import Bounds, LogUniform, Uniform, knobs
+from core.space import LogUniform, Uniform
 
 
 @knobs
 class NoRegularizer:
-    """Nothing is added."""
+    """No regularizer: nothing is added to the loss."""
 
     per_image = True
 
     def bind(self, context: Context) -> Part:
-        """See `core.slots`."""
+        """Bind the regularizer; see `core.slots`."""
         del context
         return _Penalty(0.0, 0.0)
 
 
 @knobs
 class L1:
-    """l1 * sum |w|."""
+    """The penalty l1 * sum |w|."""
 
     l1: Annotated[float, Bounds(0), LogUniform(1e-7, 1e-2)] = 1e-5
-    """Weight. The paper's 0.01 drives networks of millions of weights to chance."""
+    """Weight of the penalty. The paper's 0.01 drives networks with millions of weights to chance accuracy."""
     proximal: bool = False
-    """Instead of adding the penalty, shrink each weight by lr * l1 after the step, which makes exact zeros (ISTA)."""
+    """Shrink each weight by lr * l1 after the step instead of adding the penalty, which makes exact zeros (ISTA)."""
 
     def bind(self, context: Context) -> Part:
-        """See `core.slots`."""
+        """Bind the regularizer; see `core.slots`."""
         del context
         return _Penalty(self.l1, 0.0, self.proximal)
 
 
 @knobs
 class L2:
-    """l2 * sum w^2; under SGD the same as weight_decay = 2 * l2 on kernels."""
+    """The penalty l2 * sum w^2; under SGD it equals weight_decay = 2 * l2 on the kernels."""
 
     l2: Annotated[float, Bounds(0), LogUniform(1e-6, 1e-1)] = 1e-4
-    """Weight."""
+    """Weight of the penalty."""
 
     def bind(self, context: Context) -> Part:
-        """See `core.slots`."""
+        """Bind the regularizer; see `core.slots`."""
         del context
         return _Penalty(0.0, self.l2)
 
 
 @knobs
 class ElasticNet:
-    """l1 * sum |w| + l2 * sum w^2, as in Keras; the paper's experiments."""
+    """The penalty l1 * sum |w| + l2 * sum w^2, as in Keras and in the paper's experiments."""
 
     l1: Annotated[float, Bounds(0), LogUniform(1e-7, 1e-2)] = 1e-5
     """Weight of the absolute values."""
     l2: Annotated[float, Bounds(0), LogUniform(1e-6, 1e-1)] = 1e-4
     """Weight of the squares."""
     proximal: bool = False
-    """As for L1."""
+    """Shrink weights after the step instead of adding the l1 part, as in `L1`."""
 
     def bind(self, context: Context) -> Part:
-        """See `core.slots`."""
+        """Bind the regularizer; see `core.slots`."""
         del context
         return _Penalty(self.l1, self.l2, self.proximal)
 
 
 @knobs
 class ConvexElasticNet:
-    """lambda * (a * sum |w| + (1 - a) * sum w^2), the paper's text (Eq. 3)."""
+    """The penalty lambda * (a * sum |w| + (1 - a) * sum w^2), as in the paper's text (Eq. 3)."""
 
     lambda_: Annotated[float, Bounds(0), LogUniform(1e-6, 1e-2)] = 1e-5
-    """Weight of the whole."""
+    """Weight of the penalty."""
     a: Annotated[float, Bounds(0, 1), Uniform(0.0, 1.0)] = 0.5
-    """Share of the absolute values."""
+    """Share of the absolute values in the penalty."""
     proximal: bool = False
-    """As for L1."""
+    """Shrink weights after the step instead of adding the l1 part, as in `L1`."""
 
     def bind(self, context: Context) -> Part:
-        """See `core.slots`."""
+        """Bind the regularizer; see `core.slots`."""
         del context
         return _Penalty(self.lambda_ * self.a, self.lambda_ * (1 - self.a), self.proximal)
 

@@ -1,11 +1,11 @@
-"""The contract of every filling of every slot that takes part in training: one table, and what each row must do."""
+"""The contract of every component that takes part in training: a table of components, and tests over its rows."""
 
 import io
 import math
 
 import pytest
 import torch
-from states import digest, of_two_workers, same, tensors
+from states import digest, identical, run_on_two_workers, tensors
 
 from core import train
 from core.config import SLOTS, TrialConfig
@@ -46,12 +46,12 @@ CASES: dict[tuple[str, str], dict] = {
     ("optimizer", "adam"): {"optimizer.lr": 0.01},
     ("optimizer", "dp_sgd"): {"normalize": False, "optimizer.lr": 0.5, "epochs": 20},
 }
-"""What each filling is tried with. Where a knob makes it a no-op or hides a hook, the row turns it on."""
-every = pytest.mark.parametrize("case", CASES, ids=[f"{slot}={name}" for slot, name in CASES])
+"""Settings with which each component is tested; they enable every hook, and effects that are off by default."""
+for_every_component = pytest.mark.parametrize("case", CASES, ids=[f"{slot}={name}" for slot, name in CASES])
 
 
-def halves(n: int, seed: int) -> Images:
-    """Two classes: which half is bright, under noise."""
+def bright_halves(n: int, seed: int) -> Images:
+    """Images of two classes, which differ in the half that is bright, with noise."""
     stream = torch.Generator().manual_seed(seed)
     y = torch.arange(n) % 2
     x = torch.randint(0, 100, (n, 1, 8, 8), generator=stream)
@@ -60,99 +60,99 @@ def halves(n: int, seed: int) -> Images:
     return Images(x.to(torch.uint8), y, 2)
 
 
-MEMBERS, VAL = halves(94, 0), halves(64, 1)
-"""94 members in batches of 16 or 15: no share of them is equal for two workers."""
+MEMBERS, VAL = bright_halves(94, 0), bright_halves(64, 1)
+"""94 members in batches of 16 and 15, so that two workers have shares of different sizes."""
 
 
-def config(case, **changes) -> TrialConfig:
+def config_of(case, **changes) -> TrialConfig:
     slot, name = case
     return TrialConfig.of({**PLAIN, slot: name, **CASES[case], **changes})
 
 
-def fit(made: TrialConfig, **options) -> train.Bound:
-    return train.train(made, MEMBERS, VAL, **options)
+def fit(config: TrialConfig, **options) -> train.Bound:
+    return train.train(config, MEMBERS, VAL, **options)
 
 
-def test_the_table_has_a_row_for_every_filling():
+def test_the_table_has_a_row_for_every_component():
     assert set(CASES) == {(slot, name) for slot, family in TRAINING.items() for name in family}
 
 
-@every
-def test_it_learns_a_separable_problem(case):
-    bound = fit(config(case))
+@for_every_component
+def test_a_component_learns_a_separable_problem(case):
+    bound = fit(config_of(case))
     assert bound.curve[-1]["epoch/val_accuracy"] >= 0.95
     assert all(math.isfinite(v) for row in bound.curve for v in row.values())
 
 
-@every
-def test_same_seed_same_bits_and_another_seed_others(case):
+@for_every_component
+def test_runs_are_bit_identical_for_the_same_seed_and_differ_for_another_seed(case):
     short = {"epochs": 2}
-    first = digest(fit(config(case, **short)).state())
-    torch.manual_seed(1234)  # of the caller, which must not matter
-    assert digest(fit(config(case, **short)).state()) == first
-    assert digest(fit(config(case, **short, seed=1)).state()) != first
+    first = digest(fit(config_of(case, **short)).state())
+    torch.manual_seed(1234)  # the global stream of the caller has no effect
+    assert digest(fit(config_of(case, **short)).state()) == first
+    assert digest(fit(config_of(case, **short, seed=1)).state()) != first
 
 
-@every
-def test_a_run_resumed_at_any_epoch_ends_at_the_same_bits(case):
-    made, files = config(case, epochs=4), []
+@for_every_component
+def test_a_run_resumed_at_any_epoch_is_bit_identical(case):
+    config, files = config_of(case, epochs=4), []
 
     def keep(row, bound):
         files.append(io.BytesIO())
         torch.save(bound.state(), files[-1])
 
-    whole = digest(fit(made, on_epoch=keep).state())
+    uninterrupted = digest(fit(config, on_epoch=keep).state())
     for file in files[:-1]:
         file.seek(0)
-        assert digest(fit(made, resume=torch.load(file, weights_only=True)).state()) == whole
+        assert digest(fit(config, resume=torch.load(file, weights_only=True)).state()) == uninterrupted
 
 
-@every
-def test_it_does_something_unless_it_is_called_none(case):
+@for_every_component
+def test_a_component_changes_the_weights_unless_it_is_the_default(case):
     slot, name = case
-    changed = fit(config(case, epochs=6)).net.state_dict()
+    changed = fit(config_of(case, epochs=6)).net.state_dict()
     others = {k: v for k, v in CASES[case].items() if not k.startswith(f"{slot}.")}
-    fallback = "sgd" if slot == "optimizer" else "cross_entropy" if slot == "loss" else "none"
-    if fallback == "none" or slot == "loss":
+    default = "sgd" if slot == "optimizer" else "cross_entropy" if slot == "loss" else "none"
+    if default == "none" or slot == "loss":
         others.pop("perturbation.alpha", None)
-    plain = fit(TrialConfig.of({**PLAIN, **others, "epochs": 6, slot: fallback})).net.state_dict()
-    same = all(torch.equal(changed[key], plain[key]) for key in plain)
-    assert same == (name == fallback)
+    plain = fit(TrialConfig.of({**PLAIN, **others, "epochs": 6, slot: default})).net.state_dict()
+    unchanged = all(torch.equal(changed[key], plain[key]) for key in plain)
+    assert unchanged == (name == default)
 
 
 PAIRS = [(case, loss) for case in CASES if case[0] != "loss" for loss in SLOTS["loss"]]
 
 
 @pytest.mark.parametrize("case, loss", PAIRS, ids=[f"{s}={n}+{loss}" for (s, n), loss in PAIRS])
-def test_with_every_loss_it_trains_or_is_refused_with_the_reason(case, loss):
+def test_a_component_trains_with_every_loss_or_is_rejected_with_the_reason(case, loss):
     slot, name = case
-    of_loss = {k: v for k, v in CASES["loss", loss].items() if k != "epochs"}
+    loss_settings = {k: v for k, v in CASES["loss", loss].items() if k != "epochs"}
     try:
-        made = config(case, loss=loss, **of_loss, epochs=2)
+        config = config_of(case, loss=loss, **loss_settings, epochs=2)
     except InputError as error:
         assert f"{slot}={name}" in str(error) and "\n" not in str(error)
         assert name in ("mixup", "dp_sgd", "advreg")
         return
-    assert math.isfinite(fit(made).curve[-1]["epoch/loss"])
+    assert math.isfinite(fit(config).curve[-1]["epoch/loss"])
 
 
-REFUSED = {
+REJECTED = {
     "mixup": {"relaxloss", "imp_relaxloss", "centre_loss", "crl"},
     "dp_sgd": {"relaxloss", "imp_relaxloss", "centre_loss", "crl", "dmp"},
     "advreg": {"dmp"},
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_only_these_losses_are_refused(name):
+@pytest.mark.parametrize("name", REJECTED)
+def test_only_these_losses_are_rejected(name):
     (case,) = [case for case in CASES if case[1] == name]
-    refused = set()
+    rejected = set()
     for loss in SLOTS["loss"]:
         try:
-            config(case, loss=loss)
+            config_of(case, loss=loss)
         except InputError:
-            refused.add(loss)
-    assert refused == REFUSED[name]
+            rejected.add(loss)
+    assert rejected == REJECTED[name]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_only_these_losses_are_refused(name):
         ({"augmentation": "mixup"}, "augmentation=mixup"),
     ],
 )
-def test_dp_sgd_refuses_what_voids_its_guarantee(changes, reason):
+def test_dp_sgd_rejects_settings_that_void_its_guarantee(changes, reason):
     with pytest.raises(InputError, match=reason):
         TrialConfig.of({"optimizer": "dp_sgd", "normalize": False, **changes})
     TrialConfig.of({"optimizer": "dp_sgd", "normalize": False})
@@ -176,30 +176,30 @@ def test_dp_sgd_refuses_what_voids_its_guarantee(changes, reason):
 # -- two workers ------------------------------------------------------------------------------------------------------
 
 
-def shared_out() -> dict:
-    """What each of two workers does: every case."""
-    return {"=".join(case): fit(config(case, epochs=2)).state() for case in CASES}
+def train_all() -> dict:
+    """Train every case; run by each of two workers."""
+    return {"=".join(case): fit(config_of(case, epochs=2)).state() for case in CASES}
 
 
 @pytest.fixture(scope="module")
 def two_workers(tmp_path_factory):
-    """States of every case from both of two gloo workers."""
-    return of_two_workers(__file__, "shared_out", tmp_path_factory.mktemp("workers"))
+    """The results of `train_all` on each of two gloo workers."""
+    return run_on_two_workers(__file__, "train_all", tmp_path_factory.mktemp("workers"))
 
 
-@every
-def test_two_workers_train_what_one_would(two_workers, case):
-    one = tensors(fit(config(case, epochs=2)).state())
+@for_every_component
+def test_two_workers_train_as_one_does(two_workers, case):
+    one = tensors(fit(config_of(case, epochs=2)).state())
     two = tensors(two_workers[0]["=".join(case)])
     assert one.keys() == two.keys()
     for path in one:
         torch.testing.assert_close(two[path], one[path], rtol=2e-3, atol=1e-4, msg=lambda m, path=path: f"{path}: {m}")
 
 
-def test_two_workers_hold_the_same_bits(two_workers):
+def test_the_states_of_two_workers_are_bit_identical(two_workers):
     rank_0, rank_1 = two_workers
-    kept = ("modules", "curve")
-    assert [name for name in rank_0 if any(not same(rank_0[name][part], rank_1[name][part]) for part in kept)] == []
+    parts = ("modules", "curve")
+    assert [name for name in rank_0 if any(not identical(rank_0[name][part], rank_1[name][part]) for part in parts)] == []
 
 
 PER_IMAGE = [case for case in CASES if case[0] != "optimizer" and getattr(TRAINING[case[0]][case[1]], "per_image", False)]
@@ -207,11 +207,11 @@ PER_IMAGE = [case for case in CASES if case[0] != "optimizer" and getattr(TRAINI
 
 @pytest.mark.parametrize("case", PER_IMAGE, ids=[f"{slot}={name}" for slot, name in PER_IMAGE])
 def test_dp_sgd_without_noise_and_clipping_is_sgd_on_the_full_batch(case, monkeypatch):
-    """So every forward pass of a method counts once in an image's gradient, however many there are."""
-    monkeypatch.setattr(train, "_batches", lambda n, *_: iter([torch.arange(n)]))  # the same noise for the same image
-    alike = {"epochs": 2, "batch_size": 94, "normalize": False, "optimizer.momentum": 0.5, "optimizer.lr": 0.1}
-    plain = fit(config(case, **alike, **{"optimizer": "sgd", "optimizer.weight_decay": 0.0}))
+    """Every forward pass of a component counts once in the gradient of an image, also where there are several."""
+    monkeypatch.setattr(train, "_batches", lambda n, *_: iter([torch.arange(n)]))  # the same order, hence the same noise per image
+    shared = {"epochs": 2, "batch_size": 94, "normalize": False, "optimizer.momentum": 0.5, "optimizer.lr": 0.1}
+    plain = fit(config_of(case, **shared, **{"optimizer": "sgd", "optimizer.weight_decay": 0.0}))
     private = {"optimizer": "dp_sgd", "optimizer.noise_multiplier": 0.0, "optimizer.max_grad_norm": 1e6}
-    ours, theirs = tensors(fit(config(case, **alike, **private)).state()["modules"]), tensors(plain.state()["modules"])
-    for path in theirs:
-        torch.testing.assert_close(ours[path], theirs[path], rtol=1e-3, atol=1e-5, msg=lambda m, path=path: f"{path}: {m}")
+    trained, expected = (tensors(bound.state()["modules"]) for bound in (fit(config_of(case, **shared, **private)), plain))
+    for path in expected:
+        torch.testing.assert_close(trained[path], expected[path], rtol=1e-3, atol=1e-5, msg=lambda m, path=path: f"{path}: {m}")

@@ -1,4 +1,4 @@
-"""The papers' presets: legal, and with the published numbers."""
+"""Recipes are legal configurations with the published settings."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from core.recipes import RECIPES
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_is_legal_and_says_how_to_train(name):
+def test_a_recipe_is_legal_and_sets_optimizer_batch_size_and_epochs(name):
     config = TrialConfig.of(RECIPES[name])
     params = config.params()
     assert all(params[key] == value for key, value in RECIPES[name].items())
@@ -16,12 +16,12 @@ def test_a_recipe_is_legal_and_says_how_to_train(name):
 
 
 def test_every_training_method_has_a_recipe():
-    fills = {(slot, TrialConfig.of(recipe).params()[slot]) for recipe in RECIPES.values() for slot in SLOTS}
+    used = {(slot, TrialConfig.of(recipe).params()[slot]) for recipe in RECIPES.values() for slot in SLOTS}
     methods = {(slot, name) for slot in ("loss", "perturbation", "regularizer") for name in SLOTS[slot]}
-    assert methods | {("augmentation", "mixup"), ("optimizer", "dp_sgd")} <= fills
+    assert methods | {("augmentation", "mixup"), ("optimizer", "dp_sgd")} <= used
 
 
-LEARNING_RATES = {  # 0-based epoch: rate, as published
+LEARNING_RATES = {
     "cross_entropy": {0: 0.01, 49: 0.01, 50: 1e-3, 79: 1e-3, 80: 1e-4, 99: 1e-4},
     "crl": {0: 0.01, 50: 1e-3, 80: 1e-4},
     "relaxloss": {0: 0.1, 149: 0.1, 150: 0.01, 225: 1e-3},
@@ -30,10 +30,11 @@ LEARNING_RATES = {  # 0-based epoch: rate, as published
     "pgd_at": {0: 0.1, 99: 0.1, 100: 0.01, 150: 0.001},
     "gat": {0: 1e-3, 199: 1e-3},
 }
+"""Published learning rates by epoch, counted from 0."""
 
 
 @pytest.mark.parametrize("name", LEARNING_RATES)
-def test_the_learning_rate_is_the_published_one(name):
+def test_learning_rates_are_the_published_ones(name):
     config = TrialConfig.of(RECIPES[name])
     for epoch, rate in LEARNING_RATES[name].items():
         assert config.optimizer.lr * factor(config.optimizer.schedule, epoch, config.epochs) == pytest.approx(rate)
@@ -64,12 +65,12 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_the_settings_are_the_published_ones(name):
+def test_settings_are_the_published_ones(name):
     params = TrialConfig.of(RECIPES[name]).params()
     assert {key: params[key] for key in PUBLISHED[name]} == PUBLISHED[name]
 
 
-def test_the_phases_of_dmp_each_have_the_schedule_of_the_crl_paper():
+def test_both_phases_of_dmp_have_the_epochs_of_the_crl_paper():
     config = TrialConfig.of(RECIPES["dmp"])
-    taught = config.loss.teacher_epochs(config.epochs)
-    assert (taught, config.epochs - taught) == (100, 100)
+    teacher_epochs = config.loss.teacher_epochs(config.epochs)
+    assert (teacher_epochs, config.epochs - teacher_epochs) == (100, 100)

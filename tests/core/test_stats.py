@@ -1,4 +1,4 @@
-"""Intervals: Wilson against its quadratic and scipy, Student's against scipy, both against the promised coverage."""
+"""Wilson's interval against its quadratic equation and scipy, Student's against scipy, and the coverage of both."""
 
 import math
 
@@ -12,21 +12,21 @@ from core.stats import mean_interval, normal_quantile, wilson
 
 
 @pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.99])
-def test_normal_quantile_is_scipys(level):
+def test_normal_quantile_equals_that_of_scipy(level):
     assert normal_quantile(level) == pytest.approx(scipy.stats.norm.ppf((1 + level) / 2), rel=1e-12)
 
 
 @given(st.integers(1, 3000), st.floats(0, 1), st.sampled_from([0.8, 0.95, 0.99]))
 @settings(max_examples=60, deadline=None)
 def test_wilson_ends_solve_the_score_equation(n, share, level):
-    """The ends are the shares p with (hits/n - p)^2 = z^2 p (1 - p) / n."""
+    """The ends are the proportions p with (hits/n - p)^2 = z^2 p (1 - p) / n."""
     hits = round(share * n)
     z2 = scipy.stats.norm.ppf((1 + level) / 2) ** 2 / n
     low, high = sorted(np.roots([1 + z2, -(2 * hits / n + z2), (hits / n) ** 2]).real)
-    got = wilson(hits, n, level)
-    assert got.low == pytest.approx(low, abs=1e-6)
-    assert got.high == pytest.approx(high, abs=1e-6)
-    assert 0 <= got.low <= hits / n + 1e-12 and hits / n - 1e-12 <= got.high <= 1
+    interval = wilson(hits, n, level)
+    assert interval.low == pytest.approx(low, abs=1e-6)
+    assert interval.high == pytest.approx(high, abs=1e-6)
+    assert 0 <= interval.low <= hits / n + 1e-12 and hits / n - 1e-12 <= interval.high <= 1
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 1), (1, 1), (0, 50), (50, 50), (7, 20), (499, 1000)])
@@ -48,7 +48,7 @@ def test_wilson_covers_the_truth_at_its_level_on_average(n):
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=9).filter(lambda v: np.ptp(v) > 1e-3), st.floats(0.5, 0.99))
 @settings(max_examples=40, deadline=None)
-def test_mean_interval_equals_scipys_student(values, level):
+def test_mean_interval_equals_that_of_scipy(values, level):
     mean, interval = mean_interval(values, level)
     expected = scipy.stats.t.interval(level, len(values) - 1, loc=np.mean(values), scale=scipy.stats.sem(values))
     assert mean == pytest.approx(np.mean(values))

@@ -1,0 +1,86 @@
+"""Inspection of a trained network: model inversion and attribution maps, as metrics and as pictures."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from core import rng
+from core.attacks.suite import correct
+from core.attribution.stability import attribution_maps, compare_maps
+from core.config import TrialConfig
+from core.data import Images, Parts
+from core.inversion.leak import Reconstructions, invert
+from core.modes import as_float
+from core.regularizers.bpfc import BPFC
+
+MAX_MAPS = 6
+"""Number of images whose attribution maps are kept."""
+MAX_GAN_IMAGES = 2000
+"""Number of training images of the AC-GAN, at most."""
+ACGAN = {"width": 16, "epochs": 10}
+"""AC-GAN settings within a trial; the defaults of `core.inversion.acgan` are the paper's 64 and 200."""
+Pictures = dict[str, np.ndarray]
+"""Arrays by name. `inversion/<attack>/...`: `images` and their `nearest` members (uint8 [K, c, h, w]), `classes` [K], and `cosine`
+and `l2` between an image and its nearest member [K]. `attribution/...`: `images` (uint8 [n, c, h, w]), `classes` [n], and
+`maps/<name>` (float32 [n, h, w])."""
+
+
+def inspect_model(
+    config: TrialConfig, net: nn.Module, images: Images, parts: Parts, members: np.ndarray, device: torch.device
+) -> tuple[dict[str, float], Pictures]:
+    """Invert the network and compare its attribution maps, if `config.judge` requests it.
+
+    Args:
+        config: configuration of the network.
+        net: the network on `device`; returned to its own mode.
+        images: the pool.
+        parts: the parts of the pool.
+        members: rows of the pool that the network was trained on.
+        device: device to run on.
+
+    Returns:
+        Metrics by name (see `core.inversion.leak` and `core.attribution.stability`), and pictures.
+    """
+    metrics: dict[str, float] = {}
+    pictures: Pictures = {}
+    rows = parts.judged(config.judge.part)
+    if config.judge.inversion != "none":
+        attacks = ("ascent",) if config.judge.inversion == "ascent" else ("ascent", "deepdream", "acgan")
+        result = invert(
+            net, images, members, rows, shadow=parts.shadow[:MAX_GAN_IMAGES] if "acgan" in attacks else None, attacks=attacks,
+            iterations=config.judge.inversion_iterations, lr=config.judge.inversion_lr, seed=config.seed, device=device,
+            options={"acgan": ACGAN},
+        )  # fmt: skip
+        metrics |= result.metrics
+        for name, reconstructions in result.pictures.items():
+            pictures |= {f"inversion/{name}/{key}": array for key, array in _arrays(reconstructions, images).items()}
+    if config.judge.attribution:
+        rows = rows[: config.judge.attribution]
+        chosen = images.at(rows).to(device)
+        draw = rng.per_image(config.seed, "attribution", ids=torch.from_numpy(rows).to(device))
+        default_bits = 7 if chosen.shape[0] == 1 else 5  # the BPFC paper's values for grey and for colour images
+        bits = config.regularizer.k if isinstance(config.regularizer, BPFC) else default_bits
+        maps = attribution_maps(net, as_float(chosen.x), draw=draw, bits=bits)
+        metrics |= {name: values.mean().item() for name, values in compare_maps(maps).items()}
+        shown = correct(net, as_float(chosen.x), chosen.y).nonzero().squeeze(1)[:MAX_MAPS]
+        pictures |= {"attribution/images": _bytes(maps.images[shown]), "attribution/classes": _numpy(maps.classes[shown])}
+        pictures |= {f"attribution/maps/{name}": _numpy(heat[shown].float()) for name, heat in maps.maps.items()}
+    return metrics, pictures
+
+
+def _arrays(reconstructions: Reconstructions, images: Images) -> dict[str, Any]:
+    nearest = images.x[torch.from_numpy(reconstructions.member_rows)]
+    return {
+        "images": _bytes(torch.from_numpy(reconstructions.images)), "nearest": nearest.contiguous().numpy(),
+        "classes": reconstructions.classes, "cosine": reconstructions.numbers["cosine"], "l2": reconstructions.numbers["l2"],
+    }  # fmt: skip
+
+
+def _bytes(x: Tensor) -> np.ndarray:
+    return _numpy((x * 255).round().clamp(0, 255).to(torch.uint8).contiguous())
+
+
+def _numpy(x: Tensor) -> np.ndarray:
+    return x.detach().cpu().numpy()

@@ -1,0 +1,40 @@
+"""Interim evaluation of a network during training, for early stopping."""
+
+import torch
+
+from core.attacks.suite import PROBE, accuracy_over_epsilon
+from core.audits.threshold import leak_metrics, threshold_audits, worst_case_auc
+from core.config import TrialConfig
+from core.data import Images, Parts
+from core.evaluation.stored import finite_logits, member_rows
+from core.modes import as_float
+from core.train import Bound
+
+INTERIM_METRICS = ("accuracy", "robust_accuracy", "mia_auc")
+"""Metrics that `evaluate_interim` returns."""
+MAX_STEPS = 10
+"""PGD steps of an interim evaluation, at most."""
+
+
+def evaluate_interim(config: TrialConfig, bound: Bound, images: Images, parts: Parts) -> dict[str, float]:
+    """Estimate `INTERIM_METRICS` of a network that is still in training, on the part that `config.judge` names.
+
+    Accuracy and the worst threshold audit use all images of the part; PGD takes at most 10 steps on 128 of them. The network and
+    all random streams are unchanged.
+
+    Raises:
+        TrialError: a logit is not finite.
+    """
+    device = next(bound.net.parameters()).device
+    rows = parts.judged(config.judge.part)
+    private, _ = member_rows(config, images, parts)
+    members, others = images.at(private).to(device), images.at(rows).to(device)
+    member_logits, other_logits = finite_logits(bound.net, members.x), finite_logits(bound.net, others.x)
+    radius, count = config.judge.epsilon, min(PROBE, config.judge.images or PROBE)
+    robust_accuracy = accuracy_over_epsilon(
+        bound.net, as_float(others.x[:count]), others.y[:count], [radius],
+        norm=config.judge.norm, steps=min(MAX_STEPS, config.judge.steps), seed=config.seed,
+    )  # fmt: skip
+    leak = worst_case_auc(leak_metrics(threshold_audits(member_logits, members.y, other_logits, others.y)))
+    accuracy = (other_logits.argmax(1) == others.y).to(torch.float64).mean().item()
+    return {"accuracy": accuracy, "robust_accuracy": robust_accuracy[radius], "mia_auc": leak["mia_auc"]}

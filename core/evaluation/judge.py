@@ -1,0 +1,113 @@
+"""The evaluation at the end of a trial: accuracy, attacks, audits, inspections and flags."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.attacks.suite import run_suite
+from core.audits.outputs import ModelOutputs
+from core.audits.threshold import below_half, leak_metrics, threshold_audits, worst_case_auc
+from core.config import TrialConfig
+from core.data import Images, Parts
+from core.evaluation.inspection import inspect_model
+from core.evaluation.masking import masking_flags
+from core.evaluation.privacy import dp_metrics, further_audits, outputs_of
+from core.evaluation.robustness import attacked_images, distance_metrics, median_radius, robust_metrics, suite_of
+from core.evaluation.sparsity import activation_density, share_near_zero
+from core.evaluation.stored import finite_logits, member_rows, threat_model
+from core.evaluation.timing import PhaseTimer
+from core.metrics import Metrics
+from core.modes import predict
+from core.perturbations.gat import MIN_GENERATOR_NORM
+from core.stats import wilson
+from core.train import Bound, State
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """Everything that a trial produces."""
+
+    metrics: Metrics
+    curve: list[dict[str, float]]
+    """One row per epoch."""
+    predictions: dict[str, np.ndarray]
+    """Per-image evidence: rows, labels and logits of members and non-members, and `robust/<attack>`."""
+    state: State
+    """The trained network and its bound components."""
+    outputs: ModelOutputs | None = None
+    """Outputs for every image of the pool, if `judge.audits` stores them."""
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)
+    """Reconstructions and attribution maps, if the judge settings request them; see `core.evaluation.inspection`."""
+
+
+def judge(
+    config: TrialConfig, bound: Bound, images: Images, parts: Parts, *, device: torch.device | str = "cpu",
+    timer: PhaseTimer | None = None,
+) -> TrialResult:  # fmt: skip
+    """Attack and audit a trained network on the part that `config.judge` names.
+
+    Raises:
+        TrialError: a metric is not finite.
+    """
+    timer = timer or PhaseTimer()
+    device = torch.device(device)
+    rows = parts.judged(config.judge.part)
+    private, reference = member_rows(config, images, parts)
+    members, others = images.at(private).to(device), images.at(rows).to(device)
+    with timer("audit"):
+        member_logits, other_logits = finite_logits(bound.net, members.x), finite_logits(bound.net, others.x)
+        audits = threshold_audits(member_logits, members.y, other_logits, others.y)
+        reference_evidence: dict[str, Tensor | np.ndarray] = {}
+        if len(reference):  # these images are members too, so their leakage counts
+            labels = images.y[reference].to(device)
+            logits = predict(bound.net, images.x[reference].to(device))
+            reference_audits = threshold_audits(logits, labels, other_logits, others.y)
+            audits |= {f"reference_{name}": roc for name, roc in reference_audits.items()}
+            reference_evidence = {"reference_rows": reference, "reference_labels": labels, "reference_logits": logits}
+        outputs = None
+        if config.judge.audits != "scores":
+            outputs = outputs_of(config, bound.net, images, device=device)
+            audits |= further_audits(config, bound.net, outputs, members, others, private, rows)
+        leaks = leak_metrics(audits)
+        leaks |= worst_case_auc(leaks)
+    with timer("attack"):
+        x, y, ids = attacked_images(config, images, rows, device)
+        attacks = suite_of(config, bound)
+        result = run_suite(bound.net, x, y, attacks, seed=config.seed, ids=ids, **threat_model(config.judge))
+        masking = masking_flags(bound.net, x, y, result, attacks, seed=config.seed, **threat_model(config.judge))
+        distances = {} if config.judge.suite == "quick" else distance_metrics(bound.net, x, y, config.judge, config.seed)
+    inspected, pictures = {}, {}
+    if config.judge.inversion != "none" or config.judge.attribution:
+        with timer("inspection"):
+            inspected, pictures = inspect_model(config, bound.net, images, parts, private, device)
+        if config.judge.inversion != "none" and "adversarial_radius" not in distances:
+            inspected |= {"adversarial_radius": median_radius(bound.net, x, y)}
+    correct = other_logits.argmax(1) == others.y
+    hits, largest_class = int(correct.sum()), others.y.bincount().max().item() / len(correct)
+    values = {
+        "accuracy": hits / len(correct),
+        "train_accuracy": (member_logits.argmax(1) == members.y).double().mean().item(),
+        **robust_metrics(result),
+        **distances,
+        **inspected,
+        **leaks,
+        **dp_metrics(config, len(private)),
+        "density": activation_density(bound.net, x),
+        "weights_below_0.001": share_near_zero(bound.net),
+        "flag/at_chance": float(wilson(hits, len(correct)).low <= largest_class),
+        **{f"flag/{name}": float(raised) for name, raised in masking.items()},
+        "flag/auc_below_half": float(below_half(audits)),
+        "flag/few_non_members": float(0.01 * len(rows) < 10),
+        "flag/generator_silent": float(any(row.get("epoch/generator_norm", 1.0) < MIN_GENERATOR_NORM for row in bound.curve)),
+        "flag/split_overlap": float(len(np.intersect1d(parts.members, rows)) > 0),
+        **timer.metrics(train=len(private) * len(bound.curve), attack=len(y), audit=len(members.y) + len(rows)),
+    }
+    evidence = {
+        "member_rows": private, "member_labels": members.y, "member_logits": member_logits,
+        **reference_evidence, "rows": rows, "labels": others.y, "logits": other_logits,
+        **{f"robust/{name}": robust for name, robust in result.robust.items()},
+    }  # fmt: skip
+    arrays = {name: v.cpu().numpy() if isinstance(v, Tensor) else v for name, v in evidence.items()}
+    return TrialResult(Metrics(values), bound.curve, arrays, bound.state(), outputs, pictures)

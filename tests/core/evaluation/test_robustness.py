@@ -1,0 +1,83 @@
+"""Suites of a trial, distances, and further attacks on a stored network."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+
+from core import data, trial
+from core.attacks.suite import SUITES, quick
+from core.config import TrialConfig
+from core.errors import InputError
+from core.evaluation.judge import judge
+from core.evaluation.robustness import attack_further, suite_of
+from core.train import bind
+
+torch.set_num_threads(1)
+
+CONFIG = TrialConfig.of(
+    {"epochs": 8, "net.width": 8, "optimizer.lr": 0.05, "batch_size": 64, "judge.epsilon": 0.12, "judge.steps": 5}
+)
+
+
+@functools.cache
+def pool():
+    return data.load("digits")
+
+
+@functools.cache
+def parts():
+    return data.split(pool())
+
+
+@functools.cache
+def trial_result():
+    return trial.run(CONFIG, pool())
+
+
+def test_a_trial_runs_the_suite_of_its_settings_and_the_adaptive_attack_on_its_defence():
+    def names(changes):
+        config = CONFIG.set(changes)
+        return list(suite_of(config, bind(config, pool().at(parts().members), torch.device("cpu"))))
+
+    assert names({}) == list(quick(5, 1))
+    assert names({"judge.suite": "strong"}) == list(SUITES["strong"](5, 1))
+    assert "pgd_bpfc" in names({"regularizer": "bpfc"}) and "generator" in names({"perturbation": "gat"})
+    assert names({"regularizer": "bpfc"})[-1] == "square_probe"
+
+
+def test_the_standard_suite_also_measures_distances():
+    result = judge(CONFIG.set({"judge.suite": "standard", "judge.images": 60}), bound(), pool(), parts())
+    m = result.metrics.values
+    assert 0 < m["deepfool_l2"] <= m["adversarial_radius"] * 1.05 and m["deepfool_fooling_rate"] > 0.95
+    curve = [m[f"robust_accuracy_at/{scale}"] for scale in ("0.25", "0.5", "1", "2", "4")]
+    assert curve == sorted(curve, reverse=True) and curve[0] > curve[-1]
+
+
+def bound():
+    restored = bind(CONFIG, pool().at(parts().members), torch.device("cpu"))
+    restored.load(trial_result().state)
+    return restored
+
+
+def test_further_attacks_on_a_stored_network_only_add_to_the_earlier_verdicts():
+    before = {k: v for k, v in trial_result().predictions.items()}
+    again = attack_further(CONFIG, trial_result().state["modules"], pool(), "standard", before)
+    worst = np.all([v for k, v in before.items() if k.startswith("robust/")], axis=0)
+    new = np.all([v for k, v in again.predictions.items() if k.startswith("robust/")], axis=0)
+    assert again.metrics["robust_accuracy"] == pytest.approx((worst & new).mean())
+    assert again.metrics["robust_accuracy"] <= trial_result().metrics["robust_accuracy"]
+    assert {k.removeprefix("robust/") for k in again.predictions} == SUITES["standard"](5, 1).keys() - SUITES["quick"](5, 1).keys()
+    assert all(not (v & ~worst).any() for v in again.predictions.values())
+    direct = judge(CONFIG.set({"judge.suite": "standard"}), bound(), pool(), parts())
+    # The earlier verdicts include images that the probe fooled, which the standard suite does not run.
+    assert again.metrics["robust_accuracy"] <= direct.metrics["robust_accuracy"] + 1e-9
+
+
+def test_further_attacks_with_the_predictions_of_other_images_are_rejected():
+    stale = {k: v[:10] if k.startswith("robust/") else v for k, v in trial_result().predictions.items()}
+    other = trial_result().predictions | {"rows": trial_result().predictions["rows"][::-1]}
+    for known in (stale, other, {"rows": trial_result().predictions["rows"]}):
+        with pytest.raises(InputError, match="not of these images"):
+            attack_further(CONFIG, trial_result().state["modules"], pool(), "standard", known)
