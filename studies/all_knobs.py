@@ -1,18 +1,20 @@
-"""Which loss, which perturbation, which regularizer, and how strong: one front over all of it.
+"""Which loss, which perturbation and which regularizer, and how strong?
 
     python studies/all_knobs.py
 
-A conditional space: a knob is searched where the method that has it is chosen. Combinations that make no sense (RSS without
-FGSM images, say) are not tried. The sampler that models such spaces is tpe, the default here.
+Searches a conditional space: a knob is searched only in trials with the component that has it. Incompatible combinations, such as
+RSS without FGSM images, are never run. The default sampler is TPE, which models such spaces.
 """
 
-from core.config import CONFIRM, PUBLISH, Preset, Study, TrialConfig
+from core.config import TrialConfig
 from core.losses import LOSSES
 from core.perturbations import PERTURBATIONS
 from core.recipes import RECIPES
 from core.regularizers import REGULARIZERS
-from core.space import Choice, LogUniform, Range, Uniform, switch
-from trainables.cli import main
+from core.search_space import switch
+from core.space import Choice, LogUniform, Range, Uniform
+from core.study import CONFIRM, PUBLISH, Preset, Study
+from trainables.commands.study import main
 
 DEV = TrialConfig.of({"dataset": "digits", "net": "convnet", "epochs": 40, "judge.epsilon": 0.1})
 PAPER = TrialConfig.of({
@@ -22,7 +24,7 @@ PAPER = TrialConfig.of({
 
 
 def space(config: TrialConfig) -> dict[str, Range]:
-    """Three switches; radii up to what the trial is judged at, and steps that a sweep can afford."""
+    """Three switched slots, with radii up to that of the evaluation and few attack steps, so that a sweep is affordable."""
     radius = Uniform(0.0, config.judge.epsilon)
     return {
         "loss": switch("loss", LOSSES, only={

@@ -1,13 +1,13 @@
-"""What do shadow models find out about a finished study's points?
+"""How much do audits with shadow models find on a finished front?
 
     python studies/audit.py crl_tradeoff-20260101-120000-abcd --shadows 8
 
-Trains shadow models on images that no network of the study has seen, as many as are still missing, lets them and the replicates of
-each confirmed point audit each other, and publishes another version of the front. What each attacker is assumed to know is in the
-README under "Audits".
+Trains the missing shadow models on images that no network of the study has seen, audits the replicates of each confirmed point by
+them and by each other, and publishes a new version of the front. The README describes the knowledge of each attacker under
+"Audits".
 """
 
-from trainables.audit import main
+from trainables.commands.audit import main
 
 if __name__ == "__main__":
     main()

@@ -1,15 +1,18 @@
-"""How much robustness does training without adversarial images buy, and what does it do to accuracy and privacy?
+"""How much robustness does training without adversarial images buy, and at what accuracy and privacy?
 
     python studies/bpfc_tradeoff.py
 
-Sweeps how many bits BPFC drops and how much it insists (k, lambda), against an undefended network and adversarial training.
+Sweeps the number of bits that BPFC drops and the weight of its penalty (k, lambda), against an undefended network and adversarial
+training.
 """
 
-from core.config import CONFIRM, PUBLISH, Preset, Study, TrialConfig
+from core.config import TrialConfig
 from core.recipes import RECIPES
 from core.regularizers import BPFC
-from core.space import Range, ranges
-from trainables.cli import main
+from core.search_space import ranges
+from core.space import Range
+from core.study import CONFIRM, PUBLISH, Preset, Study
+from trainables.commands.study import main
 
 DEV = TrialConfig.of({
     "dataset": "digits", "net": "convnet", "epochs": 50, "judge.epsilon": 0.1,
@@ -19,7 +22,7 @@ PAPER = TrialConfig.of({**RECIPES["bpfc"], "dataset": "cifar10", "judge.steps": 
 
 
 def space(config: TrialConfig) -> dict[str, Range]:
-    """The two knobs, over everything that 8-bit images allow."""
+    """Both knobs, over the full range of 8-bit images."""
     del config
     return ranges(BPFC, "regularizer.", only=("k", "lambda"))
 

@@ -1,21 +1,23 @@
-"""What does privacy by CRL cost, and does it go together with robustness by adversarial training?
+"""What does privacy by CRL cost, and is it compatible with robustness by adversarial training?
 
     python studies/crl_tradeoff.py
 
-Sweeps CRL's knobs and the radius of adversarial training together, over accuracy, robust accuracy and the AUC of the
-strongest threshold attack on membership.
+Sweeps CRL's knobs and the radius of adversarial training together, over accuracy, robust accuracy and the AUC of the strongest
+threshold attack on membership.
 
-On CIFAR-10 photographs (JPEG copy, 1,000 members, all-conv net of width 16; n = 3 seeds per confirmed point, 2 CPU cores,
-commit 833c740, command in the README) CRL with adversarial training at 4.7/255 keeps the accuracy of adversarial training
-alone (0.423 +- 0.032 against 0.421 +- 0.092), with robust accuracy 0.139 +- 0.010 against 0.117 +- 0.017 and AUC
-0.637 +- 0.007 against 0.696 +- 0.014. The digits of the default preset leak too little to tell AUCs apart.
+On CIFAR-10 photographs (JPEG copy, 1,000 members, all-conv net of width 16; n = 3 seeds per confirmed point, 2 CPU cores, commit
+833c740, command in the README), CRL with adversarial training at 4.7/255 keeps the accuracy of adversarial training alone
+(0.423 +- 0.032 against 0.421 +- 0.092), with robust accuracy 0.139 +- 0.010 against 0.117 +- 0.017 and AUC 0.637 +- 0.007 against
+0.696 +- 0.014. The digits of the default preset leak too little to distinguish AUCs.
 """
 
-from core.config import CONFIRM, PUBLISH, Preset, Study, TrialConfig
+from core.config import TrialConfig
 from core.losses import CRL
 from core.recipes import RECIPES
-from core.space import Range, Uniform, ranges
-from trainables.cli import main
+from core.search_space import ranges
+from core.space import Range, Uniform
+from core.study import CONFIRM, PUBLISH, Preset, Study
+from trainables.commands.study import main
 
 DEV = TrialConfig.of({
     "dataset": "digits", "net": "convnet", "epochs": 50, "judge.epsilon": 0.1,
@@ -29,14 +31,14 @@ PAPER = TrialConfig.of({
 
 
 def space(config: TrialConfig) -> dict[str, Range]:
-    """The privacy knobs at their authors' ranges; the robustness knob from none up to what the trial is judged at."""
+    """The privacy knobs at their authors' ranges, and training radii from 0 to the radius of the evaluation."""
     crl = ranges(CRL, "loss.", only=("alpha_rce", "lambda", "alpha_rcl", "tau_rcl"))
     return crl | {"perturbation.epsilon": Uniform(0.0, config.judge.epsilon)}
 
 
 STUDY = Study(
     name="crl_tradeoff",
-    question="What does privacy by CRL cost, and does it go together with robustness by adversarial training?",
+    question="What does privacy by CRL cost, and is it compatible with robustness by adversarial training?",
     presets={
         "dev": Preset(config=DEV, trials=20, confirm=CONFIRM, replicates=3),
         "paper": Preset(config=PAPER, trials=60, confirm=PUBLISH, replicates=5, shadows=5),

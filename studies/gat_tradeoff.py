@@ -1,17 +1,19 @@
-"""Does a trained generator regularise better than the gradient itself, and is what it makes robust or only smooth?
+"""Does a trained generator regularise better than the gradient itself, and does that make the network robust?
 
     python studies/gat_tradeoff.py
 
-Sweeps the generator's price and effort and its share of the loss (c_g, k, alpha), against dropout and FGSM training. The
-generator sees the gradient in units of its deviation and learns at a rate of its own: at the paper's 1e-6 it stays silent
-over runs as short as these (flag `generator_silent`).
+Sweeps the cost of the generator's perturbation, its steps and its share of the loss (c_g, k, alpha), against an undefended
+network, FGSM training and random noise. The generator's input is the gradient in units of its standard deviation, and it has its
+own learning rate: at the paper's 1e-6 it has no effect in runs as short as these (flag `generator_silent`).
 """
 
-from core.config import CONFIRM, PUBLISH, Preset, Study, TrialConfig
+from core.config import TrialConfig
 from core.perturbations import GAT
 from core.recipes import RECIPES
-from core.space import Range, ranges
-from trainables.cli import main
+from core.search_space import ranges
+from core.space import Range
+from core.study import CONFIRM, PUBLISH, Preset, Study
+from trainables.commands.study import main
 
 SWEPT = {"perturbation": "gat", "perturbation.delta_scale": "batch_std", "perturbation.lr_g": 1e-3}
 

@@ -1,17 +1,18 @@
-"""Robust or private? Does adversarial training make it easier to reconstruct training images from the weights?
+"""Robust or private? Does adversarial training make training images easier to reconstruct?
 
     python studies/inversion_tradeoff.py
 
-Sweeps the radius of adversarial training over accuracy, robust accuracy and the inversion leak: how much nearer the images that
-gradient ascent makes of each class are to members than to images that the network has never seen (0: no nearer, 1: they are
-members). The report shows reconstructions beside their nearest members, and the leak against the adversarial radius. What came
-out on photographs and MNIST is in studies/RESULTS.md.
+Sweeps the radius of adversarial training over accuracy, robust accuracy and the inversion leak: how much closer the images that
+gradient ascent makes for each class are to members than to images that the network has never seen (0: no closer, 1: they are
+members). The report shows reconstructions next to their nearest members, and the leak against the adversarial radius. The results
+on photographs and MNIST are in studies/RESULTS.md.
 """
 
-from core.config import CONFIRM, PUBLISH, Objective, Preset, Study, TrialConfig
+from core.config import TrialConfig
 from core.recipes import RECIPES
 from core.space import Range, Uniform
-from trainables.cli import main
+from core.study import CONFIRM, PUBLISH, Objective, Preset, Study
+from trainables.commands.study import main
 
 DEV = TrialConfig.of({
     "dataset": "digits", "net": "convnet", "epochs": 50, "judge.epsilon": 0.1, "judge.inversion": "ascent",
@@ -24,7 +25,7 @@ PAPER = TrialConfig.of({
 
 
 def objectives(classes: int) -> tuple[Objective, ...]:
-    """Accuracy from chance up, robust accuracy from nothing up, the inversion leak down to none."""
+    """Accuracy, robust accuracy, and the inversion leak."""
     return (
         Objective("accuracy", "max", reference=1 / classes, ideal=1.0),
         Objective("robust_accuracy", "max", reference=0.0, ideal=1.0),
@@ -33,7 +34,7 @@ def objectives(classes: int) -> tuple[Objective, ...]:
 
 
 def space(config: TrialConfig) -> dict[str, Range]:
-    """From ordinary training to twice the radius that the trial is judged at, as the paper's 0 to 16/255."""
+    """Training radii from 0 to twice the radius of the evaluation, like the paper's 0 to 16/255, and the share of clean images."""
     return {"perturbation.epsilon": Uniform(0.0, 2 * config.judge.epsilon), "perturbation.alpha": Uniform(0.0, 1.0)}
 
 

@@ -1,35 +1,41 @@
-"""Does each method do on these images what its paper claims? The same network and budget, fresh seeds and members.
+"""Does each method do on these images what its paper claims? Same network and budget, several seeds and draws of members.
 
     # needs the photographs; about 50 minutes
     python studies/recipes_table.py --dataset parquet:../shared/data/cifar10-jpeg --seeds 5 \\
         --set net=allconv net.width=16 pool=4000 epochs=40 batch_size=32 judge.steps=20 \\
         optimizer=adam optimizer.lr=0.004 optimizer.schedule=cosine
 
-Every method is trained with every seed on the same members and judged on `test`, so differences to cross-entropy are
-paired. Prints a Markdown table: mean and 95 % interval over seeds (Student). What is in --storage already is not run again.
+Every method is trained with every seed on the same members and evaluated on `test`, so differences from cross-entropy are paired.
+Prints a Markdown table: mean and 95 % interval over seeds (Student). Results that are in --storage already are reused.
 """
 
 import argparse
 import hashlib
+import itertools
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 from core import data
 from core.audits.threshold import FPRS
 from core.config import TrialConfig
-from core.errors import InputError, unknown
+from core.errors import unknown
 from core.space import Value
 from core.stats import mean_interval
-from trainables import cluster
-from trainables.cli import assignments, configured
-from trainables.confirm import Crew, fan_out, leaks, subjects_of
-from trainables.fleet import Asked, audit_all, train_shadows, with_audit
-from trainables.plan import Site
-from trainables.preflight import check_config
-from trainables.store import Store
-from trainables.trial import Arrays, Job, pack
+from trainables.commands.arguments import Parser, assignments, exit_with
+from trainables.commands.study import configured
+from trainables.execution import cluster
+from trainables.execution.audits import audit_all, audit_targets
+from trainables.execution.shadows import ExpectedModels
+from trainables.execution.tasks import Executor
+from trainables.runs.preflight import check_config
+from trainables.runs.study_run import EXIT_PARTIAL
+from trainables.storage.jobs import Job
+from trainables.storage.store import Store
+from trainables.study.results import NetworkResult, TrainingResult
+from trainables.study.site import Site
+from trainables.study.verdicts import leaks
 
 METRICS = ("accuracy", "robust_accuracy", "mia_auc", "train_accuracy", "density")
 REFERENCE = "cross_entropy"
@@ -64,52 +70,57 @@ ROWS: dict[str, dict[str, Value]] = {
     "elastic_net": {"regularizer": "elastic_net", "regularizer.l1": 1e-4, "regularizer.l2": 1e-3},
     "activation_sparsity": {"regularizer": "activation_sparsity", "regularizer.lambda": 1e-5},
 }  # fmt: skip
-"""What suits a small network and tens of epochs, from one look at `val` with one seed; the papers' own settings are in
-`core.recipes`. Half of the loss is on clean images wherever there are adversarial ones, because small plain networks stay at
-chance on adversarial images alone. Radii that are not named follow the judge's."""
+"""Settings for a small network and tens of epochs, chosen once on `val` with one seed.
+
+The papers' own settings are in `core.recipes`. Where there are adversarial images, half of the loss is on clean images, because
+small plain networks stay at chance on adversarial images alone. Radii that are not given follow the judge settings.
+"""
 BASE = TrialConfig.of({"epochs": 60, "judge.part": "test", "judge.steps": 50, "judge.images": 500, "judge.epsilon": 0.1})
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run what is missing and print the table."""
-    p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    p.add_argument("--dataset")
-    p.add_argument("--seeds", type=int, default=5)
-    p.add_argument("--recipes", nargs="+", default=list(ROWS))
-    p.add_argument(
-        "--audits", action="store_true", help="let the seeds of a recipe audit each other, and print what each audit finds"
-    )
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the missing trainings, print the table, and exit."""
+    exit_with(lambda: _main(parser().parse_args(argv)))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
+    p = Parser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    p.add_argument("--dataset", help=f"images: a name, or parquet:DIR (default: {BASE.dataset})")
+    p.add_argument("--seeds", type=int, default=5, metavar="N", help="number of seeds per recipe (default: 5)")
+    p.add_argument("--recipes", nargs="+", default=list(ROWS), metavar="R", help="rows of the table (default: all)")
+    p.add_argument("--audits", action="store_true", help="audit the seeds of a recipe against each other, and print the results")
     p.add_argument("--shadows", type=int, default=0, metavar="N", help="with --audits: also N shadow models for each recipe")
     p.add_argument("--metrics", nargs="+", default=METRICS, metavar="M", help=f"columns (default: {' '.join(METRICS)})")
-    p.add_argument("--set", action="extend", nargs="+", default=[], metavar="NAME=VALUE")
-    p.add_argument("--data-dir", default="data")
-    p.add_argument("--storage", default="runs/recipes_table")
-    p.add_argument("--address", default="")
-    args = p.parse_args(argv)
+    p.add_argument("--set", action="extend", nargs="+", default=[], metavar="NAME=VALUE", help="settings of every training")
+    p.add_argument("--data-dir", default="data", metavar="DIR", help="folder of downloaded images (default: data)")
+    p.add_argument("--storage", default="runs/recipes_table", metavar="DIR", help="folder of results (default: runs/recipes_table)")
+    p.add_argument("--address", default="", help="address of a Ray cluster; by default, Ray is started on this machine")
+    return p
+
+
+def _main(args: argparse.Namespace) -> int:
     site = Site(address=args.address)
-    try:
-        jobs = jobs_of(args)
-        images = data.load(args.dataset or BASE.dataset, args.data_dir, int(next(iter(jobs.values())).params["pool"]))
-        check_config(TrialConfig.of(next(iter(jobs.values())).params), images, site)
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    jobs = jobs_of(args)
+    images = data.load(args.dataset or BASE.dataset, args.data_dir, int(next(iter(jobs.values())).params["pool"]))
+    check_config(TrialConfig.of(next(iter(jobs.values())).params), images, site)
     with cluster.joined(site) as capacity:
-        share = cluster.share_of(site, capacity)
-        arrays, store, concurrency = pack(images), Store.at(args.storage), cluster.concurrency(share, capacity)
-        share = replace(share, known=store)  # all that belongs to the table is in one place
-        results = fan_out(jobs, arrays, store, share, concurrency, print)
-        if args.audits:
-            results = audit(jobs, results, args.shadows, arrays, Crew(store, share, concurrency))
-    print("\n" + table(args.recipes, args.seeds, results, args.metrics))
+        store = Store.at(args.storage)
+        executor = cluster.executor(site, capacity, images, store, print)
+        executor = replace(executor, workspace=replace(executor.workspace, root=store))  # keeps the cache in the table's folder
+        results = train(jobs, executor)
+        audited = audit(jobs, results, args.shadows, executor) if args.audits else {}
+    print("\n" + table(args.recipes, args.seeds, results, args.metrics, audited))
     if args.audits:
-        print("\n" + audit_table(args.recipes, args.seeds, results))
+        print("\n" + audit_table(args.recipes, args.seeds, audited))
+    return EXIT_PARTIAL if any(result.error for result in results.values()) else 0
 
 
 def jobs_of(args: argparse.Namespace) -> dict[tuple[str, int], Job]:
-    """One job per recipe and seed; the folder names what is in it, so that nothing else is taken for it."""
+    """One training per recipe and seed; the folder's name contains a digest of the configuration, so that each has its own."""
     if missing := [name for name in args.recipes if name not in ROWS]:
         raise unknown("recipe", missing[0], ROWS)
-    config, _ = configured(BASE, args.dataset, assignments(args.set, "--set"))
+    config = configured(BASE, args.dataset, assignments(args.set, "--set"))
     jobs = {}
     for name in args.recipes:
         changes = _at_radius(ROWS[name], config.judge.epsilon)
@@ -121,76 +132,95 @@ def jobs_of(args: argparse.Namespace) -> dict[tuple[str, int], Job]:
     return jobs
 
 
+def train(jobs: Mapping[tuple[str, int], Job], executor: Executor) -> dict[tuple[str, int], TrainingResult]:
+    """The results of all trainings; the missing ones are run."""
+    done = itertools.count(1)
+
+    def ended(name: tuple[str, int], result: TrainingResult) -> None:
+        print(f"[{next(done)}/{len(jobs)}] {name[0]}, replicate {name[1]}" + (f" failed: {result.error}" if result.error else ""))
+
+    return executor.train(jobs, ended)
+
+
 def audit(
-    jobs: Mapping[tuple[str, int], Job], results: Mapping[tuple[str, int], Mapping], shadows: int, arrays: Arrays, crew: Crew
-) -> dict[tuple[str, int], dict]:
-    """The results after audits by sisters and by shadow models, which are kept with the rest of the table."""
-    subjects = subjects_of({key: job for key, job in jobs.items() if not results[key]["error"]})
-    recipes = {name: subject.params for (name, _), subject in subjects.items()}
-    trained = train_shadows(list(recipes.values()), shadows, arrays, crew.root, crew.share, crew.concurrency, print)
-    by_recipe = dict(zip(recipes, trained, strict=True))
-    known = {key: by_recipe[key[0]] for key in subjects}
-    audits = audit_all(
-        subjects, known, Asked(max(s for _, s in jobs) - 1, shadows), arrays, crew.root, crew.share, crew.concurrency, print
-    )
-    return {key: with_audit(result, audits.get(key)) for key, result in results.items()}
+    jobs: Mapping[tuple[str, int], Job], results: Mapping[tuple[str, int], TrainingResult], shadows: int, executor: Executor
+) -> dict[tuple[str, int], NetworkResult]:
+    """The results after audits by sibling replicates and by shadow models."""
+    targets = audit_targets({key: job for key, job in jobs.items() if not results[key].error}, shadows, executor)
+    audits = audit_all(targets, ExpectedModels(max(seed for _, seed in jobs) - 1, shadows), executor)
+    return {key: NetworkResult.of(result).audited(audits.get(key)) for key, result in results.items()}
 
 
-def audit_table(recipes: Sequence[str], seeds: int, results: Mapping[tuple[str, int], Mapping]) -> str:
-    """AUC of every audit, mean and interval over seeds; below, the true-positive rates where there are enough non-members."""
-    runs = {name: [results[name, s]["metrics"] for s in range(1, seeds + 1) if not results[name, s]["error"]] for name in recipes}
-    found = {name: leaks(metrics) for name, metrics in runs.items() if metrics}
-    audits = sorted({audit for own in found.values() for audit in own})
-    lines = [f"| audit, AUC | {' | '.join(found)} |", "|---" * (len(found) + 1) + "|"]
+def audit_table(recipes: Sequence[str], seeds: int, results: Mapping[tuple[str, int], NetworkResult]) -> str:
+    """AUC of every audit, mean and interval over seeds; below, true-positive rates where there are enough non-members."""
+    runs = {name: [results[name, s].metrics for s in range(1, seeds + 1) if not results[name, s].error] for name in recipes}
+    by_recipe = {name: leaks(metrics) for name, metrics in runs.items() if metrics}
+    audits = sorted({audit for own in by_recipe.values() for audit in own})
+    lines = [f"| audit, AUC | {' | '.join(by_recipe)} |", "|---" * (len(by_recipe) + 1) + "|"]
     for audit in audits:
-        values = {name: [m[f"mia_auc/{audit}"] for m in runs[name] if f"mia_auc/{audit}" in m] for name in found}
+        values = {name: [m[f"mia_auc/{audit}"] for m in runs[name] if f"mia_auc/{audit}" in m] for name in by_recipe}
         cells = [_cell(own) if own else "-" for own in values.values()]
         lines.append(f"| {audit} | {' | '.join(cells)} |")
     for rate in FPRS:
         key = f"mia_tpr_at_fpr_{rate:g}/"
         for audit in audits:
             if all(f"{key}{audit}" in m for own in runs.values() for m in own):
-                cells = [_cell([m[f"{key}{audit}"] for m in runs[name]]) for name in found]
+                cells = [_cell([m[f"{key}{audit}"] for m in runs[name]]) for name in by_recipe]
                 lines.append(f"| {audit}, TPR at FPR {100 * rate:g} % | {' | '.join(cells)} |")
     for control in ("memorised", "shuffled"):
         for protocol in ("auditor", "attacker"):
             key = f"mia_control_{control}/{protocol}"
             if all(key in m for own in runs.values() for m in own):
-                lines.append(f"| control {control}, {protocol} | {' | '.join(_cell([m[key] for m in runs[n]]) for n in found)} |")
+                cells = [_cell([m[key] for m in runs[name]]) for name in by_recipe]
+                lines.append(f"| control {control}, {protocol} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _at_radius(changes: Mapping[str, Value], epsilon: float) -> dict[str, Value]:
-    """A row, with the threat model's radius where it names none."""
+    """A row, with the radius of the threat model if it has no radius of its own."""
     radius: dict[str, Value] = {"perturbation.epsilon": epsilon} if changes.get("perturbation", "gat") != "gat" else {}
     return radius | dict(changes)
 
 
-def table(recipes: Sequence[str], seeds: int, results: Mapping[tuple[str, int], Mapping], metrics: Sequence[str] = METRICS) -> str:
-    """Means with intervals, seeds whose network is no better than chance, and the pace; then paired differences."""
+def table(
+    recipes: Sequence[str], seeds: int, results: Mapping[tuple[str, int], TrainingResult], metrics: Sequence[str] = METRICS,
+    audited: Mapping[tuple[str, int], NetworkResult] | None = None,
+) -> str:  # fmt: skip
+    """Means with intervals, the number of seeds at chance, and the time per epoch; then paired differences.
+
+    Args:
+        recipes: names of the rows.
+        seeds: number of seeds.
+        results: results of the trainings.
+        metrics: columns.
+        audited: results after audits, whose metrics are then shown.
+    """
+    final = {key: NetworkResult.of(result) for key, result in results.items()} | dict(audited or {})
     lines = ["| recipe | " + " | ".join(metrics) + " | at chance | time per epoch |", "|---" * (len(metrics) + 3) + "|"]
-    reference = {s: results[REFERENCE, s] for s in range(1, seeds + 1) if (REFERENCE, s) in results}
+    reference = [s for s in range(1, seeds + 1) if (REFERENCE, s) in final]
     for name in recipes:
-        runs = {s: results[name, s] for s in range(1, seeds + 1) if not results[name, s]["error"]}
+        runs = {s: final[name, s].metrics for s in range(1, seeds + 1) if not final[name, s].error}
         if not runs:
-            lines.append(f"| {name} | failed: {results[name, 1]['error']} |")
+            lines.append(f"| {name} | failed: {final[name, 1].error} |")
             continue
-        paces = sorted(_pace(run) / _pace(reference[s]) for s, run in runs.items() if reference and not reference[s]["error"])
-        pace = f"{paces[len(paces) // 2]:.2f}x" if paces else "-"
-        cells = [_cell([run["metrics"][m] for run in runs.values()]) for m in metrics]
-        lost = sum(run["metrics"]["flag/at_chance"] for run in runs.values())
-        lines.append(f"| {name} | {' | '.join(cells)} | {lost:.0f} of {len(runs)} | {pace} |")
+        timed = [s for s in runs if s in reference and not results[REFERENCE, s].error]
+        ratios = sorted(_epoch_seconds(results[name, s]) / _epoch_seconds(results[REFERENCE, s]) for s in timed)
+        ratio = f"{ratios[len(ratios) // 2]:.2f}x" if ratios else "-"
+        cells = [_cell([own[m] for own in runs.values()]) for m in metrics]
+        at_chance = sum(own["flag/at_chance"] for own in runs.values())
+        lines.append(f"| {name} | {' | '.join(cells)} | {at_chance:.0f} of {len(runs)} | {ratio} |")
     for name in recipes:
-        pairs = [(results[name, s]["metrics"], reference[s]["metrics"]) for s in reference]
-        pairs = [(ours, theirs) for ours, theirs in pairs if ours and theirs]
+        pairs = [(final[name, s].metrics, final[REFERENCE, s].metrics) for s in reference]
+        pairs = [(own, other) for own, other in pairs if own and other]
         if name != REFERENCE and pairs:
-            cells = [_cell([ours[m] - theirs[m] for ours, theirs in pairs], sign=True) for m in metrics]
+            cells = [_cell([own[m] - other[m] for own, other in pairs], sign=True) for m in metrics]
             lines.append(f"| {name} - {REFERENCE} | {' | '.join(cells)} | | |")
     return "\n".join(lines)
 
 
-def _pace(run: Mapping) -> float:
-    seconds = sorted(row["epoch/seconds"] for row in run["curve"])
+def _epoch_seconds(result: TrainingResult) -> float:
+    """Median duration of an epoch."""
+    seconds = sorted(row["epoch/seconds"] for row in result.curve)
     return seconds[len(seconds) // 2]
 
 

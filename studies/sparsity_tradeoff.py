@@ -1,17 +1,19 @@
-"""Do sparse networks resist attacks better and explain themselves more stably, and what does sparsity cost?
+"""Are sparse networks more robust, are their attributions more stable, and what does sparsity cost?
 
     python studies/sparsity_tradeoff.py
 
-Sweeps the elastic net's two weights over accuracy, robust accuracy, activation density (the share of hidden units that an image
-turns on) and attribution stability (how far the heat maps of a larger and a smaller sliding patch are apart). The report shows heat
-maps.
+Sweeps both weights of the elastic net over accuracy, robust accuracy, activation density (the share of hidden units that an image
+activates) and attribution stability (the agreement of the heat maps of a larger and a smaller occlusion patch). The report shows
+heat maps.
 """
 
-from core.config import CONFIRM, PUBLISH, Objective, Preset, Study, TrialConfig
+from core.config import TrialConfig
 from core.recipes import RECIPES
 from core.regularizers import ElasticNet
-from core.space import Range, ranges
-from trainables.cli import main
+from core.search_space import ranges
+from core.space import Range
+from core.study import CONFIRM, PUBLISH, Objective, Preset, Study
+from trainables.commands.study import main
 
 DEV = TrialConfig.of({
     "dataset": "digits", "net": "convnet", "epochs": 50, "judge.epsilon": 0.1, "regularizer": "elastic_net",
@@ -24,9 +26,9 @@ PAPER = TrialConfig.of({
 
 
 def objectives(classes: int) -> tuple[Objective, ...]:
-    """Accuracy from chance up, robust accuracy from nothing up, density from everything active down, and equal heat maps.
+    """Accuracy, robust accuracy, activation density, and attribution stability as the rank correlation of heat maps.
 
-    These by rank correlation, which has the same ends on every image size; the paper's SSD is measured beside it.
+    Rank correlation has the same range for every image size; the paper's sum of squared differences is measured too.
     """
     return (
         Objective("accuracy", "max", reference=1 / classes, ideal=1.0),
@@ -37,14 +39,14 @@ def objectives(classes: int) -> tuple[Objective, ...]:
 
 
 def space(config: TrialConfig) -> dict[str, Range]:
-    """Both weights, from nothing that matters to more than a network bears."""
+    """Both weights, from a negligible effect to a network at chance."""
     del config
     return ranges(ElasticNet, "regularizer.", only=("l1", "l2"))
 
 
 STUDY = Study(
     name="sparsity_tradeoff",
-    question="Do sparse networks resist attacks better and explain themselves more stably, and what does sparsity cost?",
+    question="Are sparse networks more robust, are their attributions more stable, and what does sparsity cost?",
     presets={
         "dev": Preset(config=DEV, trials=24, confirm=CONFIRM, replicates=3),
         "paper": Preset(config=PAPER, trials=40, confirm=PUBLISH, replicates=5, shadows=5),

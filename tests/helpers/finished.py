@@ -1,94 +1,116 @@
-"""A finished study made by hand: three trials on the front, the first of them confirmed, images of the digits, no training."""
+"""A finished study written by hand: three trials on the front, of which the first is confirmed. Images are the digits."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from core import data
-from core.config import TrialConfig, trilemma
+from core.config import TrialConfig
 from core.space import Uniform
-from trainables import launch, report
-from trainables.confirm import replicate_job
-from trainables.plan import Plan
-from trainables.results import ended_trials, outcomes, replicate_folder
-from trainables.store import Store
-from trainables.trial import npz, trial_folder
+from core.study import trilemma
+from trainables.reporting.report import render
+from trainables.storage.arrays import to_npz
+from trainables.storage.jobs import replicate_folder, replicate_job, trial_folder
+from trainables.storage.results import ended_trials
+from trainables.storage.store import Store
+from trainables.storage.versions import outcomes
+from trainables.study.plan import Plan
+from trainables.study.results import TrainingResult
+from trainables.terminal.provenance import facts
 
 IMAGES = 10
-"""How many each trial was judged on."""
+"""Number of images that each trial was evaluated on."""
 
 
 def plan(**changes) -> Plan:
-    """Three trials, one replicate."""
-    usual = {
+    """A plan with three trials and one replicate per front point, with these fields changed."""
+    fields = {
         "name": "s-1", "study": "s", "question": "Why?", "config": TrialConfig(), "space": {"optimizer.lr": Uniform(0.1, 0.2)},
         "objectives": trilemma(10), "baselines": {"plain": {}}, "trials": 3, "sampler": "random", "seed": 0,
         "confirm": {"judge.part": "test"}, "replicates": 1,
     }  # fmt: skip
-    return Plan(**(usual | changes))
+    return Plan(**(fields | changes))
 
 
 def metrics(number: int, **more: float) -> dict[str, float]:
-    """Less accurate and more robust from trial to trial."""
-    stands = 4 + number
-    return {"accuracy": 0.9 - 0.1 * number, "robust_accuracy": stands / IMAGES, "mia_auc": 0.6, "flag/few_non_members": 1.0} | more
+    """Metrics of a trial: accuracy falls and robust accuracy rises with its number."""
+    robust = 4 + number
+    return {"accuracy": 0.9 - 0.1 * number, "robust_accuracy": robust / IMAGES, "mia_auc": 0.6, "flag/few_non_members": 1.0} | more
 
 
 def predictions(number: int) -> dict[str, np.ndarray]:
-    """Evidence that goes with `metrics`."""
+    """Per-image evidence that agrees with `metrics`."""
     rows = np.arange(IMAGES) + 100
     labels = data.load("digits").y.numpy()[rows]
-    return {"rows": rows, "labels": labels, "stands/pgd": np.arange(IMAGES) < 4 + number, "stands/fgsm": np.ones(IMAGES, bool)}
+    return {"rows": rows, "labels": labels, "robust/pgd": np.arange(IMAGES) < 4 + number, "robust/fgsm": np.ones(IMAGES, bool)}
 
 
-def study(
-    storage: Path, made: Plan | None = None, failed: int | None = None, more: dict[int, dict[str, float]] | None = None
-) -> Store:
-    """Write one below `storage`; `failed` is the number of a trial that failed, `more` are metrics by trial."""
-    made = made or plan()
-    store = Store.at(str(storage)).below(made.name)
-    store.write_json("plan.json", made.to_json())
-    store.write_json("facts.json", launch.facts(["studies/s.py"]))
-    for number in range(made.trials):
-        params = made.config.set({"seed": number + 1, "epochs": 5}).params()
+def study(storage: Path, of: Plan | None = None, failed: int | None = None) -> Store:
+    """Write a finished study below `storage` and return its folder.
+
+    Args:
+        storage: folder above all studies.
+        of: plan of the study; by default `plan()`.
+        failed: number of a trial that failed.
+    """
+    of = of or plan()
+    store = Store.at(str(storage)).below(of.name)
+    store.write_json("plan.json", of.to_json())
+    store.write_json("facts.json", facts(["studies/s.py"]))
+    for number in range(of.trials):
+        params = of.config.set({"seed": number + 1, "epochs": 5}).params()
         suggestion = {"number": number, "baseline": "plain" if number == 0 else "", "params": params}
         store.write_json(f"{trial_folder(number)}/params.json", suggestion)
-        found = {} if number == failed else metrics(number, **(more or {}).get(number, {}))
-        judged(store, trial_folder(number), number, found)
-    for r in range(1, made.replicates + 1):
-        point = ended_trials(store)[0]
-        assert replicate_job(made, point, r).folder == replicate_folder(0, r)
-        judged(store, replicate_folder(0, r), 0, metrics(0))
-    (first,) = outcomes(made, store, store.read_json("facts.json"), [])
-    store.write_all(report.files(first))
+        write_training(store, trial_folder(number), number, {} if number == failed else metrics(number))
+    for r in range(1, of.replicates + 1):
+        assert replicate_job(of, ended_trials(store)[0], r).folder == replicate_folder(0, r)
+        write_training(store, replicate_folder(0, r), 0, metrics(0))
+    (first,) = outcomes(of, store, store.read_json("facts.json"), [])
+    store.write_all(render(first))
     return store
 
 
-def judged(store: Store, folder: str, number: int, found: dict[str, float]) -> None:
-    """What a training leaves behind; nothing but an error where nothing was found."""
-    if found:
+def write_training(store: Store, folder: str, number: int, measured: Mapping[str, float]) -> None:
+    """Write the files that a training leaves behind; without metrics, those of a failed training.
+
+    Args:
+        store: the study's folder.
+        folder: folder of the training.
+        number: number of the trial whose `predictions` are written.
+        measured: metrics of the training.
+    """
+    if measured:
         store.write(f"{folder}/network.pt", b"weights of " + folder.encode())
-        store.write(f"{folder}/predictions.npz", npz(predictions(number)))
+        store.write(f"{folder}/predictions.npz", to_npz(predictions(number)))
     curve = [{"epoch": epoch, "epoch/loss": 1 / epoch} for epoch in (1, 2)]
-    store.write_json(f"{folder}/result.json", {"metrics": found, "curve": curve, "error": "" if found else "it diverged"})
+    result = TrainingResult(metrics=measured, curve=curve, error="" if measured else "it diverged")
+    store.write_json(f"{folder}/result.json", result.to_json())
 
 
 def everything(folder: Path) -> dict[str, bytes]:
-    """All files below, with their content."""
+    """Contents of all files in a folder and below, by relative path."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def refuses(
-    main: Callable[[list[str]], object], argv: list[str], fragments: Sequence[str], shelf: Path, monkeypatch, capfd
+    main: Callable[[list[str]], object], argv: list[str], fragments: Sequence[str], cwd: Path, monkeypatch, capfd
 ) -> None:
-    """A command refuses its words in one line that has all the fragments, and changes nothing on the shelf."""
-    monkeypatch.chdir(shelf)
-    before = everything(shelf)
-    with pytest.raises(SystemExit) as left:
+    """Assert that a command rejects its arguments in one line that contains all fragments, and changes no file.
+
+    Args:
+        main: entry point of the command.
+        argv: its arguments.
+        fragments: parts of the message.
+        cwd: directory in which the command runs; none of its files may change.
+        monkeypatch, capfd: pytest's fixtures.
+    """
+    monkeypatch.chdir(cwd)
+    before = everything(cwd)
+    with pytest.raises(SystemExit) as exit_info:
         main(argv)
     out, err = capfd.readouterr()
-    assert left.value.code == 2 and not out
+    assert exit_info.value.code == 2 and not out
     assert err.startswith("error: ") and err.count("\n") == 1 and not [f for f in fragments if f not in err], err
-    assert everything(shelf) == before
+    assert everything(cwd) == before

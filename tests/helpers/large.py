@@ -1,14 +1,16 @@
-"""A study made by hand with all that a report can hold: a switch, flags, failures, confirm with curves, pictures, MLflow runs."""
+"""An outcome written by hand with everything that a report can contain: a switch, flags, failures, confirmed points, and so on."""
 
 import numpy as np
 
-from core.config import trilemma
 from core.space import LogUniform, Switch, Uniform
 from core.stats import Interval
-from trainables import gallery
-from trainables.outcome import Confirmed, Leak, Outcome, Tracked, Trial
+from core.study import trilemma
+from trainables.reporting import gallery
+from trainables.study.outcome import Confirmed, Leak, MLflowRefs, Outcome
+from trainables.study.trial import Trial
 
-AT = (0.25, 0.5, 1.0, 2.0, 4.0)
+EPSILON_MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Multiples of epsilon at which robust accuracy is given."""
 SPACE = {
     "loss": Switch({"crl": {"loss.lambda": LogUniform(1e-3, 10)}, "relaxloss": {"loss.alpha": Uniform(0, 2)}}),
     "perturbation.epsilon": Uniform(0, 0.1),
@@ -17,7 +19,10 @@ SPACE = {
 
 
 def outcome(count: int = 40) -> Outcome:
-    """Accuracy falls and robust accuracy rises with the radius, the AUC falls with CRL's lambda."""
+    """An outcome with `count` trials.
+
+    Accuracy falls and robust accuracy rises with the radius of the perturbation; the AUC falls with CRL's lambda.
+    """
     stream = np.random.default_rng(0)
     trials = [Trial(0, {"loss": "cross_entropy", "epochs": 30}, _metrics(0.95, 0.1, 0.75), baseline="undefended")]
     for number in range(1, count):
@@ -30,17 +35,18 @@ def outcome(count: int = 40) -> Outcome:
             continue
         noise = stream.normal(0, 0.01, 3)
         leak = 0.72 - (0.03 * (np.log10(strength) + 3) if crl else 0.02)
-        found = _metrics(0.95 - 1.5 * radius + noise[0], 0.1 + 5 * radius + noise[1], leak + noise[2])
+        metrics = _metrics(0.95 - 1.5 * radius + noise[0], 0.1 + 5 * radius + noise[1], leak + noise[2])
         if number % 11 == 5:
-            found |= {"flag/zero_gradients": 1.0, "robust_accuracy": 0.9}
+            metrics |= {"flag/zero_gradients": 1.0, "robust_accuracy": 0.9}
         if number % 9 == 4:
-            found["flag/more_steps_help"] = 1.0
-        trials.append(Trial(number, params, found))
+            metrics["flag/more_steps_help"] = 1.0
+        trials.append(Trial(number, params, metrics))
     made = Outcome("made-1", "made", "Does a report hold all of this?", trilemma(10), SPACE, count, _facts(), trials)
     front = made.front()
     made.confirmed = [_confirmed(t, i % 4 != 3, stream) for i, t in enumerate(front)]
     made.pictures = {t.number: pictures(8) for t in front[:2]}
-    made.tracked = Tracked("https://someone:secret@mlflow.example/", "3", "p" * 32, {t.number: f"{t.number:032x}" for t in trials})
+    runs = {t.number: f"{t.number:032x}" for t in trials}
+    made.mlflow = MLflowRefs("https://someone:secret@mlflow.example/", "3", "p" * 32, runs)
     return made
 
 
@@ -52,30 +58,30 @@ def _facts() -> dict[str, str]:
     return {"command": "python studies/made.py", "commit": "0123456789ab", "versions": "torch 2.13", "hardware": "2 CPU cores"}
 
 
-def _confirmed(trial: Trial, stays: bool, stream: np.random.Generator) -> Confirmed:
+def _confirmed(trial: Trial, on_front: bool, stream: np.random.Generator) -> Confirmed:
     means = {name: trial.metrics[name] - 0.01 for name in ("accuracy", "robust_accuracy", "mia_auc")}
     grid = np.logspace(-3, 0, 30)
     leaks = {
         name: Leak(0.7 - 0.03 * i, Interval(0.66 - 0.03 * i, 0.74 - 0.03 * i)) for i, name in enumerate(("lira", "rmia", "loss"))
     }
     curves = {name: [(float(x), float(x ** (0.6 + 0.1 * i))) for x in grid] for i, name in enumerate(leaks)}
-    over = {scale: means["robust_accuracy"] / scale**0.5 * 0.5 for scale in AT}
+    over = {multiple: means["robust_accuracy"] / multiple**0.5 * 0.5 for multiple in EPSILON_MULTIPLES}
     return Confirmed(
-        trial.number, 3, means, {name: Interval(v - 0.02, v + 0.02) for name, v in means.items()}, 0.9 if stays else 0.2, stays,
-        leaks=leaks, curves=curves,
-        histogram={who: stream.integers(0, 50, 50).tolist() for who in ("members", "non_members")},
-        over_epsilon={scale: (v, Interval(v - 0.02, v + 0.02)) for scale, v in over.items()},
+        trial.number, 3, means, {name: Interval(v - 0.02, v + 0.02) for name, v in means.items()},
+        probability=0.9 if on_front else 0.2, on_front=on_front, leaks=leaks, curves=curves,
+        histogram={group: stream.integers(0, 50, 50).tolist() for group in ("members", "non_members")},
+        over_epsilon={multiple: (v, Interval(v - 0.02, v + 0.02)) for multiple, v in over.items()},
     )  # fmt: skip
 
 
 def pictures(count: int, channels: int = 3, side: int = 16) -> dict[str, np.ndarray]:
-    """Arrays as `core.visible` gives them: reconstructions with their nearest members, and heat maps."""
+    """Arrays in the format of `core.evaluation.inspection`: reconstructions with their nearest members, and attribution maps."""
     stream = np.random.default_rng(count)
     shape = (count, channels, side, side)
-    made: dict[str, np.ndarray] = {
+    arrays: dict[str, np.ndarray] = {
         f"inversion/ascent/{key}": stream.integers(0, 255, shape, np.uint8) for key in ("images", "nearest")
     }
-    made |= {f"inversion/ascent/{key}": stream.random(count) for key in ("cosine", "l2")}
-    made["inversion/ascent/classes"] = np.arange(count) * 10 // count
-    made |= {"attribution/images": stream.integers(0, 255, (3, *shape[1:]), np.uint8), "attribution/classes": np.arange(3)}
-    return made | {f"attribution/maps/{name}": stream.random((3, side, side), np.float32) for name, _ in gallery.MAPS}
+    arrays |= {f"inversion/ascent/{key}": stream.random(count) for key in ("cosine", "l2")}
+    arrays["inversion/ascent/classes"] = np.arange(count) * 10 // count
+    arrays |= {"attribution/images": stream.integers(0, 255, (3, *shape[1:]), np.uint8), "attribution/classes": np.arange(3)}
+    return arrays | {f"attribution/maps/{name}": stream.random((3, side, side), np.float32) for name, _ in gallery.MAPS}

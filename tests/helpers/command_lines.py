@@ -1,0 +1,25 @@
+"""Parsing command lines of studies without running them."""
+
+import argparse
+
+from core.study import Study
+from studies.crl_tradeoff import STUDY
+from trainables.commands import arguments
+from trainables.commands.study import parser, plan_of
+from trainables.study.plan import Plan
+from trainables.study.site import Site
+
+
+def parse(*argv: str, study: Study = STUDY) -> argparse.Namespace:
+    """The parsed options of a study's command."""
+    return parser(study).parse_args(argv)
+
+
+def plan(*argv: str, study: Study = STUDY) -> Plan:
+    """The plan that a study's command line describes."""
+    return plan_of(study, parse(*argv, study=study))
+
+
+def site(*argv: str) -> Site:
+    """The site that a study's command line describes."""
+    return arguments.site_of(parse(*argv))

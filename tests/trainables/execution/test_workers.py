@@ -1,0 +1,81 @@
+"""Tests of jobs on real Ray workers: what they import, what they run twice, and numbers that do not depend on their count."""
+
+import sys
+
+import pytest
+from files import modified, read
+from study_runs import QUICK, ROOT, folder_of
+
+from core import data
+from core.config import TrialConfig
+from trainables.execution.resources import Share, SharedImages, Workspace, to_shared
+from trainables.execution.tasks import Executor
+from trainables.execution.trainable import run_job
+from trainables.storage.jobs import Job
+from trainables.storage.store import Store
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600), pytest.mark.usefixtures("local_ray")]
+UNWANTED = {
+    "mlflow", "matplotlib", "plotly", "jinja2", "torchattacks", "foolbox", "art", "optuna", "sklearn", "torchvision", "moocore",
+}  # fmt: skip
+"""Libraries of attacks, figures, pages, tracking and search, which no worker needs."""
+CRL = TrialConfig().set({
+    "loss": "crl", "perturbation": "pgd", "perturbation.steps": 2, "perturbation.alpha": 0.5, "epochs": 6, "batch_size": 63,
+    "judge.epsilon": 0.1,
+})  # fmt: skip
+
+
+def workspace(folder, workers: int) -> Workspace:
+    store = Store.at(str(folder))
+    return Workspace(Share(workers, 1, 0), store, store)
+
+
+def imported_by(job: Job, images: SharedImages, space: Workspace) -> list[str]:
+    """Top-level modules that a process has imported after a job."""
+    run_job(job, images, space)
+    return sorted({name.partition(".")[0] for name in sys.modules})
+
+
+def test_a_worker_imports_no_tracking_pictures_or_attack_library(tmp_path):
+    import ray
+
+    job = Job("one", TrialConfig().set({"epochs": 1}).params())
+    fresh = {"env_vars": {"PYTHONPATH": str(ROOT / "tests/helpers")}}  # a process that has run nothing else
+    task = ray.remote(imported_by).options(runtime_env=fresh)
+    names = ray.get(task.remote(job, to_shared(data.load("digits")), workspace(tmp_path, 0)))
+    assert "torch" in names
+    assert sorted(UNWANTED & set(names)) == []
+
+
+def test_jobs_with_results_are_not_run_again(tmp_path):
+    jobs = {("a", r): Job(f"confirm/a/{r}", TrialConfig().set({"epochs": 1, "seed": r}).params()) for r in (1, 2)}
+    space = workspace(tmp_path, 0)
+    executor = Executor(to_shared(data.load("digits")), space, lambda: 2, space.share, lambda: 2)
+    first = executor.train(jobs)
+    times = modified(tmp_path, "*.*")
+    assert executor.train(jobs) == first
+    assert modified(tmp_path, "*.*") == times and len([path for path in times if "cache" not in path.parts]) == 6
+
+
+def test_two_ray_train_workers_give_the_numbers_of_one_process(tmp_path):
+    images = to_shared(data.load("digits"))
+    one, two = (run_job(Job(str(n), CRL.params()), images, workspace(tmp_path / str(n), n)) for n in (0, 2))
+    assert not one.error and not two.error, one.error + two.error
+    for here, there in zip(one.curve, two.curve, strict=True):
+        assert there["epoch/loss"] == pytest.approx(here["epoch/loss"], rel=1e-3)
+    for metric in ("accuracy", "robust_accuracy", "mia_auc", "train_accuracy"):
+        assert two.metrics[metric] == pytest.approx(one.metrics[metric], abs=0.01)
+    assert read(tmp_path / "2/2/result.json") == two.to_json()
+
+
+def test_a_trial_of_a_study_with_a_ray_train_worker_has_the_numbers_of_one_process(run_study, tmp_path):
+    (tmp_path / "script.py").write_text(
+        "from dataclasses import replace\nfrom studies.crl_tradeoff import STUDY\nfrom trainables.commands.study import main\n"
+        "if __name__ == '__main__':\n    main(replace(STUDY, baselines={}))\n"
+    )
+    done = run_study(tmp_path, *QUICK, "1", "--workers-per-trial", "1", "--no-confirm", script=tmp_path / "script.py")
+    trial = folder_of(done.stdout, tmp_path) / "trials/00000"
+    params, there = read(trial / "params.json")["params"], read(trial / "result.json")["metrics"]
+    here = run_job(Job("here", params), to_shared(data.load("digits")), workspace(tmp_path / "one", 0)).metrics
+    for metric in ("accuracy", "train_accuracy", "robust_accuracy", "mia_auc"):
+        assert there[metric] == pytest.approx(here[metric], abs=1e-9), metric

@@ -1,0 +1,43 @@
+"""The data that the page shows for a trial."""
+
+import json
+from dataclasses import replace
+
+import large
+import pytest
+
+from core.space import LogUniform
+from core.study import trilemma
+from trainables.reporting.page_data import page_data
+from trainables.study.outcome import MLflowRefs, Outcome
+from trainables.study.trial import Trial
+
+
+@pytest.fixture(scope="module")
+def study() -> Outcome:
+    """An outcome with everything that a report can contain."""
+    return large.outcome()
+
+
+def test_the_data_contain_everything_about_every_trial_and_no_password(study):
+    text = page_data(study)
+    data = json.loads(text)
+    assert "secret" not in text and data["mlflow"]["runs"] == "https://mlflow.example/#/experiments/3/runs"
+    for t in study.trials:
+        trial = data["trials"][str(t.number)]
+        assert {**data["shared"], **trial["params"]} == t.params and trial["metrics"] == t.metrics
+        assert trial["run"] == study.mlflow.runs[t.number] and trial["error"] == t.error
+    assert data["shared"] == {"epochs": 30}
+
+
+def test_a_database_comes_with_the_command_that_shows_it(study):
+    data = json.loads(page_data(replace(study, mlflow=MLflowRefs("sqlite:///mlflow.db", "1", "p", {0: "r"}))))
+    assert data["mlflow"]["command"] == "python -m mlflow ui --backend-store-uri sqlite:///mlflow.db"
+    assert data["mlflow"]["runs"].startswith("http://127.0.0.1:5000/#/experiments/1/")
+    assert json.loads(page_data(replace(study, mlflow=MLflowRefs())))["mlflow"] == {}
+
+
+def test_the_text_of_a_trial_cannot_end_the_script_element():
+    evil = Trial(0, {"loss": "</script><script>alert(1)</script>"}, {"accuracy": 0.5, "robust_accuracy": 0.5, "mia_auc": 0.5})
+    text = page_data(Outcome("n", "s", "q", trilemma(10), {"lr": LogUniform(1, 2)}, 1, trials=[evil]))
+    assert "<" not in text and json.loads(text)["shared"]["loss"].startswith("</script>")

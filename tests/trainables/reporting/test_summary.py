@@ -1,0 +1,83 @@
+"""The outcome in sentences."""
+
+from dataclasses import replace
+
+import large
+import pytest
+from reported import outcome, plain, text_of
+
+from core.study import Constraint
+from trainables.reporting.summary import describe_change, summary
+from trainables.study.outcome import Outcome, front_revision
+from trainables.study.text import knee
+from trainables.study.trial import Trial
+
+
+@pytest.fixture(scope="module")
+def study() -> Outcome:
+    """An outcome with everything that a report can contain."""
+    return large.outcome()
+
+
+def sentences(of: Outcome) -> str:
+    """The summary as text."""
+    return plain(" ".join(summary(of)))
+
+
+def test_the_summary_contains_counts_best_points_flags_and_confirmation():
+    text = text_of(outcome())
+    assert "5 of 6 planned trials are completed, 1 failed." in text
+    assert "Best accuracy: 0.900, trial 0" in text
+    assert "1 stayed on the front, 1 left it: trial 4" in text
+    assert "On the front but flagged, to be read with care: trial 1: more_steps_help." in text
+    assert "Excluded from the front by their flags: trial 5: zero_gradients, black_box_beats_white_box." in text
+
+
+def test_baselines_are_listed_by_whether_they_are_on_the_front():
+    trials = [replace(t, baseline={0: "first", 2: "second", 4: "third"}.get(t.number, "")) for t in outcome().trials]
+    text = sentences(replace(outcome(), trials=trials))
+    assert "Baselines on the front: first and third; not on it: second." in text
+    assert "Baselines on the front: none; not on it: second." in sentences(replace(outcome(), trials=[
+        replace(t, baseline="second" if t.number == 2 else "") for t in trials
+    ]))  # fmt: skip
+
+
+def test_constraints_and_early_stopped_trials_are_reported():
+    study = outcome()
+    study.require = (Constraint.of("accuracy>=0.7"),)
+    study.trials.append(Trial(6, {"loss": "crl", "loss.lambda": 0.5, "lr": 0.1}, stopped_epoch=5))
+    text = text_of(study)
+    assert "1 failed, 1 was stopped early as dominated" in text
+    assert "Every point of the front must meet accuracy>=0.7; 2 of the 5 trials do not." in text
+
+
+def test_every_revision_of_the_front_is_described():
+    before = outcome()
+    after = replace(before, trials=[
+        replace(t, metrics={**t.metrics, "robust_accuracy": 0.05}) if t.number == 1 else t for t in before.trials
+    ])  # fmt: skip
+    after.revisions = [front_revision(before, after, "with the attacks of suite strong", "2026-01-01 00:00:00 +0000", {})]
+    text = text_of(after)
+    assert (
+        "Version 2 of the front, from the stored networks with the attacks of suite strong: robust accuracy changed by "
+        "\N{MINUS SIGN}0.090 on average, at most by \N{MINUS SIGN}0.450 (trial 1). Left the front: trial 1; entered it: trial 2."
+    ) in text
+    assert "Front of the sweep, version 2" in text
+
+
+def test_a_flag_on_every_trial_is_mentioned_once_and_not_for_each_trial_on_the_front(study):
+    assert sentences(study).count("few_non_members") == 1 + sum("few_non_members" in t.flags for t in study.excluded())
+
+
+def test_the_knee_is_compared_with_the_undefended_baseline(study):
+    balanced, first = knee(study), study.trials[0]
+    gain = balanced.metrics["robust_accuracy"] - first.metrics["robust_accuracy"]
+    assert f"gains {gain:.3f} robust accuracy" in sentences(study)
+
+
+def test_a_change_is_described_as_a_gain_or_a_cost(study):
+    accuracy, _, auc = study.objectives
+    assert describe_change(accuracy, -0.0312) == "costs 0.031 accuracy"
+    assert describe_change(accuracy, 0.1) == "gains 0.100 accuracy"
+    assert describe_change(auc, -0.02) == "lowers the membership-inference AUC by 0.020"
+    assert describe_change(auc, 0.02) == "raises the membership-inference AUC by 0.020"

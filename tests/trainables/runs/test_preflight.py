@@ -1,0 +1,42 @@
+"""Checks before a study starts."""
+
+from dataclasses import replace
+
+import command_lines
+import finished
+import pytest
+from conditional_study import STUDY as CONDITIONAL
+
+from core import data
+from core.config import TrialConfig
+from core.errors import InputError
+from core.space import Switch, Uniform
+from core.study import Constraint
+from trainables.runs import preflight
+from trainables.study.site import Site
+
+
+def test_every_option_is_bound_to_the_images_before_anything_starts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = replace(CONDITIONAL, space=lambda config: {"net": Switch({"convnet": {}, "vgg11_bn": {}})}, baselines={})
+    with pytest.raises(InputError, match="net=vgg11_bn needs images of at least"):
+        preflight.check(command_lines.plan(study=study), Site())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_constraint_on_a_metric_that_is_not_measured_is_refused_with_the_metrics_that_are():
+    images = data.load("digits")
+
+    def check(constraint: str, **changes) -> None:
+        preflight.check_required(finished.plan(require=(Constraint.of(constraint),), **changes), images)
+
+    with pytest.raises(
+        InputError, match=r"metric of --require 'acuracy'.*did you mean 'accuracy'|metric of --require 'acuracy'.*accuracy"
+    ):
+        check("acuracy>=0.5")
+    measured = (Constraint.of("robust_accuracy/pgd>=0.5"), Constraint.of("density<=0.9"))
+    preflight.check_required(finished.plan(require=measured), images)
+    private = {"config": TrialConfig.of({"optimizer": "dp_sgd", "normalize": False}), "space": {"optimizer.lr": Uniform(0.1, 0.2)}}
+    check("dp_epsilon<=8", **private)
+    with pytest.raises(InputError, match="dp_epsilon"):
+        check("dp_epsilon<=8")

@@ -1,0 +1,165 @@
+"""The end of a command's output: the front, flags, revisions and locations."""
+
+import io
+import re
+from dataclasses import replace
+
+from rich.console import Console
+from three_trials import TRIALS, metrics, outcome
+
+from core.flags import FLAGS
+from core.space import LogUniform, Switch, Uniform
+from core.stats import Interval
+from core.study import Constraint
+from trainables.study.outcome import Confirmed, Outcome, front_revision
+from trainables.study.site import Site
+from trainables.study.trial import Trial
+from trainables.terminal.closing import flag_lines, front_table, location_lines, print_summary, revision_lines
+from trainables.terminal.console import Terminal
+
+INTERVALS = {name: Interval(0.1, 0.2) for name in ("accuracy", "robust_accuracy", "mia_auc")}
+
+
+def table(study: Outcome) -> str:
+    """The table of the front as text."""
+    console = Console(file=io.StringIO(), width=200)
+    console.print(front_table(study))
+    return console.file.getvalue()
+
+
+def flagged() -> Outcome:
+    """An outcome with flags: trial 0 is flagged on the front, trials 1 and 3 are excluded, and only trial 1 would be on it."""
+    masked = {"flag/zero_gradients": 1.0, "flag/at_chance": 0.0}
+    return outcome(
+        Trial(0, {"loss": "crl"}, metrics(0.9, 0.1, 0.7, **{"flag/more_steps_help": 1.0})),
+        Trial(1, {"loss": "crl"}, metrics(0.8, 0.8, 0.6, **masked)),
+        Trial(3, {"loss": "crl"}, metrics(0.2, 0.05, 0.8, **masked)),
+        Trial(4, {"loss": "crl"}, metrics(0.7, 0.2, 0.7)),
+    )
+
+
+# ---------------------------------------------------------------- the front
+
+
+def test_the_front_of_a_study_without_completed_trials_is_an_empty_table():
+    study = outcome()
+    text = table(study)
+    assert "Front of crl-1" in text and "loss.lambda" in text and front_table(study).row_count == 0
+    study.trials += TRIALS[1:2]
+    assert front_table(study).row_count == 0
+
+
+def test_the_front_has_the_searched_knobs():
+    text = table(outcome(*TRIALS))
+    rows = [line for line in text.splitlines() if re.search(r"│ +\d", line)]
+    assert len(rows) == 2 and "0 undefended" in rows[0] and "- │" in rows[0]  # a baseline without the knob
+    assert re.search(r"1 │ +0\.667 │ +0\.500 │ +0\.550 │ +2 │", rows[1])
+    assert "confirmed" not in text
+
+
+def test_the_front_of_a_conditional_space_has_a_column_per_slot_and_knob():
+    study = outcome(*TRIALS)
+    relax = {"loss.alpha": Uniform(0, 1), "loss.upper": Uniform(0, 1)}
+    crl = {"loss.lambda": LogUniform(0.1, 3), "loss.upper": Uniform(0.5, 1)}
+    study.space = {"loss": Switch({"relaxloss": relax, "crl": crl}), "lr": Uniform(0, 1)}
+    columns = {column.header: list(column.cells) for column in front_table(study).columns}
+    assert list(columns)[4:] == ["loss", "loss.alpha", "loss.upper", "loss.lambda", "lr"]
+    assert columns["loss"] == ["cross_entropy", "crl"]
+    assert columns["loss.lambda"] == ["-", "2"] and columns["loss.alpha"] == ["-", "-"]
+
+
+def test_the_front_has_the_confirmed_means_and_verdicts():
+    study = outcome(*TRIALS)
+    study.confirmed = [Confirmed(1, 3, metrics(0.65, 0.45, 0.56), INTERVALS, 0.5, False)]
+    text = table(study)
+    assert "0.650 / 0.450 / 0.560  LEFT  p=0.50" in text and "failed" in text  # trial 0 could not be confirmed
+
+
+def test_a_point_that_entered_the_front_later_is_not_confirmed_rather_than_failed():
+    study = outcome(*TRIALS)
+    study.confirmed = [Confirmed(1, 3, metrics(0.65, 0.45, 0.56), INTERVALS, 0.5, True)]
+    study.revisions = [front_revision(study, study, "with more", "now", {})]
+    assert "not confirmed" in table(study) and "failed" not in table(study)
+
+
+# ---------------------------------------------------------------- flags
+
+
+def test_flagged_trials_are_marked_in_the_table_and_the_mark_is_explained():
+    study = flagged()
+    text = table(study)
+    assert re.search(r"│ +0 ! │ +0\.900", text) and re.search(r"│ +4 │ +0\.700", text) and "! flagged, see below" in text
+    study.trials = study.trials[3:]
+    assert "!" not in table(study)
+
+
+def test_every_flag_that_affects_the_front_is_printed_with_its_meaning_and_advice():
+    study = flagged()
+    assert flag_lines(study) == [
+        f"flag zero_gradients (excluded from the front: trials 1): "
+        f"{FLAGS['zero_gradients'].means}; {FLAGS['zero_gradients'].advice}",
+        f"flag more_steps_help (on the front: trials 0): {FLAGS['more_steps_help'].means}; {FLAGS['more_steps_help'].advice}",
+    ]
+    study.trials[0].metrics["flag/of_old"] = 1.0
+    assert "flag of_old (on the front: trials 0)" in flag_lines(study)
+
+
+# ---------------------------------------------------------------- revisions
+
+
+def test_the_changes_of_a_revision_are_printed_in_numbers():
+    study = outcome(TRIALS[0], TRIALS[2], Trial(5, {"loss": "crl"}, metrics(0.6, 0.45, 0.6)))
+    trials = [replace(t, metrics=t.metrics | {"robust_accuracy": 0.2}) if t.number == 1 else t for t in study.trials]
+    after = replace(study, trials=trials)
+    after.revisions = [front_revision(study, after, "with more", "now", {})]
+    assert revision_lines(after) == [
+        "robust_accuracy: -0.100 on average over 3 trials, largest -0.300 (trial 1)",
+        "left the front: none; entered it: 5",
+    ]
+    assert "Front of crl-1, version 2" in table(after)
+    unchanged = replace(study, revisions=[front_revision(study, study, "with more", "now", {})])
+    assert revision_lines(unchanged) == ["no objective changed", "left the front: none; entered it: none"]
+
+
+def test_new_flags_of_a_revision_are_printed_with_their_trials():
+    study = outcome(*TRIALS)
+    trials = [replace(t, metrics=t.metrics | {"flag/more_steps_help": 1.0}) if t.metrics else t for t in study.trials]
+    after = replace(study, trials=trials)
+    after.revisions = [front_revision(study, after, "with more", "now", {})]
+    assert revision_lines(after)[-1] == "new flag more_steps_help: trials 0 undefended, 1"
+
+
+# ---------------------------------------------------------------- summary
+
+
+def summary_of(study: Outcome, capsys) -> tuple[int, list[str]]:
+    """The exit code and the lines of the summary of a study whose runs are all in MLflow."""
+    code = print_summary(study, "runs/crl-1", Site(), Terminal(), undelivered=0, last_error="")
+    return code, capsys.readouterr().out.splitlines()
+
+
+def test_an_empty_front_is_explained_with_the_trial_that_is_nearest_to_the_constraints(capsys):
+    study = replace(outcome(TRIALS[0], TRIALS[2]), planned=2)
+    assert summary_of(study, capsys)[0] == 0
+    code, lines = summary_of(replace(study, require=(Constraint.of("accuracy>=0.95"),)), capsys)
+    assert code == 1 and lines[-1] == (
+        "the front is empty: no trial has accuracy>=0.95; the nearest is trial 0 with accuracy 0.9000; relax the constraints"
+    )
+
+
+def test_failed_and_missing_trials_are_printed_and_change_the_exit_code(capsys):
+    code, lines = summary_of(outcome(*TRIALS), capsys)
+    assert code == 1 and lines[-2:] == [
+        "trial 2 failed: TrialError: not finite: [train_loss]", "3 trials were not run; resume with --resume crl-1",
+    ]  # fmt: skip
+
+
+# ---------------------------------------------------------------- locations
+
+
+def test_locations_contain_no_passwords():
+    folder = "s3://key:secret@host/runs"
+    for uri in ("http://me:secret@host:5000", "postgresql://me:secret@host/db"):
+        lines = location_lines(folder, Site(tracking_uri=uri))
+        assert lines[0] == "report: s3://***@host/runs/report.html" and "secret" not in "".join(lines)
+    assert location_lines(folder, Site())[1].endswith("-m mlflow ui --backend-store-uri sqlite:///mlflow.db")

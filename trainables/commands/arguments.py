@@ -1,0 +1,74 @@
+"""Parsing shared by all commands: the parser, the options of `Site`, and `NAME=VALUE` assignments."""
+
+import argparse
+import sys
+from collections.abc import Callable, Collection, Sequence
+from typing import NoReturn
+
+from core.errors import InputError, redacted
+from trainables.study.options import add_options, options_of
+from trainables.study.site import Site
+
+STUDY_HELP = "name of the study's run, as for --resume: its folder below --storage"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that reports errors in one line, without usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise argparse's error message.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(message)
+
+
+def exit_with(work: Callable[[], int]) -> NoReturn:
+    """Call `work` and exit with its exit code; invalid input and interrupts are reported in one line."""
+    try:
+        code = work()
+    except InputError as error:
+        print("error:", redacted(" ".join(str(error).splitlines())), file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)
+
+
+def add_site_options(parser: argparse.ArgumentParser, without: Collection[str] = (), only: Collection[str] = ()) -> None:
+    """Add the options of `Site` to a parser.
+
+    Args:
+        parser: the parser.
+        without: fields whose options are left out.
+        only: fields whose options are added; empty for all.
+    """
+    group = parser.add_argument_group("where to run")
+    for name, declared in options_of(Site).items():
+        if name not in without and (not only or name in only):
+            add_options(group, declared)
+
+
+def site_of(args: argparse.Namespace) -> Site:
+    """The site that a command line describes; fields whose options are not given keep their defaults."""
+    names = {name: declared[0].name for name, declared in options_of(Site).items()}
+    return Site(**{name: getattr(args, option) for name, option in names.items() if hasattr(args, option)})
+
+
+def assignments(pairs: Sequence[str], flag: str) -> dict[str, str]:
+    """Parse NAME=VALUE pairs.
+
+    Raises:
+        InputError: a pair has no equals sign, or a name occurs twice.
+    """
+    values: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name or not value:
+            raise InputError(f"{flag} takes NAME=VALUE, got {pair!r}")
+        if name in values:
+            raise InputError(f"{flag} names {name} twice")
+        values[name] = value
+    return values

@@ -1,0 +1,101 @@
+"""The command `studies/compare.py`: compare the fronts of finished studies, from MLflow alone."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+from rich.markup import escape
+from rich.table import Table
+
+from core import pareto
+from core.errors import InputError
+from core.study import Objective
+from trainables.commands.arguments import Parser, add_site_options, exit_with, site_of
+from trainables.decisions.fronts import (
+    Comparison,
+    StudyFront,
+    box_text,
+    comparable,
+    compare,
+    comparison_rows,
+    read_fronts,
+    warnings,
+)
+from trainables.study.tables import csv
+from trainables.terminal.console import Terminal
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
+    p = Parser(description="Compare the fronts of finished studies, from MLflow alone.", allow_abbrev=False)
+    p.add_argument("studies", nargs="+", metavar="NAME", help="names of the studies' runs, as for --resume; two or more")
+    p.add_argument("--output", default="compare", metavar="DIR", help="folder for compare.csv and compare.png (default: compare)")
+    add_site_options(p, only=("tracking_uri",))
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command and exit with its exit code."""
+    exit_with(lambda: _main(parser().parse_args(argv)))
+
+
+def _main(args: argparse.Namespace) -> int:
+    from trainables.decisions.fronts_figure import comparison_figure
+
+    if len(args.studies) < 2:
+        raise InputError(f"a comparison needs two studies, got only {args.studies[0]}; its own report shows its front")
+    if repeated := [name for name in dict.fromkeys(args.studies) if args.studies.count(name) > 1]:
+        raise InputError(f"{repeated[0]} is named twice")
+    folder = Path(args.output)
+    fronts = comparable(read_fronts(site_of(args).tracking_uri, args.studies))
+    comparisons = compare(fronts)
+    rows = comparison_rows(fronts, comparisons)
+    files = {"compare.csv": csv(rows).encode(), "compare.png": comparison_figure(fronts, comparisons)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+    except OSError as error:
+        raise InputError(f"cannot write to --output {folder}: {error.strerror}") from None
+    terminal = Terminal()
+    terminal.show(comparison_table(fronts, comparisons))
+    for line in [*warnings(fronts), f"written: {', '.join(str(folder / name) for name in files)}"]:
+        terminal.info(line)
+    return 0
+
+
+def comparison_table(fronts: Sequence[StudyFront], comparisons: Sequence[Comparison]) -> Table:
+    """The comparison as a table for the terminal."""
+    objectives = fronts[0].objectives
+    caption = (
+        f"hypervolume: share of the box {box_text(objectives)}\n"
+        "non-dominated: points of the study that no point of any study dominates\n"
+        "epsilon indicator: improvement in every objective, as a share of the box, that would match every point of any study"
+    )
+    table = Table(title="Fronts", title_justify="left", caption=caption, caption_justify="left")
+    for heading in ("study", "points", "trials", "front", "hypervolume", *(f"best {o.metric} (trial)" for o in objectives)):
+        table.add_column(heading, justify="left" if heading in ("study", "points") else "right")
+    table.add_column("non-dominated", justify="right")
+    table.add_column("epsilon indicator", justify="right")
+    for front, comparison in zip(fronts, comparisons, strict=True):
+        count, size = int(comparison.non_dominated.sum()), len(front.points)
+        sizes = (str(front.trials), str(size), f"{comparison.hypervolume:.4f}")
+        shares = (f"{count}/{size} ({count / size:.0%})", f"{comparison.epsilon_indicator:.3f}") if size else ("-", "-")
+        table.add_row(escape(front.name), front.kind, *sizes, *(_best(front, o) for o in objectives), *shares)
+    union = np.concatenate([front.losses for front in fronts])
+    count = sum(int(comparison.non_dominated.sum()) for comparison in comparisons)
+    trials = sum(front.trials for front in fronts)
+    table.add_section()
+    table.add_row(
+        "all together", "", str(trials), str(count), f"{pareto.hypervolume(union):.4f}", *[""] * (len(objectives) + 2)
+    )  # fmt: skip
+    return table
+
+
+def _best(front: StudyFront, objective: Objective) -> str:
+    if not front.points:
+        return "-"
+    best = min(front.points, key=lambda p: objective.loss(p.values[objective.metric]))
+    return f"{best.values[objective.metric]:.3f} ({best.trial})"

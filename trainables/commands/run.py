@@ -1,0 +1,124 @@
+"""Starting and resuming a study: check, sweep, confirm, publish."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ray.exceptions import RayError
+from ray.tune import TuneError
+
+from core.data import Images
+from core.errors import InputError, redacted
+from core.study import Study
+from trainables.execution import cluster
+from trainables.execution.confirm import confirm
+from trainables.execution.sweep import sweep
+from trainables.runs import preflight
+from trainables.runs.publish import publish
+from trainables.runs.study_run import EXIT_INTERRUPTED, EXIT_STOPPED, StudyRun, interrupt_on_terminate
+from trainables.storage.results import pictures
+from trainables.storage.takeover import TUNE_FOLDER, resume_state, stored_plan
+from trainables.study.options import Option
+from trainables.study.outcome import Outcome
+from trainables.study.plan import Plan
+from trainables.study.site import Site
+from trainables.terminal.closing import front_table, print_summary
+from trainables.terminal.progress import Progress
+from trainables.terminal.provenance import resumed_facts, study_facts
+from trainables.tracking.tracker import Tracker
+
+
+def start(plan: Plan, site: Site, *, objectives: preflight.Objectives, command: list[str]) -> int:
+    """Start a new study; returns the exit code.
+
+    Raises:
+        InputError: the message says what to change; nothing was started.
+    """
+    plan, images = preflight.check_new(plan, site, objectives)
+    return _run(StudyRun.open(plan, site, command), images)
+
+
+def resume(study: Study, name: str, site: Site, *, requested: Sequence[tuple[Option, Any]], command: list[str]) -> int:
+    """Resume a study that an earlier driver left unfinished; returns the exit code.
+
+    Args:
+        study: the study of the script.
+        name: name of the study's run.
+        site: where to run it.
+        requested: options of the plan that were given, with their values; they must agree with the stored plan.
+        command: the command that was typed, script first.
+
+    Raises:
+        InputError: the study does not exist, it belongs to another script, or an option would change its plan.
+    """
+    plan = stored_plan(name, site)
+    if plan.study != study.name:
+        raise InputError(f"{name} is a study of {plan.study}; resume it with python studies/{plan.study}.py")
+    if changed := [option.flag for option, value in requested if not plan.was_requested(option, value)]:
+        raise InputError(f"--resume continues the study as it was planned; drop {', '.join(changed)}")
+    images = preflight.check(plan, site)
+    return _run(StudyRun.open(plan, site, command), images)
+
+
+def _run(run: StudyRun, images: Images) -> int:
+    """Run the missing parts of a study, publish it, and return the exit code."""
+    with cluster.joined(run.site) as capacity:
+        interrupt_on_terminate()
+        try:
+            state = resume_state(run.store, run.plan)
+            run = run.with_store(state.store)
+            facts = _update_facts(run)
+        except OSError as error:
+            return run.stopped(error)
+        if not state.is_new:
+            run.terminal.info(str(state))
+        outcome = Outcome.of_plan(run.plan, facts, state.ended)
+        tracker = Tracker(run.site.tracking_uri, run.plan, outcome, home=run.store.root, lease=run.store.lease)
+        later = run.finished_versions()
+        if later:
+            tracker.revised(run.outcomes(later)[1:])
+        try:
+            _sweep_and_confirm(run, capacity, images, outcome, tracker)
+            newest = outcome
+            if later:  # replicates that were missing may have a result now
+                newest = run.outcomes(later)[-1]
+                tracker.revised([newest])
+            else:
+                outcome.pictures = pictures(run.store, outcome.front())
+            publish(run.store, newest, tracker, later)
+            undelivered = tracker.close()
+        except (KeyboardInterrupt, OSError, RayError, TuneError) as error:
+            tracker.close("KILLED")
+            code = EXIT_INTERRUPTED if isinstance(error, KeyboardInterrupt) else EXIT_STOPPED
+            return run.stopped(error, run.summary(outcome, tracker.refs.parent, code))
+        except InputError:  # the searcher finds no legal configuration any more
+            tracker.close("FAILED")
+            raise
+    if newest.front():
+        run.terminal.show(front_table(newest))
+    code = print_summary(newest, run.store.root, run.site, run.terminal, undelivered, tracker.last_error)
+    run.terminal.print_json(run.summary(newest, tracker.refs.parent, code))
+    return code
+
+
+def _update_facts(run: StudyRun) -> dict[str, str]:
+    """Store and return the facts of the study, with this driver among them."""
+    known = run.facts()
+    facts = resumed_facts(known, run.command) if known else study_facts(run.plan, run.command)
+    run.store.write_json("facts.json", facts)
+    return facts
+
+
+def _sweep_and_confirm(run: StudyRun, capacity: Mapping[str, float], images: Images, outcome: Outcome, tracker: Tracker) -> None:
+    """Train the trials and replicates that are missing."""
+    plan, site, store = run.plan, run.site, run.store
+    with Progress(outcome, run.terminal.console) as progress:
+        executor = cluster.executor(site, capacity, images, store, progress.info)
+        at_a_time = cluster.concurrency(executor.workspace.share, capacity, site.concurrency)
+        progress.info(f"{plan.name}: {plan.trials} trials, {at_a_time} at a time, results in {redacted(store.root)}")
+        sweep(plan, outcome, executor, [tracker, progress])
+        front = outcome.front()
+        if plan.replicates and front:
+            progress.info(f"front of {len(front)} trials; confirming each with {plan.replicates} new seeds on the test part")
+            outcome.confirmed = confirm(plan, front, executor)
+            tracker.confirmed()
+    store.discard_folder(TUNE_FOLDER)

@@ -1,0 +1,195 @@
+"""The command of every study: `main(STUDY)` is the last line of a study's script.
+
+Exit codes:
+
+* 0: everything succeeded.
+* 1: some trials failed, or something is missing.
+* 2: the input is invalid and nothing was started, or no legal configuration is left.
+* 3: the driver could not continue (a full disk, a lost cluster); the study can be resumed.
+* 130: the driver was interrupted; the study can be resumed.
+"""
+
+import argparse
+import datetime
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from core import data, space
+from core.config import SLOTS, TrialConfig
+from core.errors import InputError, unknown
+from core.knobs import knobs_of
+from core.search_space import checked_space
+from core.space import Range, Switch, Value
+from core.study import Constraint, Study
+from trainables.commands.arguments import Parser, add_site_options, assignments, exit_with, site_of
+from trainables.search.samplers import GP_MAX_TRIALS, SAMPLERS, choose_sampler
+from trainables.study.options import add_options, given_options, options_of, with_defaults
+from trainables.study.plan import Plan
+
+NOT_SEARCHABLE = ("dataset", "pool", "split", "replicate", "shadow", "seed")
+"""Settings that cannot be searched, besides those of the judge, because trials would not be comparable."""
+
+
+def main(study: Study, argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a study with the options of a command line, and exit with its exit code."""
+    exit_with(lambda: _main(study, parser(study).parse_args(argv), list(sys.argv if argv is None else ["study", *argv])))
+
+
+def _main(study: Study, args: argparse.Namespace, command: list[str]) -> int:
+    from trainables.commands import run  # loads Ray and MLflow, which is worth it only for a valid command line
+    from trainables.commands.dry_run import dry_run
+
+    site = site_of(args)
+    if args.resume is not None:
+        if args.dry_run:
+            raise InputError("--resume continues a study as planned; drop --dry-run")
+        return run.resume(study, args.resume, site, requested=given_options(Plan, args), command=command)
+    plan = plan_of(study, args)
+    if args.dry_run:
+        return dry_run(plan, site, objectives=study.objectives)
+    return run.start(plan, site, objectives=study.objectives, command=command)
+
+
+def parser(study: Study) -> argparse.ArgumentParser:
+    """The parser of a study's command; its options are those of `Plan` and `Site`."""
+    p = Parser(description=study.question, allow_abbrev=False)
+    group = p.add_argument_group("what to study (fixed once the study has started)")
+    texts = {"presets": " or ".join(study.presets), "samplers": ", ".join(SAMPLERS), "gp_max_trials": GP_MAX_TRIALS}
+    for declared in options_of(Plan).values():
+        add_options(group, declared, texts)
+    add_site_options(p)
+    p.add_argument("--resume", metavar="NAME", help="resume a study that was interrupted")
+    p.add_argument("--dry-run", action="store_true", help="print what would be done and what it would cost, and stop")
+    return p
+
+
+def plan_of(study: Study, args: argparse.Namespace) -> Plan:
+    """The plan that the options describe, checked as far as possible without the images.
+
+    Raises:
+        InputError: the message names the first error.
+    """
+    given, args = given_options(Plan, args), with_defaults(Plan, args)
+    if args.preset not in study.presets:
+        raise unknown("preset", args.preset, study.presets)
+    preset = study.presets[args.preset]
+    fixed, replaced = assignments(args.set, "--set"), assignments(args.space, "--space")
+    _check_switched_knobs("--set", fixed, narrowed(study.space(preset.config), fixed))
+    config = configured(preset.config, args.dataset, fixed)
+    if "seed" in fixed:
+        raise InputError("--set seed=... : use --seed, from which every trial gets its own seed")
+    if config.shadow:
+        raise InputError("--set shadow=... : use --shadows, which trains shadow models for the points that are confirmed")
+    if args.shadows and args.no_confirm:
+        raise InputError("--shadows audits the networks of the confirmation step; drop --no-confirm")
+    if config.judge.part != "val" and not args.no_confirm:
+        raise InputError(
+            f"judge.part={config.judge.part} would use data in the sweep that the confirmation step needs unseen; add --no-confirm"
+        )
+    ranges = _space(study, config, fixed, replaced)
+    trials = args.trials or preset.trials
+    resolved: dict[str, Any] = {
+        "name": _run_name(study), "study": study.name, "question": study.question, "config": config, "space": ranges,
+        "objectives": (), "baselines": _baselines(study, config), "trials": trials,
+        "sampler": choose_sampler(args.sampler, trials, ranges), "confirm": dict(preset.confirm),
+        "replicates": 0 if args.no_confirm else preset.replicates,
+        "shadows": 0 if args.no_confirm else preset.shadows if args.shadows is None else args.shadows,
+        "require": tuple(Constraint.of(text) for text in args.require), "rungs": _rungs(args.early_stopping, config.epochs),
+        "requested": {o.name: value for o, value in given if value != o.default},
+    }  # fmt: skip
+    # Every other field has the value of its option.
+    others = {name: getattr(args, declared[0].name) for name, declared in options_of(Plan).items() if name not in resolved}
+    return Plan(**resolved, **others)
+
+
+def _space(study: Study, config: TrialConfig, fixed: Mapping[str, str], replaced: Mapping[str, str]) -> dict[str, Range]:
+    """The search space of a study with some settings fixed and some ranges replaced."""
+    ranges = narrowed(study.space(config), fixed)
+    _check_switched_knobs("--space", replaced, ranges)
+    ranges |= {name: _parsed_range(name, text, ranges.get(name)) for name, text in replaced.items()}
+    if illegal := [name for name in ranges if name in NOT_SEARCHABLE or name.startswith("judge.")]:
+        raise InputError(f"--space {illegal[0]}: all trials of a study have the same images, split and judge settings")
+    if both := sorted(ranges.keys() & fixed.keys()):
+        raise InputError(f"{both[0]} is in both --set and --space; fix it or search it")
+    if not ranges:
+        raise InputError("nothing is left to search; drop a --set")
+    return checked_space(config, ranges)
+
+
+def _rungs(requested: Sequence[int] | None, epochs: int) -> tuple[int, ...]:
+    """The rungs of --early-stopping: none without it, and a third and two thirds of the epochs if it names none."""
+    if requested is None:
+        return ()
+    return tuple(sorted(set(requested or (epochs // 3, 2 * epochs // 3))))
+
+
+def configured(config: TrialConfig, dataset: str | None, fixed: Mapping[str, str]) -> TrialConfig:
+    """A configuration with some settings fixed, and on another data set if one is given, with its customary radius.
+
+    Raises:
+        InputError: a setting or the data set is not legal.
+    """
+    if dataset is not None:
+        if dataset.startswith(data.PARQUET):
+            dataset = data.PARQUET + str(Path(dataset.removeprefix(data.PARQUET)).expanduser().absolute())
+        elif dataset not in data.DATASETS:
+            raise unknown("dataset", dataset, [*data.DATASETS, f"{data.PARQUET}DIR"])
+        if dataset != config.dataset:
+            config = config.set({"dataset": dataset, "judge.epsilon": data.default_epsilon(dataset)})
+    if "dataset" in fixed:
+        raise InputError("--set dataset=... : use --dataset")
+    return config.set(fixed)
+
+
+def narrowed(ranges: Mapping[str, Range], fixed: Mapping[str, str]) -> dict[str, Range]:
+    """The ranges of the settings that are not fixed; the knobs of a switched slot that is fixed become ordinary ranges."""
+    remaining: dict[str, Range] = {}
+    for name, span in ranges.items():
+        own = span.options.get(fixed[name], {}) if isinstance(span, Switch) and name in fixed else {name: span}
+        remaining |= {knob: s for knob, s in own.items() if knob not in fixed}
+    return remaining
+
+
+def _check_switched_knobs(flag: str, named: Mapping[str, str], ranges: Mapping[str, Range]) -> None:
+    """Reject knobs of switched slots, which exist in some trials only, unless the space has them for all trials."""
+    for name in named:
+        slot, dot, knob = name.partition(".")
+        switch = ranges.get(slot)
+        if dot and isinstance(switch, Switch) and name not in ranges:
+            owners = [option for option in switch.options if knob in knobs_of(SLOTS[slot][option])]
+            has = f"only {slot}={' or '.join(owners)} has" if owners else f"none of {', '.join(switch.options)} has"
+            fix = f"; to do this, add --set {slot}={owners[0]}" if owners else ""
+            raise InputError(f"{flag} {name}: the {slot} of a trial is searched, and {has} such a knob{fix}")
+
+
+def _baselines(study: Study, config: TrialConfig) -> dict[str, dict[str, Value]]:
+    """The study's baselines at this configuration's threat model."""
+    adapted = {}
+    for name, changes in study.baselines.items():
+        changes = dict(changes)
+        if "perturbation.epsilon" in changes:
+            changes["perturbation.epsilon"] = config.judge.epsilon
+        config.set(changes)
+        adapted[name] = changes
+    return adapted
+
+
+def _parsed_range(name: str, text: str, before: Range | None) -> Range:
+    """The range of a --space assignment; for a switch, the assignment selects options."""
+    try:
+        span = space.parse_range(text)
+    except InputError as error:
+        raise InputError(f"--space {name}: {error}") from None
+    if not isinstance(before, Switch):
+        return span
+    for option in space.ends(span):
+        if option not in before.options:
+            raise unknown(f"option of --space {name}", option, before.options)
+    return Switch({option: own for option, own in before.options.items() if space.contains(span, option)})
+
+
+def _run_name(study: Study) -> str:
+    return f"{study.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"

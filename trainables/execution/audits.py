@@ -1,0 +1,179 @@
+"""Audits of networks by other networks: by their sibling replicates and by shadow models, one task per network."""
+
+import hashlib
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from core.audits.outputs import ModelOutputs
+from core.audits.roc import Roc
+from core.config import TrialConfig
+from core.data import Images, split
+from core.errors import InputError
+from core.evaluation.privacy import AuditByOthers, audit_by_others, outputs_of
+from core.evaluation.stored import stored_model
+from core.space import Value
+from trainables.execution.recorded import recorded
+from trainables.execution.resources import SharedImages, Workspace, from_shared
+from trainables.execution.shadows import ExpectedModels, train_shadows
+from trainables.execution.tasks import Executor
+from trainables.storage.arrays import of_npz, to_npz
+from trainables.storage.jobs import Job
+from trainables.storage.results import audit_result, training_result
+from trainables.storage.store import Store
+from trainables.study.results import AuditResult
+from trainables.study.verdicts import ROC_GRID
+
+BINS = 50
+"""Number of bins of the histograms of confidence."""
+Point = TypeVar("Point", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class AuditTarget:
+    """A network to audit, with the networks that audit it."""
+
+    folder: str
+    """Folder of the network, relative to the study's folder."""
+    params: dict[str, Value]
+    """Complete configuration in flat form."""
+    siblings: tuple[Job, ...]
+    """The other replicates of the same point."""
+    shadows: tuple[Job, ...] = ()
+    """Shadow models of the recipe."""
+
+
+def audit_targets(
+    jobs: Mapping[tuple[Point, int], Job], shadows: int, executor: Executor
+) -> dict[tuple[Point, int], AuditTarget]:  # fmt: skip
+    """Replicates by point and number, each with its siblings and its shadow models, which are trained if they are missing.
+
+    Args:
+        jobs: trainings of the replicates.
+        shadows: number of shadow models per point; 0 is none.
+        executor: executor of the study.
+    """
+    recipes = {point: job.params for (point, _), job in jobs.items()}
+    trained = train_shadows(list(recipes.values()), shadows, executor) if shadows else [[] for _ in recipes]
+    by_point = dict(zip(recipes, trained, strict=True))
+    return {
+        (point, r): AuditTarget(
+            job.folder, job.params,
+            siblings=tuple(sibling for (other, q), sibling in sorted(jobs.items()) if other == point and q != r),
+            shadows=tuple(by_point[point]),
+        )
+        for (point, r), job in jobs.items()
+    }  # fmt: skip
+
+
+def audit_all(
+    targets: Mapping[tuple[Point, int], AuditTarget], expected: ExpectedModels, executor: Executor
+) -> dict[tuple[Point, int], AuditResult]:
+    """Audit networks by their siblings and shadow models, one task each.
+
+    Args:
+        targets: the networks.
+        expected: number of networks that should audit each of them.
+        executor: executor of the study; it reports failures.
+    """
+
+    def ended(name: tuple[Point, int], result: AuditResult) -> None:
+        if result.error:
+            executor.report(f"audit of {targets[name].folder} failed: {result.error}")
+
+    calls = {name: {"target": target, "expected": expected} for name, target in targets.items()}
+    return executor.map(audit_network, calls, AuditResult, ended)
+
+
+def audit_network(
+    target: AuditTarget, expected: ExpectedModels, images: SharedImages, workspace: Workspace
+) -> AuditResult:  # fmt: skip
+    """Audit a network and store the result next to it, unless the same networks have audited it before."""
+    store, files = workspace.store, workspace.store.below(target.folder)
+    fingerprint = _fingerprint(target, workspace, images)
+    earlier = audit_result(files, "audit.json")
+    if earlier and not earlier.error and earlier.fingerprint == fingerprint:
+        return earlier
+
+    def work(device: torch.device) -> AuditResult:
+        known = training_result(store, target.folder)
+        audit, plots = run_audits(target, known.metrics if known else {}, workspace, from_shared(images), device)
+        files.write("audit.npz", to_npz(audit.evidence))
+        metrics = {**audit.metrics.values, **expected.flag(target.siblings, target.shadows)}
+        return AuditResult(metrics=metrics, fingerprint=fingerprint, curves=plots.curves, histogram=plots.histogram)
+
+    def failure(error: str) -> AuditResult:
+        return AuditResult(error=error, fingerprint=fingerprint)
+
+    return recorded(work, failure, workspace.share, files, "audit.json")
+
+
+def _fingerprint(target: AuditTarget, workspace: Workspace, images: SharedImages) -> str:
+    """Fingerprint of the audited network, of those that audit it (their current results), and of images and code."""
+    places = [(workspace.store, target.folder), *((workspace.store, job.folder) for job in target.siblings)]
+    places += [(workspace.root, job.folder) for job in target.shadows]
+    digest = hashlib.sha256(images.content.encode())
+    for store, folder in places:
+        digest.update(f"\n{folder}\n".encode() + (store.read(f"{folder}/result.json") or b""))
+    return digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class AuditPlots:
+    """Data for the plots of a network's audits."""
+
+    curves: dict[str, list[float | None]]
+    """True-positive rates at `ROC_GRID` by audit; None where there are too few non-members for the rate."""
+    histogram: dict[str, list[int]]
+    """Counts of `members` and `non_members` by confidence."""
+
+
+def run_audits(
+    target: AuditTarget, known: Mapping[str, float], workspace: Workspace, images: Images, device: torch.device
+) -> tuple[AuditByOthers, AuditPlots]:
+    """Audit a network by its siblings and shadow models, given its metrics so far."""
+    config = TrialConfig.of(target.params)
+    jobs = [(workspace.store, job) for job in (Job(target.folder, target.params), *target.siblings)]
+    jobs += [(workspace.root, job) for job in target.shadows]
+    outputs, *others = [stored_outputs(store.below(job.folder), TrialConfig.of(job.params), images, device) for store, job in jobs]
+    count = len(target.siblings)
+    audit = audit_by_others(config, outputs, others[:count], others[count:], images, known)
+    curves = {}
+    for protocol in {name.partition("/")[0] for name in audit.evidence}:
+        member = audit.evidence[f"{protocol}/member"]
+        for name, score in audit.evidence.items():
+            short = name.removeprefix(f"{protocol}/")
+            if name.startswith(f"{protocol}/") and short not in ("rows", "member"):
+                roc = Roc.of(score[member], score[~member])
+                curves[short] = [roc.tpr_at(rate) if rate * len(roc.non_members) >= 1 else None for rate in ROC_GRID]
+    return audit, AuditPlots(curves, _histogram(config, outputs, images))
+
+
+def stored_outputs(files: Store, config: TrialConfig, images: Images, device: torch.device) -> ModelOutputs:
+    """Outputs of a stored network for every image; they are computed again if they were not stored.
+
+    Raises:
+        InputError: the file or the network cannot be used.
+    """
+    data = files.read("outputs.npz")
+    try:
+        if data is not None:
+            return ModelOutputs.of(of_npz(data), images.y.numpy())
+    except (ValueError, KeyError) as error:
+        raise InputError(f"cannot use {files.root}/outputs.npz: {error}; delete it to query the network again") from None
+    modules = files.read_state("network.pt")
+    if modules is None:
+        raise InputError(f"no network.pt in {files.root}; delete result.json there to train it again")
+    return outputs_of(config, stored_model(config, modules, images, device).net, images, device=device)
+
+
+def _histogram(config: TrialConfig, outputs: ModelOutputs, images: Images) -> dict[str, list[int]]:
+    """Counts of members and non-members by confidence, in `BINS` equal parts of [0, 1]."""
+    parts = split(images, config.split, config.replicate)
+    groups = {"members": np.flatnonzero(outputs.state > 0), "non_members": parts.judged(config.judge.part)}
+    return {
+        name: np.histogram(outputs.score("confidence", rows), bins=BINS, range=(0, 1))[0].tolist() for name, rows in groups.items()
+    }

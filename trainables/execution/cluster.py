@@ -1,0 +1,150 @@
+"""The Ray cluster of a study: joining or starting it, its resources, and the executor of the study's jobs."""
+
+import contextlib
+import logging
+import math
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import ray
+
+from core.data import Images
+from core.errors import InputError, first_line
+from trainables.execution.resources import Share, Workspace, to_shared
+from trainables.execution.tasks import Executor, ignore
+from trainables.storage.store import Store
+from trainables.study.site import Site
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+"""Root of the repository, which the workers of a cluster receive."""
+
+
+@contextlib.contextmanager
+def joined(site: Site) -> Iterator[Mapping[str, float]]:
+    """Join a cluster, or start Ray on this machine, for the code inside; yield the cluster's resources.
+
+    If Ray is initialised already, it is used and left running.
+
+    Raises:
+        InputError: the cluster cannot be joined, or a trial would never fit.
+    """
+    started_here = not ray.is_initialized()
+    if started_here:
+        _init(site.address)
+    try:
+        capacity = ray.cluster_resources()
+        share = share_of(site, capacity)
+        for needed in (share, shadow_share(site, share)):
+            _check_nodes(needed)
+        yield capacity
+    finally:
+        if started_here:
+            ray.shutdown()
+
+
+def _init(address: str) -> None:
+    quiet = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
+    _keep_token_private(create=not address)
+    try:
+        if address:  # the workers of a cluster receive our code; those of this machine have it installed
+            del quiet["include_dashboard"]
+            code = {"working_dir": str(REPOSITORY), "excludes": ["/runs", "/data", ".git", ".venv"]}
+            ray.init(address=address, runtime_env=code, **quiet)
+        else:
+            ray.init(address="local", **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError(f"cannot join the Ray cluster at --address {address or 'local'}: {first_line(error)}") from None
+
+
+def _keep_token_private(create: bool) -> None:
+    """Make Ray's token readable by its user alone before anything listens; Ray would create it readable by all users."""
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    token = Path(named or Path.home() / ".ray" / "auth_token")
+    wanted = os.environ.get("RAY_AUTH_MODE", "token") == "token" and not os.environ.get("RAY_AUTH_TOKEN")
+    with contextlib.suppress(OSError):  # another user's file, or another study created it first
+        if token.is_file():
+            token.chmod(0o600)
+        elif create and wanted and not named:
+            token.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=token.parent) as file:  # has mode 0600
+                file.write(secrets.token_hex(32))
+                file.flush()
+                os.link(file.name, token)  # atomic
+
+
+def _check_nodes(share: Share) -> None:
+    """Check that a worker fits on one machine; Ray would wait for ever for a larger one."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(node.get("CPU", 0.0) >= share.cpus and node.get("GPU", 0.0) >= share.gpus for node in nodes):
+        raise InputError(f"no machine of the cluster has {share.cpus:g} CPUs and {share.gpus:g} GPUs for a worker")
+
+
+def share_of(site: Site, capacity: Mapping[str, float]) -> Share:
+    """The resources of one trial.
+
+    Raises:
+        InputError: the cluster does not have them.
+    """
+    workers = max(1, site.workers_per_trial)
+    gpus = min(1.0, capacity.get("GPU", 0.0) / workers) if site.gpus_per_worker is None else site.gpus_per_worker
+    for name, amount, flag in (("CPU", site.cpus_per_worker, "--cpus-per-worker"), ("GPU", gpus, "--gpus-per-worker")):
+        available = capacity.get(name, 0.0)
+        if amount * workers > available:
+            raise InputError(f"{workers} x {flag} {amount:g} is more than the {available:g} {name}s of the cluster")
+    return Share(site.workers_per_trial, site.cpus_per_worker, gpus)
+
+
+def shadow_share(site: Site, share: Share) -> Share:
+    """The resources of one shadow model, which is trained in one process."""
+    gpus = share.gpus if site.gpus_per_shadow is None else site.gpus_per_shadow
+    return replace(share, workers=0, gpus=gpus)
+
+
+def concurrency(share: Share, capacity: Mapping[str, float], most: int = 0) -> int:
+    """Number of trials at a time: as many as fit, but not more than `most` unless it is 0."""
+    workers = max(1, share.workers)
+    fits = [capacity.get("CPU", 0.0) / (share.cpus * workers)]
+    if share.gpus:
+        fits.append(capacity.get("GPU", 0.0) / (share.gpus * workers))
+    fitting = max(1, math.floor(min(fits) + 1e-9))
+    return min(fitting, most) if most else fitting
+
+
+@dataclass(frozen=True)
+class ConcurrencyLimit:
+    """Number of trials at a time, evaluated repeatedly because machines come and go."""
+
+    share: Share
+    site: Site
+
+    def __call__(self) -> int:
+        """The current limit."""
+        fitting = concurrency(self.share, ray.cluster_resources(), self.site.concurrency)
+        if not self.site.address or self.share.workers:  # Ray Train fails if its workers wait too long
+            return fitting
+        # An autoscaler adds machines for waiting trials. Each waiting trial was suggested without the results of running ones.
+        return self.site.concurrency or fitting + 1
+
+
+def executor(
+    site: Site, capacity: Mapping[str, float], images: Images, store: Store, report: Callable[[str], None] = ignore
+) -> Executor:
+    """The executor of a study's jobs on the joined cluster.
+
+    Args:
+        site: resources and limits.
+        capacity: resources of the cluster.
+        images: the pool.
+        store: the study's folder; cached trainings and shadow models are in the folder above it.
+        report: prints one line of progress.
+    """
+    share = share_of(site, capacity)
+    small = shadow_share(site, share)
+    return Executor(
+        images=to_shared(images), workspace=Workspace(share, store, store.above), limit=ConcurrencyLimit(share, site),
+        shadow_share=small, shadow_limit=ConcurrencyLimit(small, site), report=report,
+    )  # fmt: skip

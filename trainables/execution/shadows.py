@@ -1,0 +1,56 @@
+"""Shadow training: the shadow models of recipes, as independent tasks.
+
+Shadow models lie next to the studies in shadows/<key>/, so that all studies with the same recipe share them.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from core.space import Value
+from trainables.execution.tasks import Executor
+from trainables.storage.jobs import Job, shadow_job
+from trainables.storage.results import training_result
+from trainables.study.results import TrainingResult
+
+
+class ExpectedModels(NamedTuple):
+    """Number of networks that should audit a network; fewer raise `flag/audit_lacks_models`."""
+
+    siblings: int
+    shadows: int
+
+    def flag(self, siblings: Sequence[Job], shadows: Sequence[Job]) -> dict[str, float]:
+        """The flag, given the networks that exist."""
+        return {"flag/audit_lacks_models": float(len(siblings) < self.siblings or len(shadows) < self.shadows)}
+
+
+def train_shadows(recipes: Sequence[Mapping[str, Value]], count: int, executor: Executor) -> list[list[Job]]:
+    """Train the missing ones of `count` shadow models for each recipe.
+
+    Args:
+        recipes: configurations in flat form, of which judge settings, seed and replicate do not count.
+        count: number of shadow models per recipe.
+        executor: executor of the study; it reports each model that ends.
+
+    Returns:
+        For each recipe, its shadow models that could be trained.
+    """
+    executor = executor.for_shadows()
+    root = executor.workspace.root
+    wanted = [[shadow_job(params, number, executor.images.content) for number in range(1, count + 1)] for params in recipes]
+    jobs = {job.folder: job for own in wanted for job in own}
+    results = {folder: training_result(root, folder) for folder in jobs}
+    trained = {folder: result for folder, result in results.items() if result and not result.error}
+    missing = {folder: job for folder, job in jobs.items() if folder not in trained}
+    for folder in missing:
+        root.discard(f"{folder}/result.json")  # an earlier failure may have had a passing cause
+    if jobs:
+        executor.report(f"{len(jobs)} shadow models, {len(trained)} of them trained before")
+    done = itertools.count(1)
+
+    def ended(folder: str, result: TrainingResult) -> None:
+        executor.report(f"[{next(done)}/{len(missing)}] shadow model" + (f" failed: {result.error}" if result.error else ""))
+
+    trained |= executor.train(missing, ended)
+    return [[job for job in own if not trained[job.folder].error] for own in wanted]

@@ -1,0 +1,28 @@
+"""The card of the growth of the front."""
+
+from typing import Any
+
+from trainables.reporting.card import Card, ReportContext
+
+TEMPLATE = "<p>{{ text }}</p>{{ m.figures(figures) }}"
+
+
+def data(context: ReportContext) -> dict[str, Any]:
+    """Values for the template."""
+    return {"text": _text(context.outcome.hypervolume_curve()), "figures": context.figures_of("hypervolume")}
+
+
+def _text(curve: list[float]) -> str:
+    if not curve:
+        return "No trial is completed yet."
+    if not curve[-1]:
+        return f"After {len(curve)} trials the front is empty."
+    last = _ordinal(1 + curve.index(curve[-1]))
+    return f"After {len(curve)} trials the front dominates {curve[-1]:.3f} of the box; it last grew with the {last} trial."
+
+
+def _ordinal(count: int) -> str:
+    return f"{count}{'th' if count % 100 in (11, 12, 13) else {1: 'st', 2: 'nd', 3: 'rd'}.get(count % 10, 'th')}"
+
+
+CARD = Card("growth", "Growth of the front", data, TEMPLATE)

@@ -1,0 +1,147 @@
+"""Checks before a study starts: what cannot work is refused within seconds, before anything is created."""
+
+import itertools
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from core import data, nets, train
+from core.config import TrialConfig
+from core.data import Images, Parts
+from core.errors import InputError, unknown
+from core.evaluation.interim import INTERIM_METRICS
+from core.evaluation.judge import judge
+from core.search_space import option_configs
+from core.study import Objective
+from trainables.storage.store import Store
+from trainables.study.network import answers, parts_of
+from trainables.study.plan import Plan
+from trainables.study.site import Site
+from trainables.tracking.client import check_tracking
+
+TIMEOUT_SECONDS = 3.0
+"""Time that a Ray cluster may take to answer."""
+Objectives = Callable[[int], tuple[Objective, ...]]
+"""Makes the objectives of a study for a number of classes."""
+
+
+def check_new(plan: Plan, site: Site, objectives: Objectives) -> tuple[Plan, Images]:
+    """Check a new plan completely.
+
+    Returns:
+        The plan with its objectives, and the images.
+
+    Raises:
+        InputError: the message says what to change.
+    """
+    images = check(plan, site)
+    plan = replace(plan, objectives=objectives(images.classes))
+    check_required(plan, images)
+    plan.check_rungs()
+    return plan, images
+
+
+def check(plan: Plan, site: Site) -> Images:
+    """Check that a plan can run at a site.
+
+    Returns:
+        The images; they are loaded last, so that nothing is downloaded for a plan that is refused.
+
+    Raises:
+        InputError: the message says what to change.
+    """
+    if plan.trials < len(plan.baselines) + 1:
+        raise InputError(
+            f"--trials {plan.trials} is too few: {len(plan.baselines)} baselines run first, so at least {len(plan.baselines) + 1}"
+        )
+    if plan.rungs and site.workers_per_trial:
+        raise InputError("--early-stopping cannot stop a trial of several Ray Train workers; use --workers-per-trial 0")
+    check_hardware(site)
+    check_address(site.address)
+    check_tracking(site.tracking_uri, plan.study)
+    Store.at(site.storage).check_writable()
+    images = data.load(plan.config.dataset, site.data_dir, plan.config.pool)
+    named = (plan.configured(changes) for changes in ({}, *plan.baselines.values()))
+    for config in itertools.chain(named, option_configs(plan.config, plan.space)):
+        check_config(config, images, site)
+    return images
+
+
+def check_required(plan: Plan, images: Images) -> None:
+    """Check that every constrained metric will be measured; a small evaluation shows which metrics there are.
+
+    Raises:
+        InputError: the message lists the metrics that are measured.
+    """
+    known = {o.metric for o in plan.objectives} | set(INTERIM_METRICS)
+    required = [constraint.metric for constraint in plan.require if constraint.metric not in known]
+    for config in itertools.chain([plan.config], option_configs(plan.config, plan.space)) if required else ():
+        known |= _measured(config, images)
+    for name in required:
+        if name not in known:
+            raise unknown("metric of --require", name, sorted(name for name in known if not name.startswith("flag/")))
+
+
+def _measured(config: TrialConfig, images: Images) -> set[str]:
+    """Names of the metrics of an untrained network's evaluation, on few images."""
+    few = config.set({
+        "judge.steps": 1, "judge.images": 8, "judge.inversion_iterations": 1,
+        "judge.attribution": min(2, config.judge.attribution),
+    })  # fmt: skip
+    parts = data.split(images, config.split, config.replicate)
+    parts = Parts(parts.members[:64], parts.val[:64], parts.test[:64], parts.shadow[:64])
+    bound = train.bind(few, images.at(parts.members), torch.device("cpu"))
+    # The untrained network may classify no image correctly; then it has no radii.
+    radii = () if few.judge.suite == "quick" else ("adversarial_radius", "deepfool_l2", "deepfool_fooling_rate")
+    return {*judge(few, bound, images, parts).metrics.values, *radii}
+
+
+def check_config(config: TrialConfig, images: Images, site: Site) -> None:
+    """Check a configuration by binding every slot to the real images once.
+
+    Raises:
+        InputError: a component does not fit the images or the site.
+    """
+    members = data.split(images, config.split, config.replicate).members
+    bound = train.bind(config, images.at(members[:64]), torch.device("cpu"))
+    on_cpus = site.gpus_per_worker == 0 or (not site.address and not torch.cuda.is_available())
+    if site.workers_per_trial > 1 and on_cpus and nets.has_batch_norm(bound.net):
+        raise InputError(train.NO_SYNC)
+
+
+def check_hardware(site: Site) -> None:
+    """Check that this machine has the requested resources; those of a cluster are known only when it is joined.
+
+    Raises:
+        InputError: the message states what is available.
+    """
+    if site.address:
+        return
+    workers = max(1, site.workers_per_trial)
+    gpus, cpus = torch.cuda.device_count(), os.cpu_count() or 1
+    if site.gpus_per_worker and site.gpus_per_worker * workers > gpus:
+        raise InputError(f"{workers} x --gpus-per-worker {site.gpus_per_worker:g} is more than the {gpus} GPUs of this machine")
+    if site.gpus_per_shadow and site.gpus_per_shadow > gpus:
+        raise InputError(f"--gpus-per-shadow {site.gpus_per_shadow:g} is more than the {gpus} GPUs of this machine")
+    if site.cpus_per_worker * workers > cpus:
+        wanted = f"{workers} x --cpus-per-worker {site.cpus_per_worker:g}"
+        raise InputError(f"{wanted} is more than the {cpus} CPU cores of this machine")
+
+
+def check_address(address: str) -> None:
+    """Check that a Ray cluster answers at an address.
+
+    Raises:
+        InputError: the address is malformed, or nothing listens there.
+    """
+    if not address or address == "auto":
+        return
+    if address.startswith("ray://"):
+        raise InputError(f"--address {address}: Ray Client is not supported; run on the head node with --address auto")
+    _, host, port = parts_of(f"ray://{address}")
+    if "://" in address or not host or not port:
+        raise InputError(f"--address {address!r} is not HOST:PORT or auto")
+    if not answers(host, port, TIMEOUT_SECONDS):
+        raise InputError(f"no Ray cluster answers at --address {address}; is `ray start --head` running there?")

@@ -1,0 +1,137 @@
+"""The versions of a study's front, and the outcome of a study at each of them.
+
+Version 1 is the study as it ended. Each re-evaluation of the stored networks adds a version and changes no earlier file:
+
+    versions/2/version.json                                     what was done, by which command, and when it finished
+    versions/2/trials/00007/{predictions.npz,result.json}       results of the re-evaluation of trial 7's network
+    versions/2/confirm/00007/1/...                              the same for its first replicate
+    versions/2/{front.csv,confirmed.csv,report.html,plots/}     files of that version; the study's folder has the newest ones
+
+The outcome at a version combines each trial's own result with every re-evaluation up to that version.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from core.errors import InputError
+from core.space import Value
+from trainables.storage.jobs import replicate_folder
+from trainables.storage.results import LOST, audit_result, ended_trials, pictures, replicate_results, seed_results
+from trainables.storage.store import Store
+from trainables.study.outcome import Confirmed, Outcome, front_revision
+from trainables.study.plan import Plan
+from trainables.study.results import NetworkResult, mean_metrics, seed_errors
+from trainables.study.trial_state import TrialState
+from trainables.study.verdicts import verdicts
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a front after the first."""
+
+    number: int
+    settings: dict[str, Value]
+    """Settings of the re-evaluation, such as the attack suite."""
+    how: str
+    """Description of the re-evaluation, which continues "networks ..."."""
+    facts: dict[str, str]
+    """Command, commit, versions, hardware and start time."""
+    finished: str = ""
+    """Time at which it was finished; empty while it is not."""
+
+    @property
+    def folder(self) -> str:
+        """Folder of the version, relative to the study's folder."""
+        return f"versions/{self.number}"
+
+
+def versions(store: Store) -> list[Version]:
+    """The versions after the first, by number; the last one may be unfinished.
+
+    Raises:
+        InputError: a version.json cannot be read.
+    """
+    stored = []
+    for number in sorted(int(name) for name in store.names("versions") if name.isdecimal() and int(name) > 1):
+        try:
+            plain = store.read_json(f"versions/{number}/version.json")
+            if plain is not None:
+                stored.append(Version(**plain))
+        except (ValueError, TypeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise InputError(f"{store.root}/versions/{number}/version.json was not written by this program ({reason})") from None
+    return stored
+
+
+def write_version(store: Store, version: Version) -> None:
+    """Record that a version was started, or finished."""
+    store.write_json(f"{version.folder}/version.json", dataclasses.asdict(version))
+
+
+def reevaluated(store: Store, folder: str, version: Version, known: NetworkResult) -> NetworkResult:
+    """A network's result after the re-evaluation for a version."""
+    return known.reevaluated(audit_result(store, f"{version.folder}/{folder}/result.json"), version.number)
+
+
+def outcomes(plan: Plan, store: Store, facts: Mapping[str, str], later: Sequence[Version]) -> list[Outcome]:
+    """The outcome of a finished study at each version of its front, oldest first: as it ended, then after each of `later`."""
+    first = Outcome.of_plan(plan, facts, ended_trials(store))
+    first.pictures = pictures(store, first.front())
+    replicates = replicate_results(store)
+    for number in sorted({number for number, _ in replicates}):
+        for replicate in range(1, plan.replicates + 1):
+            replicates.setdefault((number, replicate), LOST)
+    first.confirmed = _confirmed(first, first, replicates, plan)
+    by_version = [first]
+    networks = {
+        trial.number: seed_results(plan, store, trial) for trial in first.trials if trial.state is not TrialState.EARLY_STOPPED
+    }
+    for version in later:
+        networks = {
+            number: {folder: reevaluated(store, folder, version, result) for folder, result in own.items()}
+            for number, own in networks.items()
+        }
+        replicates = {key: reevaluated(store, replicate_folder(*key), version, result) for key, result in replicates.items()}
+        by_version.append(_next(plan, by_version[-1], first, version, networks, replicates))
+    return by_version
+
+
+Replicates = Mapping[tuple[int, int], NetworkResult]
+"""Results of the confirmation step, by trial and replicate."""
+
+
+def _next(
+    plan: Plan, before: Outcome, first: Outcome, version: Version, networks: Mapping[int, Mapping[str, NetworkResult]],
+    replicates: Replicates,
+) -> Outcome:  # fmt: skip
+    """The outcome at a version, given the outcome before it and the results of all networks after it."""
+    trials, measured = [], {}
+    for trial in before.trials:
+        if trial.number not in networks:
+            trials.append(trial)
+            continue
+        own = list(networks[trial.number].values())
+        error = seed_errors([result.error for result in own])
+        metrics = {} if error else mean_metrics([result.metrics for result in own])
+        trials.append(replace(trial, metrics=metrics, error=error))
+        names = dict.fromkeys(name for result in own for name in result.measured)
+        measured[trial.number] = tuple(name for name in names if name in metrics)
+    facts = before.facts | {
+        f"version {version.number}": f"{version.how}; {version.facts['started']}, commit {version.facts['commit']}; "
+        f"{version.facts['command']}"
+    }
+    after = replace(before, trials=trials, facts=facts, confirmed=[])
+    after.confirmed = _confirmed(after, first, replicates, plan)
+    revision = front_revision(before, after, version.how, version.finished or version.facts["started"], measured)
+    after.revisions = [*before.revisions, revision]
+    return after
+
+
+def _confirmed(outcome: Outcome, first: Outcome, replicates: Replicates, plan: Plan) -> list[Confirmed]:
+    """Verdicts on the points that were confirmed, in the order of the front that the confirmation step was given."""
+    confirmed = {number for number, _ in replicates}
+    order = [t.number for t in first.front()]
+    points = [t for t in outcome.completed if t.number in confirmed]
+    points.sort(key=lambda t: (order.index(t.number) if t.number in order else len(order), t.number))
+    return verdicts(points, replicates, plan.objectives, plan.require)

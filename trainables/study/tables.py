@@ -1,0 +1,59 @@
+"""Rows of front.csv and confirmed.csv, and their conversion to CSV and JSON."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from csv import DictWriter
+from typing import Any
+
+from core.space import Value
+from trainables.study.outcome import Outcome
+
+
+def front_rows(outcome: Outcome) -> list[dict[str, Value]]:
+    """Rows of front.csv, sorted by the first objective, best first; a row contains only the parameters that its trial has."""
+    columns = outcome.columns()
+    return [
+        {"trial": t.number, "baseline": t.baseline}
+        | {o.metric: t.metrics[o.metric] for o in outcome.objectives}
+        | {"flags": " ".join(t.flags)}
+        | {name: t.params[name] for name in columns if name in t.params}
+        for t in outcome.front()
+    ]
+
+
+def confirmed_rows(outcome: Outcome) -> list[dict[str, Value]]:
+    """Rows of confirmed.csv; the interval of a single replicate is infinite."""
+    trials = {t.number: t for t in outcome.trials}
+    rows = []
+    for c in outcome.confirmed:
+        row: dict[str, Value] = {"trial": c.number, "baseline": trials[c.number].baseline, "replicates": c.replicates}
+        for name in (o.metric for o in outcome.objectives):
+            low, high = c.intervals[name]
+            row |= {name: c.means[name], f"{name}_low": low, f"{name}_high": high}
+            row[f"sweep_{name}"] = trials[c.number].metrics[name]
+        row |= {"failed": c.failed, "flags": " ".join(c.flags)}
+        rows.append(row | {"probability_non_dominated": c.probability, "on_front": c.on_front})
+    return rows
+
+
+def csv(rows: Sequence[Mapping[str, Value]]) -> str:
+    """Format rows as CSV; floats can be read back exactly, and missing cells are empty."""
+    text = io.StringIO()
+    writer = DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    if rows:
+        writer.writeheader()
+        writer.writerows({k: repr(float(v)) if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def json_safe(value: Any) -> Any:
+    """Convert to plain data for JSON; numbers that are not finite become null."""
+    match value:
+        case Mapping():
+            return {str(name): json_safe(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [json_safe(inner) for inner in value]
+        case float() if not math.isfinite(value):
+            return None
+    return value

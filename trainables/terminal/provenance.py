@@ -1,0 +1,82 @@
+"""The provenance of a study: the facts that a reader needs to repeat it, and the commands that continue it."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from core.config import TrialConfig
+from core.errors import redacted
+from trainables.study.options import all_options, options_of
+from trainables.study.outcome import TIMESTAMP_FORMAT
+from trainables.study.plan import Plan
+from trainables.study.site import Site
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+"""Root of the repository."""
+
+
+def facts(command: Sequence[str]) -> dict[str, str]:
+    """Command, commit, versions, hardware and start time of this run, in display order."""
+
+    def git(*words: str) -> str:
+        try:
+            run = subprocess.run(["git", "-C", str(REPOSITORY), *words], capture_output=True, text=True, timeout=5)
+            return run.stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            return ""
+
+    commit = git("rev-parse", "--short=12", "HEAD") or "unknown"
+    dirty = " with local changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "command": redacted(shlex.join(["python", *command])),
+        "commit": commit + dirty,
+        "versions": ", ".join(f"{p} {version(p)}" for p in ("torch", "torchvision", "ray", "optuna", "mlflow")),
+        "hardware": f"{os.cpu_count()} CPU cores ({platform.machine()})" + (f", {', '.join(gpus)}" if gpus else ""),
+        "started": time.strftime(TIMESTAMP_FORMAT),
+    }
+
+
+def study_facts(plan: Plan, command: Sequence[str]) -> dict[str, str]:
+    """The facts of a study's first driver: those of its command, its settings and its search."""
+    defaults = TrialConfig().params()
+    settings = {name: value for name, value in plan.config.params().items() if defaults.get(name) != value}
+    search = [f"{plan.trials} trials", f"sampler {plan.sampler}", f"seed {plan.seed}"]
+    if plan.seeds_per_trial > 1:
+        search.append(f"means over {plan.seeds_per_trial} seeds")
+    if plan.rungs:
+        search.append(f"early stopping after epochs {', '.join(map(str, plan.rungs))}")
+    if plan.require:
+        search.append(f"required {' and '.join(map(str, plan.require))}")
+    return facts(command) | {
+        "settings": ", ".join(f"{name}={value}" for name, value in settings.items()),
+        "search": ", ".join(search),
+    }
+
+
+def resumed_facts(known: dict[str, str], command: Sequence[str]) -> dict[str, str]:
+    """The facts of a study after it has been resumed once more."""
+    now = facts(command)
+    earlier = f"{known['resumed']}; " if "resumed" in known else ""
+    return known | {"resumed": f"{earlier}{now['started']} at commit {now['commit']}"}
+
+
+def resume_command(plan: Plan, site: Site, script: str = "") -> str:
+    """The command that resumes a study, with the options that started it; `script` is the study's script if it is known."""
+    script = script if script.endswith(".py") else f"studies/{plan.study}.py"
+    requested = [word for o in all_options(type(plan)) for word in o.words(plan.requested.get(o.name, o.default))]
+    return command_line(script, ["--resume", plan.name, *requested], site)
+
+
+def command_line(script: str, words: Sequence[str], site: Site) -> str:
+    """A command that runs one of our scripts with these words and the options of `site` that differ from their defaults."""
+    where = [word for name, own in options_of(type(site)).items() for o in own for word in o.words(getattr(site, name))]
+    return redacted(shlex.join([sys.executable, script, *words, *where]))
