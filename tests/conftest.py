@@ -1,23 +1,64 @@
-"""How tests are shared out over the two processes that run them: file by file, and what starts Ray or servers in two groups."""
+"""Fixtures that tests share, and how tests are distributed over the two processes that run them."""
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from study_runs import QUICK, Finished, InProcess, folder_of, run_process
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """More clusters at once would fight for the cores; a file's fixtures are made once."""
+    """Group tests by file, so that they share its fixtures; those on the shared Ray, and those that start servers, by kind.
+
+    More Rays at a time would compete for the cores.
+    """
     for item in items:
-        file = item.nodeid.split("::")[0]
-        starts_ray = item.get_closest_marker("ray") or item.get_closest_marker("browser")
-        group = ("servers" if file.startswith(("tests/cluster/", "tests/infra/")) else "ray") if starts_ray else file
+        group = item.nodeid.split("::")[0]
+        if item.get_closest_marker("ray") or item.get_closest_marker("browser"):
+            group = "ray"
+        elif item.get_closest_marker("faults"):
+            group = str(Path(group).parent)
         item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture
 def one_thread():
-    """As a driver has it; with more, small sums are slower and not always the same."""
+    """One thread for PyTorch, as in a driver; with more, small sums are slower and not always the same."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """A Ray on this machine that all tests of a process share."""
+    from trainables.execution import cluster
+    from trainables.study.site import Site
+
+    with cluster.joined(Site()):
+        yield
+
+
+@pytest.fixture(scope="session")
+def run_study(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> InProcess:
+    """Run commands in this process on the shared Ray."""
+    from trainables.tracking.client import connect
+
+    template: Path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    connect(f"sqlite:///{template}").search_experiments()
+    return InProcess(template)
+
+
+@pytest.fixture(scope="session")
+def crl_study(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A finished study of seven trials with confirmation, run as a user runs it; tests that read it must not change it.
+
+    Tests may run other studies in its directory, which then reuse its trainings.
+    """
+    cwd = tmp_path_factory.mktemp("crl_study")
+    done = run_process(cwd, *QUICK, "7")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Finished(cwd, folder_of(done.stdout, cwd), done.stdout, done.stderr)

@@ -1,8 +1,8 @@
-"""Every command in the documentation parses, and is either run by a test or says beside it why it is not.
+"""Tests of the commands in the documentation: each one parses, and is run by a test or states what it needs.
 
 A command is a line of a fenced or indented block that starts with one of `STARTS`. It is run by a test if `RUN_BY` names one for
-its script, and each of its switches stands in a test that is named there. Otherwise a comment in its block, at its end or in a line
-above it, tells the reader what it needs (`MARKS`); every command of docs/tutorial.md is run by tests/test_tutorial.py.
+its script that contains each of its options. Otherwise a comment in its block, at its end or in the line above it, states what it
+needs (`MARKS`). All commands of docs/tutorial.md are run by tests/test_tutorial.py.
 """
 
 import argparse
@@ -23,9 +23,13 @@ SCRIPTS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "studies").glob
 STARTS = r"(?:python3? -m venv|(?:\S*/)?python3? (?:studies|tests)/|mlflow |\.venv/bin/|bash |infra/)"
 MARKS = r"needs (?:the photographs|MNIST as photographs|a cluster|GPUs)|(?:about \d+|takes) minutes|takes hours"
 
-STUDY_TESTS = ("tests/trainables/test_study.py", "tests/trainables/test_cli.py", "tests/trainables/test_require.py",
-               "tests/trainables/test_seeds.py", "tests/trainables/test_stopping.py",
-               "tests/trainables/test_terminal.py", "docs/tutorial.md")  # fmt: skip
+STUDY_TESTS = (
+    *(f"tests/trainables/runs/test_{name}.py" for name in (
+        "whole_study", "interrupt", "conditional_study", "required_limits", "seeds", "early_stopping",
+    )),
+    "tests/trainables/commands/test_output.py", "tests/trainables/commands/test_dry_run.py",
+    "tests/trainables/commands/test_study.py", "tests/helpers/study_runs.py", "docs/tutorial.md",
+)  # fmt: skip
 RUN_BY = {
     "studies/crl_tradeoff.py": STUDY_TESTS,
     **{f"studies/{name}.py": ("tests/studies/test_studies.py",)
@@ -33,7 +37,7 @@ RUN_BY = {
     "studies/rejudge.py": ("tests/studies/test_rejudge.py",),
     "studies/audit.py": ("tests/studies/test_audit.py",),
     "studies/compare.py": ("docs/tutorial.md",),
-    "studies/pick.py": ("tests/trainables/test_pick.py",),
+    "studies/pick.py": ("tests/trainables/commands/test_pick.py",),
     "studies/recipes_table.py": ("tests/studies/test_recipes_table.py",),
     "mlflow": ("tests/test_tutorial.py",),
     "pytest": (".ci/run", "README.md"),
@@ -43,7 +47,7 @@ RUN_BY = {
 
 
 class Command(NamedTuple):
-    """One command: where it stands, its words, and the comments that go with it."""
+    """A command: its page, its words, and the comments that belong to it."""
 
     page: str
     words: list[str]
@@ -51,7 +55,7 @@ class Command(NamedTuple):
 
     @property
     def script(self) -> str:
-        """What is run: a path below the root, or the name of a program."""
+        """Path of the script below the root, or name of the program."""
         first, *rest = self.words
         if rest and rest[0].endswith(".py"):
             return rest[0]
@@ -60,7 +64,7 @@ class Command(NamedTuple):
         return Path(first).name if first != "bash" else rest[0]
 
     @property
-    def switches(self) -> list[str]:
+    def options(self) -> list[str]:
         return [word for word in self.words if re.fullmatch(r"--[a-z-]+", word)]
 
     def __str__(self) -> str:
@@ -78,7 +82,7 @@ def blocks(page: str) -> list[str]:
 
 
 def commands() -> list[Command]:
-    """All of them, in order."""
+    """All commands, in order."""
     found = []
     for page in (*PAGES, *SCRIPTS):
         for block in blocks(page):
@@ -96,15 +100,15 @@ def commands() -> list[Command]:
     return found
 
 
-EVERY = commands()
+COMMANDS = commands()
 
 
 class Parsed(BaseException):
-    """The switches of a command were understood."""
+    """Raised once the options of a command are parsed."""
 
 
 def parsed(command: Command, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
-    """What the script itself makes of the words. It is started and goes no further than this."""
+    """The arguments as the script itself parses them; the script is run only up to this point."""
     words = command.words[command.words.index(command.script) + 1 :]
     real, found = argparse.ArgumentParser.parse_args, []
 
@@ -120,37 +124,37 @@ def parsed(command: Command, monkeypatch: pytest.MonkeyPatch) -> argparse.Namesp
     return found[0]
 
 
-def test_there_are_commands_on_every_page_that_shows_some():
-    pages = {command.page for command in EVERY}
+def test_every_command_on_a_page_is_found():
+    pages = {command.page for command in COMMANDS}
     assert {"README.md", "CONTRIBUTING.md", "infra/README.md", "studies/RESULTS.md", "docs/tutorial.md"} <= pages
     assert {page for page in SCRIPTS if page != "studies/__init__.py"} <= pages
     for page in (*PAGES, *SCRIPTS):
-        text = re.sub(r"^```text\n.*?^```", "", (ROOT / page).read_text(), flags=re.M | re.S)  # what commands print
+        text = re.sub(r"^```text\n.*?^```", "", (ROOT / page).read_text(), flags=re.M | re.S)  # output of commands
         text = re.sub(r"\\\n\s*", " ", text)
         shown = [line for line in text.splitlines() if re.match(r"\s*(?:\S*/)?python3? (?:studies|tests)/\S+\.py", line)]
-        assert len(shown) <= len([c for c in EVERY if c.page == page]), f"{page}: a command stands outside of a block"
+        assert len(shown) <= len([c for c in COMMANDS if c.page == page]), f"{page}: a command is outside of a block"
 
 
-@pytest.mark.parametrize("command", [c for c in EVERY if c.script.endswith(".py")], ids=str)
-def test_its_switches_parse_with_the_scripts_own_parser(command, monkeypatch):
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.script.endswith(".py")], ids=str)
+def test_its_options_parse_with_the_scripts_own_parser(command, monkeypatch):
     args = parsed(command, monkeypatch)
     if command.script in (name for name, tests in RUN_BY.items() if tests == STUDY_TESTS or "test_studies" in tests[0]):
-        from trainables import cli
+        from trainables.commands.study import plan_of
 
         study = runpy.run_path(str(ROOT / command.script))["STUDY"]
         if not args.resume:
-            cli.plan_of(study, args)  # settings and knobs exist, with legal values
+            plan_of(study, args)  # settings and knobs exist and have legal values
     if command.script == "studies/recipes_table.py":
         from studies.recipes_table import jobs_of
 
         assert jobs_of(args)
 
 
-def test_mlflows_switches_parse_with_its_own_parser():
+def test_options_of_mlflow_parse_with_its_own_parser():
     from click import Context
     from mlflow.cli import cli as program
 
-    shown = [command for command in EVERY if command.script == "mlflow"]
+    shown = [command for command in COMMANDS if command.script == "mlflow"]
     assert shown
     for command in shown:
         found = program.get_command(Context(program), command.words[1])
@@ -158,26 +162,26 @@ def test_mlflows_switches_parse_with_its_own_parser():
         found.make_context(command.words[1], command.words[2:])
 
 
-@pytest.mark.parametrize("command", [c for c in EVERY if c.page != "docs/tutorial.md"], ids=str)
-def test_it_is_run_by_a_test_or_says_what_it_needs(command):
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.page != "docs/tutorial.md"], ids=str)
+def test_it_is_run_by_a_test_or_states_what_it_needs(command):
     if re.search(MARKS, command.remark):
         return
-    assert command.script in RUN_BY, f"{command}: no test runs it; name one in RUN_BY, or say beside it what it needs: {MARKS}"
+    assert command.script in RUN_BY, f"{command}: no test runs it; name one in RUN_BY, or state what it needs: {MARKS}"
     texts = [(ROOT / test).read_text() for test in RUN_BY[command.script]]
     text = "\n".join(text for text in texts if Path(command.script).stem in text)
     assert text, f"{command}: {RUN_BY[command.script]} do not run it"
-    untried = [switch for switch in command.switches if f'"{switch}"' not in text and f"{switch} " not in text]
-    assert not untried, f"{command}: no test that runs it has {', '.join(untried)}; say beside it what it needs: {MARKS}"
-    assert "--dataset" not in command.switches, f"{command}: its images are not here; say so beside it"
+    untested = [option for option in command.options if f'"{option}"' not in text and f"{option} " not in text]
+    assert not untested, f"{command}: no test that runs it has {', '.join(untested)}; state what it needs: {MARKS}"
+    assert "--dataset" not in command.options, f"{command}: it needs images that tests do not have; state this"
 
 
-def test_nothing_that_is_named_as_running_a_command_is_left_out_where_there_is_no_gpu():
+def test_the_tests_that_run_commands_need_no_gpu():
     for test in {test for tests in RUN_BY.values() for test in tests}:
         text = (ROOT / test).read_text()
         assert "mark.gpu" not in text and "mark.slow" not in text, test
 
 
-def test_a_command_is_found_with_its_words_and_the_remark_that_goes_with_it(monkeypatch, tmp_path):
+def test_a_command_is_found_with_its_words_and_its_remark(monkeypatch, tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
         "```sh\n# needs a cluster\npython studies/x.py --a 1 \\\n    --b > file\n```\n"
@@ -186,5 +190,5 @@ def test_a_command_is_found_with_its_words_and_the_remark_that_goes_with_it(monk
     monkeypatch.setattr(sys.modules[__name__], "PAGES", [str(page)])
     monkeypatch.setattr(sys.modules[__name__], "SCRIPTS", [])
     one, two = commands()
-    assert one.words == ["python", "studies/x.py", "--a", "1", "--b"] and one.switches == ["--a", "--b"]
+    assert one.words == ["python", "studies/x.py", "--a", "1", "--b"] and one.options == ["--a", "--b"]
     assert re.search(MARKS, one.remark) and not re.search(MARKS, two.remark) and two.script == "mlflow"

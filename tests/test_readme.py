@@ -1,12 +1,12 @@
-"""The README says what is true: its methods table, its commands, its links."""
+"""Tests of the README: its methods table, its commands, its links and its example are correct."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from core import space
 from core.config import SLOTS
+from core.search_space import ranges
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -16,13 +16,13 @@ def methods() -> str:
     """The rows of the methods table."""
     rows = []
     for slot, family in SLOTS.items():
-        for name, filling in family.items():
-            knobs = ", ".join(f"`{slot}.{knob}`" for knob in space.ranges(filling)) or "-"
+        for name, component in family.items():
+            knobs = ", ".join(f"`{slot}.{knob}`" for knob in ranges(component)) or "-"
             rows.append(f"| `{slot}` | `{name}` | {knobs} |")
     return "\n".join(rows)
 
 
-def test_the_methods_table_lists_every_filling_with_its_searched_knobs():
+def test_the_methods_table_lists_every_component_with_its_searched_knobs():
     assert methods() in README, f"README.md needs this table:\n{methods()}"
 
 
@@ -31,7 +31,7 @@ def test_every_link_and_picture_exists():
     assert links and not [link for link in links if "://" not in link and not (ROOT / link).exists()]
 
 
-def test_the_two_commands_set_everything_up_and_ci_takes_the_second_word_for_word():
+def test_both_commands_do_their_own_setup_and_ci_runs_the_second_word_for_word():
     first, second = re.findall(r"^python3 -m venv \.venv && \.venv/bin/pip install .*$", README, re.M)
     assert first.endswith(".venv/bin/python studies/crl_tradeoff.py")
     script = (ROOT / ".ci/run").read_text()
@@ -46,9 +46,9 @@ def test_the_example_without_ray_runs(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_every_switch_in_the_readme_exists():
+def test_every_option_in_the_readme_exists():
     from studies.crl_tradeoff import STUDY
-    from trainables.cli import parser
+    from trainables.commands.study import parser
 
     known = {option for action in parser(STUDY)._actions for option in action.option_strings}
     study_lines = [line for line in README.splitlines() if "studies/crl_tradeoff.py" in line]

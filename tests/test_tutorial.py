@@ -1,4 +1,4 @@
-"""docs/tutorial.md, from top to bottom in one folder: every block runs, and what it quotes is what comes out."""
+"""Tests of docs/tutorial.md: run from top to bottom in one directory, every block succeeds and prints what the page quotes."""
 
 import os
 import re
@@ -19,7 +19,7 @@ BLOCK = re.compile(r"(?:<!-- Ctrl-C at: ([^\n]+) -->\n)?^```(\w+)\n(.*?)^```$", 
 
 
 class Step(NamedTuple):
-    """A block to run, what the page quotes of its output, and the words at which Ctrl-C is pressed, if it is."""
+    """A block of code, what the page quotes of its output, and the text at which Ctrl-C is pressed (empty: never)."""
 
     language: str
     code: str
@@ -38,7 +38,7 @@ def steps() -> list[Step]:
 
 
 def words(line: str) -> list[str]:
-    """The words of a line, with numbers, names of studies and paths masked and without a table's frame."""
+    """The words of a line without table frames, with numbers, names of studies and paths masked."""
     line = re.sub(r"\S+-\d{8}-\d{6}-[0-9a-f]{4}", "NAME", line)
     line = re.sub(r"\S*/python[\d.]*(?= )", "PYTHON", re.sub(r"\S*/NAME", "NAME", line))
     line = re.sub(r"\b[0-9a-f]{32}\b|[-+]?\b\d[\d.,]*(e-\d+)?\b", "#", line)
@@ -47,48 +47,43 @@ def words(line: str) -> list[str]:
 
 
 def missing(quoted: str, out: str) -> list[str]:
-    """Quoted lines whose words are not all in one line of the output, in this order."""
+    """Quoted lines whose words do not occur, in order, in one line of the output."""
 
-    def has(line: list[str], wanted: list[str]) -> bool:
+    def contains(line: list[str], wanted: list[str]) -> bool:
         rest = iter(line)
         return all(word in rest for word in wanted)
 
-    came = [words(line) for line in out.splitlines()]
-    return [line for line in quoted.splitlines() if not any(has(line_, words(line)) for line_ in came)]
+    output = [words(line) for line in out.splitlines()]
+    return [line for line in quoted.splitlines() if not any(contains(printed, words(line)) for printed in output)]
 
 
 def run(step: Step, folder: Path, variables: dict[str, str]) -> tuple[int, str]:
-    """Run a block as a reader would; what a shell has set is there for the next."""
-    code = step.code
-    if "--port 5001" in code:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            code = code.replace("--port 5001", f"--port {free.getsockname()[1]}")
+    """Run a block as a reader would; returns its exit code and output. Shell variables are kept for the next block."""
     command = (
-        ["bash", "-ec", f"set -a; trap 'env -0 > .variables' EXIT\n{code}"]
+        ["bash", "-ec", f"set -a; trap 'env -0 > .variables' EXIT\n{step.code}"]
         if step.language == "sh"
-        else [sys.executable, "-c", code]
+        else [sys.executable, "-c", step.code]
     )
-    ran = subprocess.Popen(
+    process = subprocess.Popen(
         command, cwd=folder, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # as on a terminal, also in the background
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background process of a shell ignores it
     )  # fmt: skip
-    assert ran.stdout
+    assert process.stdout
     out, stop = "", step.stop
-    for line in ran.stdout:
+    for line in process.stdout:
         out += line
         if stop and stop in line:
-            os.killpg(ran.pid, signal.SIGINT)
+            os.killpg(process.pid, signal.SIGINT)
             stop = ""
-    code = ran.wait()
-    assert not stop, f"Ctrl-C was never pressed, {stop!r} did not come up:\n{out}"
+    code = process.wait()
+    assert not stop, f"{stop!r} was not printed, so Ctrl-C was not pressed:\n{out}"
     if step.language == "sh" and not step.stop:
         pairs = (entry.partition("=") for entry in (folder / ".variables").read_text().split("\0") if entry)
         variables |= {name: value for name, _, value in pairs if re.fullmatch(r"[A-Z]+", name)}
     return code, out
 
 
-def test_a_quoted_line_must_come_out_with_all_its_words_in_order():
+def test_a_quoted_line_matches_if_its_words_are_printed_in_order():
     assert not missing(
         "report: .../runs/s-20260101-000000-abcd/report.html\n...", "report: /a/b/runs/s-20270101-000000-dcba/report.html"
     )
@@ -96,35 +91,35 @@ def test_a_quoted_line_must_come_out_with_all_its_words_in_order():
         "trial  accuracy  ...  confirmed\n 5 !  0.9", "┃ trial ┃ accuracy ┃ mia_auc ┃ confirmed ┃\n│ 12 ! │ 0.123 │ 1 │"
     )
     assert missing("trial 3 failed", "trial 3 ended\n3 trials failed") == ["trial 3 failed"]
-    assert not missing("flag x (trials 2, 5): ...", "flag x (trials 7): it is what it is")
+    assert not missing("flag x (trials 2, 5): ...", "flag x (trials 7): it means this")
     assert missing("warning: front_version differs", "warning: suite differs")
 
 
-def test_every_block_is_run_and_those_with_news_are_quoted():
+def test_every_block_is_code_or_the_quoted_output_of_code():
     assert PAGE.read_text().count("```") == 2 * (len(steps()) + sum(bool(step.quoted) for step in steps()))
     assert {step.language for step in steps()} == {"sh", "python"}
     assert not [step.code for step in steps() if not step.quoted and not step.stop and not re.fullmatch(r"\w+=.*\n", step.code)]
 
 
-@pytest.mark.ray
-@pytest.mark.timeout(1200)
-def test_the_tutorial_runs_from_top_to_bottom_and_says_what_it_quotes(tmp_path):
+@pytest.mark.tutorial
+@pytest.mark.timeout(900)
+def test_the_tutorial_runs_from_top_to_bottom_and_prints_what_it_quotes(tmp_path):
     (tmp_path / "studies").symlink_to(ROOT / "studies")
     bin_ = tmp_path / "bin"
     bin_.mkdir()
     (bin_ / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     (bin_ / "python").chmod(0o755)
-    # Threads of one small network get into each other's way on a busy machine.
+    # With several threads, a small network is slower on a busy machine.
     variables = {**os.environ, "PATH": f"{bin_}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     for step in steps():
         code, out = run(step, tmp_path, variables)
-        assert step.stop or code == 0, f"{step.code}\nended with {code}:\n{out}"
-        assert not (lost := missing(step.quoted, out)), f"{step.code}\nsays nothing like {lost}:\n{out}"
+        assert step.stop or code == 0, f"{step.code}\nexited with {code}:\n{out}"
+        assert not (lost := missing(step.quoted, out)), f"{step.code}\nprinted nothing like {lost}:\n{out}"
     assert "crl_tradeoff" in experiments(tmp_path)
 
 
 def experiments(folder: Path) -> str:
-    """What `mlflow ui` answers when it is asked for the experiments."""
+    """The experiments that `mlflow ui` lists."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -141,4 +136,4 @@ def experiments(folder: Path) -> str:
                 time.sleep(1)
         return (folder / "ui.log").read_text()
     finally:
-        os.killpg(ui.pid, signal.SIGKILL)  # it has started processes of its own
+        os.killpg(ui.pid, signal.SIGKILL)  # with the processes that it started

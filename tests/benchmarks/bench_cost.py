@@ -1,19 +1,20 @@
-"""What an epoch of each training method costs, in epochs of cross-entropy, against the count of its passes.
+"""Cost of an epoch of each training method, in epochs of cross-entropy, against the number of its passes.
 
     python tests/benchmarks/bench_cost.py [--net allconv] [--width 16] [--size 32] [--images 1024] [--rounds 5]
 
 One forward and one backward pass over a batch is 1. Expected: BPFC 2 (two forward passes and one backward over both), PGD
 with n steps on adversarial images alone n + 1, FGSM and R-FGSM with half of the loss on clean images 3 (attack, two sides),
-random noise 2, RSS on top of FGSM alone 4 (attacks on 2B, training on 2B). GAT with k = 1: for the classifier 5 (slope and
-loss of the generator's step; slope and two sides of the classifier's step); its generator is run forward twice and backward
-once, which is added as measured in units of the same epoch. AdvReg: 1, a forward pass over everybody (1/3 of a pass), and
-the inference network's own pass, as measured. DMP: 1, over half of the images in each phase (printed per image).
+random noise 2, RSS in addition to FGSM alone 4 (attacks on 2B, training on 2B). GAT with k = 1: for the classifier 5 (input
+gradient and loss of the generator's step; input gradient and two losses of the classifier's step); its generator's two forward
+passes and one backward pass are measured and added in units of the same epoch. AdvReg: 1, a forward pass over all members and
+reference images (1/3 of a pass), and the pass of the inference network, as measured. DMP: 1, over half of the images in each
+phase (printed per image).
 
-All methods train the same network from the same seed in one process with one thread, in turns; ratios are of the process's
-CPU time to cross-entropy's in the same round. Nothing may cost more than 1.3x its count.
+All methods train the same network from the same seed in one process with one thread, in turns; ratios are those of the CPU time to
+cross-entropy's in the same round. Required: at most 1.3x the number of passes.
 
-Measured on 2 CPU cores with torch 2.15, other work beside, `--images 512 --rounds 3`; median [range] of time / cross-entropy's.
-Nothing costs more than 1.3x its count. GAT's generator of the paper (width 48) is far larger than this classifier: 28.8 of 33.8.
+Results on 2 CPU cores with torch 2.15 and other work on the machine, `--images 512 --rounds 3`; median [range] of time /
+cross-entropy's. All methods are as required. The paper's GAT generator (width 48) is far larger than this classifier: 28.8 of 33.8.
 
     method                expected             measured   measured / expected
     cross_entropy             1.00     1.00 [1.00-1.00]                  1.00
@@ -55,19 +56,22 @@ from core.perturbations.gat import build_generator
 from core.regularizers.advreg import InferenceNet
 from core.space import Value
 
-LIMIT = 1.3
+MAX_RATIO = 1.3
 GAT, ADVREG = "gat k=1", "advreg"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A method, and the passes that it needs per image."""
+    """A training method."""
 
     changes: dict[str, Value]
+    """Settings that differ from the defaults."""
     passes: float
+    """Number of forward and backward passes per image."""
 
 
 def pgd(steps: int) -> Row:
+    """PGD on adversarial images alone."""
     return Row({"perturbation": "pgd", "perturbation.steps": steps}, steps + 1)
 
 
@@ -98,18 +102,18 @@ ROWS = {
 
 
 def seconds(config: TrialConfig, images: Images) -> float:
-    """CPU seconds of two epochs, per image that is trained on, with nothing but them inside (see `train`)."""
+    """CPU seconds per training image of two epochs of `core.train.train`, without its other work."""
     bound = train.bind(config, images, torch.device("cpu"))
-    material = train._Material(config, bound, images)
+    training_data = train._TrainingData(config, bound, images)
     start, seen = time.process_time(), 0
     for epoch in (1, 2):
-        seen += len(material.of(epoch)[0].y)
-        train._epoch(config, bound, material, epoch)
+        seen += len(training_data.of(epoch)[0].y)
+        train._epoch(config, bound, training_data, epoch)
     return (time.process_time() - start) / seen
 
 
 def generator_seconds(config: TrialConfig, images: Images) -> float:
-    """Per image: two forward passes and one backward of GAT's generator."""
+    """CPU seconds per image of two forward passes and one backward pass of GAT's generator."""
     generator = build_generator(images.shape[0], config.perturbation.width).to(memory_format=torch.channels_last)
     start = time.process_time()
     for part in images.x.split(config.batch_size):
@@ -121,7 +125,7 @@ def generator_seconds(config: TrialConfig, images: Images) -> float:
 
 
 def inference_seconds(images: Images) -> float:
-    """Per image that is trained on: one pass of AdvReg's inference network, half members and half reference (a fifth)."""
+    """CPU seconds per training image of a pass of AdvReg's inference network, on equal numbers of members and reference images."""
     inference, count = InferenceNet(images.classes), 0
     adam = torch.optim.Adam(inference.parameters(), lr=1e-3)
     start = time.process_time()
@@ -135,13 +139,14 @@ def inference_seconds(images: Images) -> float:
 
 
 def main() -> None:
-    p = argparse.ArgumentParser()
-    p.add_argument("--net", default="allconv")
-    p.add_argument("--width", type=int, default=16)
-    p.add_argument("--size", type=int, default=32)
-    p.add_argument("--images", type=int, default=1024)
-    p.add_argument("--rounds", type=int, default=5)
-    args = p.parse_args()
+    """Print the cost of each method."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--net", default="allconv")
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
     torch.set_num_threads(1)
     stream = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (args.images, 3, args.size, args.size), generator=stream).to(torch.uint8)
@@ -153,19 +158,19 @@ def main() -> None:
           f"{args.size}x{args.size}, {args.rounds} rounds; median [range] of time / cross-entropy's")  # fmt: skip
     ratios: dict[str, list[float]] = {name: [] for name in ROWS}
     extra: dict[str, list[float]] = {GAT: [], ADVREG: []}
-    for turn in range(args.rounds + 1):
+    for i in range(args.rounds + 1):
         times = {name: seconds(config, images) for name, config in configs.items()}
         more = {GAT: generator_seconds(configs[GAT], images), ADVREG: inference_seconds(images)}
-        if turn:  # the first round warms up
-            for name, spent in times.items():
-                ratios[name].append(spent / times["cross_entropy"])
-            for name, spent in more.items():
-                extra[name].append(spent / times["cross_entropy"])
+        if i:  # the first round warms up
+            for name, own in times.items():
+                ratios[name].append(own / times["cross_entropy"])
+            for name, own in more.items():
+                extra[name].append(own / times["cross_entropy"])
     print(f"{'method':20} {'expected':>9} {'measured':>20} {'measured / expected':>21}")
     for name, row in ROWS.items():
         expected = row.passes + (statistics.median(extra[name]) if name in extra else 0)
         measured = statistics.median(ratios[name])
-        over = "  MORE THAN 1.3x" if measured > LIMIT * expected else ""
+        over = "  MORE THAN 1.3x" if measured > MAX_RATIO * expected else ""
         spread = f"{measured:.2f} [{min(ratios[name]):.2f}-{max(ratios[name]):.2f}]"
         print(f"{name:20} {expected:9.2f} {spread:>20} {measured / expected:21.2f}{over}")
 

@@ -1,15 +1,15 @@
-"""How long the inversion audit of one small network takes, and what batching classes and restarts saves.
+"""Time of the inversion audit of one small network, and the time that batching classes and restarts saves.
 
     python tests/benchmarks/bench_inversion.py [--data ../shared/data/cifar10-jpeg]
 
 The all-conv net of width 16 on 32x32 photographs: gradient ascent of 1,000 steps for 10 classes x 4 restarts in one batch, search
-for the nearest among 2,000 members and 1,000 others, the shuffle test; beside it the ascents alone, together and one by one (25
-steps of each, scaled up). One thread. Demanded: under a minute for the whole audit.
+for the nearest of 2,000 members and 1,000 held-out images, and the permutation test; then the ascents alone, in one batch and one
+by one (100 and 25 steps, scaled to 1,000). One thread. Required: under a minute for the whole audit.
 
-Seen on 2 CPU cores (x86-64) with other work on them, PyTorch 2.15.0:
+Results on 2 CPU cores (x86-64) with other work on them, PyTorch 2.15.0:
 
     whole audit: 11.9 s, 11.8 CPU s (load 2.1)
-    40 ascents of 1,000 steps: together 11.2 CPU s, one by one 35.7 CPU s
+    40 ascents of 1,000 steps: in one batch 11.2 CPU s, one by one 35.7 CPU s
 """
 
 import argparse
@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> None:
+    """Print the times."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", default=ROOT / "../shared/data/cifar10-jpeg", type=Path, help="train.parquet, test.parquet")
     args = parser.parse_args()
@@ -42,15 +43,15 @@ def main() -> None:
         f"whole audit: {time.perf_counter() - start:.1f} s, {time.process_time() - cpu:.1f} CPU s (load {os.getloadavg()[0]:.1f})"
     )
     classes = torch.arange(10).repeat_interleave(4)
-    begin = constant(40, images.shape)
-    seconds = {"together": 0.0, "one by one": 0.0}
+    grey = constant(40, images.shape)
+    seconds = {"in one batch": 0.0, "one by one": 0.0}
     for _ in range(3):
         start = time.process_time()
-        gradient_ascent(net, classes, begin, lr=0.1, iterations=100)
-        seconds["together"] += 10 * (time.process_time() - start) / 3
+        gradient_ascent(net, classes, grey, lr=0.1, iterations=100)
+        seconds["in one batch"] += 10 * (time.process_time() - start) / 3
         start = time.process_time()
         for i in range(40):
-            gradient_ascent(net, classes[i : i + 1], begin[i : i + 1], lr=0.1, iterations=25)
+            gradient_ascent(net, classes[i : i + 1], grey[i : i + 1], lr=0.1, iterations=25)
         seconds["one by one"] += 40 * (time.process_time() - start) / 3
     print(f"40 ascents of 1,000 steps: {', '.join(f'{name} {s:.1f} CPU s' for name, s in seconds.items())}")
 

@@ -1,29 +1,29 @@
-"""An epoch of `core.train.train` against the usual DataLoader + PIL loop on the same architecture.
+"""Time of an epoch of `core.train.train` compared with the usual loop over a DataLoader with PIL images, on the same network.
 
     python tests/benchmarks/bench_training.py [--data DIR] [--images 2560] [--rounds 5] [--nets allconv16,allconv48,...]
 
-Ours: uint8 images resident in memory, crop_flip on the batch, channels-last net with normalisation inside; the time is
-of the whole call `train(epochs=1)`, with initialisation, member statistics and the accuracy on 64 validation images.
+Ours: uint8 images in memory, crop_flip on the batch, a channels-last net that normalises its input; the time is that of the
+whole call `train(epochs=1)`, with initialisation, member statistics and the accuracy on 64 validation images.
 The usual loop: a Dataset of PIL images -> RandomCrop(32, 4) -> RandomHorizontalFlip -> ToTensor -> Normalize,
 DataLoader(batch_size=128, shuffle=True, num_workers=0), an NCHW eager net of the same layers, cross-entropy, SGD with
-the same momentum and weight decay; the time is of the epoch alone.
-Also the data path alone: crop + flip + scaling to float, without and with normalisation, as the loop does it.
+the same momentum and weight decay; the time is that of the epoch alone.
+Also the data path alone: crop + flip + scaling to float, without and with normalisation, as in the loop.
 
-Each side has a process of its own with one thread, so that nothing either of them sets reaches the other; they take
-turns, one at a time. Ratios are usual / this side of the same round, in process CPU time. Our loop lets malloc keep what
-it frees (core/memory.py); the side `usual, kept` is the usual loop in a process that does so too, to tell what comes from
-there. Demanded: ours >= 1.25x the usual loop. Nets: allconvW (no batch norm), allconvbnW (batch norm after each
-convolution), resnet18, vgg11_bn (slow).
+Each loop runs in a process of its own with one thread, so that neither's settings affect the other; they run in turns, one at
+a time. Ratios are usual / this loop of the same round, in process CPU time. In our loop malloc keeps freed memory
+(core/memory.py); `usual, kept` is the usual loop in a process with that setting, which shows its share in the difference.
+Required: ours >= 1.25x the usual loop. Nets: allconvW (no batch norm), allconvbnW (batch norm after each convolution),
+resnet18, vgg11_bn (slow).
 
-RESULTS (2 cores x86_64, torch 2.15.0, defaults; median [range] over 5 rounds of usual / this side)
+RESULTS (2 cores x86_64, torch 2.15.0, defaults; median [range] over 5 rounds of usual / this loop)
     data path, augmentation + float  12.7 [9.8-25.0]      with normalisation  9.2 [6.5-18.4]
     net           ours               usual, kept
     allconv16     2.02 [1.70-2.19]   1.18 [1.03-1.37]
     allconv48     1.24 [1.21-1.24]   1.12 [1.05-1.15]
     allconvbn16   1.65 [1.60-1.76]   0.99 [0.98-1.03]
     allconvbn48   1.25 [1.22-1.33]   1.05 [1.02-1.18]
-The nets that a CPU study uses (width 16) clear the demand; at width 48 both sides spend nearly all of their time in the
-same convolutions, and the ratio is at the demand, not above it.
+The nets of studies on CPUs (width 16) are as fast as required; at width 48 both loops spend nearly all of their time in the same
+convolutions, and the ratio is just the required one.
 """
 
 import argparse
@@ -71,7 +71,7 @@ nets.NETS["allconvbn"] = AllConvBN
 
 
 class Pictures(Dataset):
-    """What torchvision's CIFAR10 does: an array row becomes a PIL image, and the transform makes a tensor of it."""
+    """A data set like torchvision's CIFAR10: a row of an array becomes a PIL image, and a transform makes a tensor of it."""
 
     def __init__(self, images: Images, transform: Callable):
         self.x, self.y, self.transform = images.x.permute(0, 2, 3, 1).numpy(), images.y.tolist(), transform
@@ -84,7 +84,7 @@ class Pictures(Dataset):
 
 
 def pool(folder: str, count: int) -> tuple[Images, str]:
-    """Real images if there are any, else random ones."""
+    """Real images if this machine has them, otherwise random ones; and their description."""
     for place in [folder] if folder else [ROOT / "../shared/data/cifar10-jpeg", ROOT / "shared/data/cifar10-jpeg"]:
         if (Path(place) / "train.parquet").is_file():
             return data.load(f"parquet:{place}", pool=count), "CIFAR-10"
@@ -93,8 +93,8 @@ def pool(folder: str, count: int) -> tuple[Images, str]:
     return Images(x, torch.arange(count) % 10, 10), "random images"
 
 
-def settings(name: str):
-    """A net by the names of the command line."""
+def net_settings(name: str):
+    """The settings of a net by its name on the command line, such as allconv16."""
     for prefix, cls in (("allconvbn", AllConvBN), ("allconv", nets.AllConv)):
         if name.startswith(prefix):
             return cls(width=int(name.removeprefix(prefix)))
@@ -102,6 +102,7 @@ def settings(name: str):
 
 
 def loader(images: Images, mean: torch.Tensor, std: torch.Tensor) -> DataLoader:
+    """The data loader of the usual loop."""
     steps = [
         transforms.RandomCrop(32, 4), transforms.RandomHorizontalFlip(), transforms.ToTensor(),
         transforms.Normalize(mean.tolist(), std.tolist()),
@@ -110,7 +111,7 @@ def loader(images: Images, mean: torch.Tensor, std: torch.Tensor) -> DataLoader:
 
 
 def usual_epoch(config: TrialConfig, batches: DataLoader, shape: tuple[int, int, int], classes: int) -> float:
-    """CPU seconds of one epoch of the loop people write."""
+    """CPU seconds of one epoch of the usual loop."""
     body, head, _ = config.net.build(shape[0], min(shape[1:]), classes)
     net, sgd = nn.Sequential(body, head), config.optimizer
     optimizer = torch.optim.SGD(net.parameters(), lr=sgd.lr, momentum=sgd.momentum, weight_decay=sgd.weight_decay)
@@ -136,7 +137,7 @@ def our_epoch(config: TrialConfig, images: Images) -> float:
 
 
 def our_data(images: Images, mean: torch.Tensor | None, std: torch.Tensor) -> float:
-    """CPU seconds of what `train` does to the images before the first layer, and the first layer if `mean` is given."""
+    """CPU seconds of an epoch of the data path of `train` up to the net; including normalisation if `mean` is given."""
     net = nets.build(nets.NETS["convnet"](), images.shape, images.classes)
     augment = CropFlip().bind(Context(images.classes, net.dim, images.shape, 1, net))
     stream = rng.generator(0, "augment")
@@ -150,54 +151,58 @@ def our_data(images: Images, mean: torch.Tensor | None, std: torch.Tensor) -> fl
 
 
 def usual_data(batches: DataLoader) -> float:
+    """CPU seconds of an epoch of the data path of the usual loop."""
     start = time.process_time()
     for _ in batches:
         pass
     return time.process_time() - start
 
 
-def spread(values: list[float], digits: int = 2) -> str:
+def median_and_range(values: list[float], digits: int = 2) -> str:
+    """Median and range as text."""
     return f"{statistics.median(values):.{digits}f} [{min(values):.{digits}f}-{max(values):.{digits}f}]"
 
 
-def serve(folder: str, count: int, turns) -> None:
-    """A side's process: measures what it is asked for, ("data" | "usual" | "ours", which net, how many images)."""
+def serve(folder: str, count: int, pipe) -> None:
+    """Measure on request until the request is None; a request is ("data" | "usual" | "ours", net, number of images)."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     images, _ = pool(folder, count)
     pixels = images.x.double().div(255)
     mean, std = pixels.mean((0, 2, 3)).float(), pixels.std((0, 2, 3)).float()
-    while (turn := turns.recv()) is not None:
-        what, net, some = turn
-        part = images.at(torch.arange(some))
-        if what == "data":
-            turns.send((usual_data(loader(part, mean, std)), our_data(part, None, std), our_data(part, mean, std)))
+    while (request := pipe.recv()) is not None:
+        measurement, net, number = request
+        part = images.at(torch.arange(number))
+        if measurement == "data":
+            pipe.send((usual_data(loader(part, mean, std)), our_data(part, None, std), our_data(part, mean, std)))
             continue
-        config = replace(TrialConfig(), epochs=1, batch_size=BATCH, augmentation=CropFlip(), net=settings(net))
+        config = replace(TrialConfig(), epochs=1, batch_size=BATCH, augmentation=CropFlip(), net=net_settings(net))
         config = replace(config, optimizer=replace(config.optimizer, lr=0.001))
-        if what == "ours":
-            turns.send(our_epoch(config, part))
+        if measurement == "ours":
+            pipe.send(our_epoch(config, part))
         else:
-            turns.send(usual_epoch(config, loader(part, mean, std), part.shape, part.classes))
+            pipe.send(usual_epoch(config, loader(part, mean, std), part.shape, part.classes))
 
 
 def start(folder: str, count: int, **env: str):
-    """The pipe to a new side."""
+    """Start a process that measures, with variables added to its environment; returns the pipe to it."""
     context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
+    ours, its = context.Pipe()
     os.environ.update(env)
-    context.Process(target=serve, args=(folder, count, there), daemon=True).start()
+    context.Process(target=serve, args=(folder, count, its), daemon=True).start()
     for name in env:
         del os.environ[name]
-    return here
+    return ours
 
 
-def ask(side, *turn):
-    side.send(turn)
-    return side.recv()
+def measure(pipe, measurement: str, net: str, images: int):
+    """Request a measurement and return it; see `serve`."""
+    pipe.send((measurement, net, images))
+    return pipe.recv()
 
 
 def main() -> None:
+    """Print the measurements."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", default="", help="folder with train.parquet and test.parquet")
     parser.add_argument("--images", type=int, default=2560)
@@ -210,24 +215,24 @@ def main() -> None:
     print(f"{args.images:,} {source}, {args.rounds} rounds", flush=True)
     kept = {"MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
     usual, ours = start(args.data, args.images), start(args.data, args.images)
-    keeping = start(args.data, args.images, **kept)
-    sides = {"usual": (usual, "usual"), "ours": (ours, "ours"), "usual, kept": (keeping, "usual")}
+    usual_kept = start(args.data, args.images, **kept)
+    loops = {"usual": (usual, "usual"), "ours": (ours, "ours"), "usual, kept": (usual_kept, "usual")}
 
-    ask(ours, "data", "", 2 * BATCH)
-    each = [ask(ours, "data", "", args.images) for _ in range(args.rounds)]
+    measure(ours, "data", "", 2 * BATCH)
+    data_times = [measure(ours, "data", "", args.images) for _ in range(args.rounds)]
     for i, name in enumerate(("usual", "ours, augment + float", "ours, + normalise")):
-        per_image = spread([times[i] / args.images * 1e6 for times in each], 1)
-        print(f"data path  {name:22} us/image {per_image:20}  usual/ours {spread([t[0] / t[i] for t in each], 1)}")
+        per_image = median_and_range([times[i] / args.images * 1e6 for times in data_times], 1)
+        print(f"data path  {name:22} us/image {per_image:20}  usual/ours {median_and_range([t[0] / t[i] for t in data_times], 1)}")
     for net in args.nets.split(","):
-        for side, what in sides.values():
-            ask(side, what, net, 2 * BATCH)
-        times = [{name: ask(side, what, net, args.images) for name, (side, what) in sides.items()}
+        for pipe, loop in loops.values():
+            measure(pipe, loop, net, 2 * BATCH)
+        times = [{name: measure(pipe, loop, net, args.images) for name, (pipe, loop) in loops.items()}
                  for _ in range(args.rounds)]  # fmt: skip
-        for name in sides:
-            ratios = spread([t["usual"] / t[name] for t in times])
-            print(f"epoch  {net:12} {name:11} {spread([t[name] for t in times])} s   usual/this {ratios}", flush=True)
-    for side, _ in sides.values():
-        side.send(None)
+        for name in loops:
+            ratios = median_and_range([t["usual"] / t[name] for t in times])
+            print(f"epoch  {net:12} {name:11} {median_and_range([t[name] for t in times])} s   usual/this {ratios}", flush=True)
+    for pipe, _ in loops.values():
+        pipe.send(None)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A headless Chromium of the system's (Debian: chromium, chromium-driver), and nothing that reaches for the network to get one."""
+"""The system's headless Chromium (Debian's packages chromium and chromium-driver); none is downloaded."""
 
 import os
 import shutil
@@ -9,9 +9,10 @@ import pytest
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
+    """A browser that records its console and its network requests."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
-        pytest.skip("no Chromium here; Debian has it in the packages chromium and chromium-driver")
+        pytest.skip("Chromium is not installed; Debian has it in the packages chromium and chromium-driver")
     webdriver = pytest.importorskip("selenium.webdriver")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium

@@ -1,55 +1,47 @@
-"""The report as a reader's browser shows it: of a real study, run here, and of a made one with all that a report can hold."""
+"""Tests of the report in a browser: that of a real study, and a hand-written one with everything that a report can contain."""
 
 import base64
-import csv
 import io
 import json
-import subprocess
-import sys
 import unicodedata
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from files import rows as csv_rows
 from large import outcome
 from mlflow import MlflowClient
 from sklearn.metrics import roc_auc_score
 
-from trainables import report
-from trainables.trial import of_npz
+from trainables.reporting.report import render
+from trainables.storage.arrays import of_npz
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
-ROOT = Path(__file__).resolve().parents[2]
-QUICK = ["--set", "epochs=12", "net.width=8", "judge.steps=3", "--trials", "7"]
-DESK, PHONE, PAPER = (1280, 900), (390, 844), (703, 1000)  # the last: A4 between margins of 12 mm
+DESK, PHONE, PAPER = (1280, 900), (390, 844), (703, 1000)  # the last is A4 without its margins of 12 mm
 
 
 @pytest.fixture(scope="module")
-def study(browser, tmp_path_factory) -> Path:
-    """The folder of a real study; asks for the browser so that none is run in vain."""
-    cwd = tmp_path_factory.mktemp("study")
-    command = [sys.executable, str(ROOT / "studies/crl_tradeoff.py"), *QUICK]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (folder,) = (cwd / "runs").glob("*-*")
-    return folder
+def real(browser, request) -> Path:
+    """The report of a real study; it requests the browser first, so that no study is run if there is none."""
+    return request.getfixturevalue("crl_study").folder / "report.html"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    page = tmp_path_factory.mktemp("made") / "report.html"
-    page.write_text(report.html(outcome()), encoding="utf-8")
+def large(tmp_path_factory) -> Path:
+    """The report of a hand-written outcome."""
+    page = tmp_path_factory.mktemp("large") / "report.html"
+    page.write_bytes(render(outcome())["report.html"])
     return page
 
 
-@pytest.fixture(params=["real", "made"])
+@pytest.fixture(params=["real", "large"])
 def page(request) -> Path:
-    return request.getfixturevalue("study") / "report.html" if request.param == "real" else request.getfixturevalue("made")
+    return request.getfixturevalue(request.param)
 
 
 def opened(browser, page: Path, size: tuple[int, int] = DESK, media: str = "screen"):
-    """The browser on a fresh load of the page, its logs empty before."""
+    """The browser after it has loaded the page, with logs of this load only."""
     browser.get("about:blank")
     for kind in ("browser", "performance"):
         browser.get_log(kind)
@@ -66,21 +58,21 @@ def texts(browser, selector: str) -> list[str]:
 
 
 def shown(browser) -> list[int]:
-    """Numbers of the trials in the table of all, as it is now."""
+    """Numbers of the trials that the table of all trials shows."""
     rows = "return [...document.querySelectorAll('section[aria-labelledby=trials] table tbody tr:not([hidden])')]"
     return browser.execute_script(f"{rows}.map(row => +row.cells[0].dataset.value)")
 
 
-def test_the_console_is_silent_and_nothing_is_asked_of_the_network(browser, page):
+def test_the_console_is_empty_and_the_page_makes_no_network_request(browser, page):
     opened(browser, page)
     entries = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [e["params"]["request"]["url"] for e in entries if e["method"] == "Network.requestWillBeSent"]
-    assert asked[0] == page.as_uri()
-    assert all(url.startswith(("data:", "blob:")) for url in asked[1:]), [url[:80] for url in asked[1:]]
+    requested = [e["params"]["request"]["url"] for e in entries if e["method"] == "Network.requestWillBeSent"]
+    assert requested[0] == page.as_uri()
+    assert all(url.startswith(("data:", "blob:")) for url in requested[1:]), [url[:80] for url in requested[1:]]
     assert not [e for e in browser.get_log("browser") if e["level"] == "SEVERE"]
 
 
-def test_every_picture_is_drawn(browser, page):
+def test_every_figure_is_drawn(browser, page):
     opened(browser, page)
     charts = browser.execute_script(
         "return [...document.querySelectorAll('.plotly-graph-div')].map(d => [d.id, !!d.querySelector('svg')])"
@@ -89,7 +81,7 @@ def test_every_picture_is_drawn(browser, page):
     assert all(browser.execute_script("return [...document.images].map(i => i.complete && i.naturalWidth > 100)"))
 
 
-def test_a_click_on_a_header_sorts_the_table_and_says_so(browser, page):
+def test_a_click_on_a_header_sorts_the_table_and_announces_it(browser, page):
     opened(browser, page)
     accuracy = "section[aria-labelledby=trials] th:nth-child(4)"
     button = browser.find_element("css selector", f"{accuracy} button")
@@ -116,7 +108,7 @@ def test_a_click_on_a_point_shows_its_configuration_and_its_run(browser, page):
       }"""
 
     def clicked(_) -> bool:
-        """The picture may still be settling when the mouse first comes."""
+        """Whether the click opened the details; the chart may still be moving at the first attempt."""
         x, y = map(round, browser.execute_script(centre))
         mouse = ActionChains(browser, duration=50)
         mouse.w3c_actions.pointer_action.move_to_location(x - 1, y)
@@ -126,16 +118,16 @@ def test_a_click_on_a_point_shows_its_configuration_and_its_run(browser, page):
 
     WebDriverWait(browser, 60).until(clicked)
     number = texts(browser, "#one h2")[0].removeprefix("Trial ")
-    known = browser.execute_script("return known")
-    told = dict(zip(texts(browser, "#one > dl dt"), texts(browser, "#one > dl dd"), strict=True))
-    for name, value in known["trials"][number]["params"].items():
+    report = browser.execute_script("return report")
+    details = dict(zip(texts(browser, "#one > dl dt"), texts(browser, "#one > dl dd"), strict=True))
+    for name, value in report["trials"][number]["params"].items():
         if isinstance(value, str | bool):
-            assert told[name] == (value if isinstance(value, str) else json.dumps(value))
+            assert details[name] == (value if isinstance(value, str) else json.dumps(value))
         else:
-            assert float(told[name]) == pytest.approx(value, rel=1e-3)
-    assert told.keys() & {"loss", "perturbation.epsilon"}
+            assert float(details[name]) == pytest.approx(value, rel=1e-3)
+    assert details.keys() & {"loss", "perturbation.epsilon"}
     link = browser.find_element("css selector", "#one a").get_attribute("href")
-    assert link.endswith(f"/runs/{known['trials'][number]['run']}") and "/#/experiments/" in link and "secret" not in link
+    assert link.endswith(f"/runs/{report['trials'][number]['run']}") and "/#/experiments/" in link and "secret" not in link
 
 
 def test_the_keyboard_opens_and_closes_the_details_of_a_trial(browser, page):
@@ -150,7 +142,7 @@ def test_the_keyboard_opens_and_closes_the_details_of_a_trial(browser, page):
     assert not browser.find_element("id", "one").is_displayed() and browser.switch_to.active_element == button
 
 
-def test_dragging_along_an_axis_filters_the_table_and_letting_go_brings_all_back(browser, page):
+def test_dragging_along_an_axis_filters_the_table_and_a_click_on_it_shows_all_trials_again(browser, page):
     from selenium.webdriver import ActionChains
 
     opened(browser, page)
@@ -164,7 +156,7 @@ def test_dragging_along_an_axis_filters_the_table_and_letting_go_brings_all_back
     ).release().perform()
     ends = browser.execute_script("return [...filters[arguments[0]].querySelectorAll('input')].map(i => i.value)", index)
     low, high = float(ends[0] or "-inf"), float(ends[1] or "inf")
-    accuracy = {int(n): t["metrics"].get("accuracy", -1) for n, t in browser.execute_script("return known")["trials"].items()}
+    accuracy = {int(n): t["metrics"].get("accuracy", -1) for n, t in browser.execute_script("return report")["trials"].items()}
     assert shown(browser) == [n for n in every if low <= accuracy[n] <= high] and 0 < len(shown(browser)) < len(every)
     assert texts(browser, "#kept")[0].startswith(f"{len(shown(browser))} of {len(every)} trials are kept")
     assert len(browser.find_elements("css selector", "#lines path.off")) > 0
@@ -172,20 +164,20 @@ def test_dragging_along_an_axis_filters_the_table_and_letting_go_brings_all_back
     assert shown(browser) == every
 
 
-def test_numbers_filter_the_table_without_a_mouse(browser, made):
-    opened(browser, made)
+def test_bounds_in_fields_filter_the_table_without_a_mouse(browser, large):
+    opened(browser, large)
     browser.execute_script("document.querySelector('.filters').open = true")
     for name, value in (("perturbation.epsilon", "0.05"), ("mia_auc", "0.68")):
         browser.find_element("css selector", f"fieldset[data-name='{name}'] label:last-child input").send_keys(value + "\t")
     study = outcome()
-    kept = [t.number for t in study.done if t.params.get("perturbation.epsilon", 1) <= 0.05 and t.metrics["mia_auc"] <= 0.68]
+    kept = [t.number for t in study.completed if t.params.get("perturbation.epsilon", 1) <= 0.05 and t.metrics["mia_auc"] <= 0.68]
     assert shown(browser) == kept and kept
     browser.find_element("css selector", "#kept button").click()
     assert len(shown(browser)) == len(study.trials)
 
 
 @pytest.mark.parametrize(("size", "media"), [(DESK, "screen"), (PHONE, "screen"), (PAPER, "print")])
-def test_the_page_is_as_wide_as_its_window_and_nothing_sticks_out(browser, page, size, media):
+def test_the_page_is_no_wider_than_its_window(browser, page, size, media):
     opened(browser, page, size, media)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= size[0]
     out = """return [...document.querySelectorAll('h1, h2, p, li, dd, img, svg, table')].filter(e => {
@@ -195,48 +187,47 @@ def test_the_page_is_as_wide_as_its_window_and_nothing_sticks_out(browser, page,
     assert browser.execute_script(out, media == "screen") == []
 
 
-def test_paper_has_every_section_and_every_trial(browser, page):
+def test_printed_pages_have_every_section_and_every_trial(browser, page):
     from pypdf import PdfReader
 
     opened(browser, page, media="")
     headings, rows = texts(browser, "h2"), texts(browser, "section[aria-labelledby=trials] tbody tr td:nth-child(4)")
-    known = browser.execute_script("return known")
+    trials = browser.execute_script("return report")["trials"]
     settings = {"printBackground": True, "paperWidth": 8.27, "paperHeight": 11.69, "preferCSSPageSize": True}
     paper = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", settings)["data"])
     pages = PdfReader(io.BytesIO(paper)).pages
     text = squeezed("".join(page.extract_text() for page in pages))
     assert all(squeezed(heading) in text for heading in headings) and len(headings) > 10
-    assert all(row in text for row in rows) and len(rows) == len(known["trials"])
+    assert all(row in text for row in rows) and len(rows) == len(trials)
     assert sum(len(page.images) for page in pages) >= len(browser.find_elements("css selector", "img"))
 
 
 def squeezed(text: str) -> str:
-    """Without white space and ligatures, which paper has its own of."""
+    """The text without white space and ligatures, which printing changes."""
     return "".join(unicodedata.normalize("NFKC", text).split())
 
 
-def test_a_screen_reader_finds_headings_captions_and_words_for_pictures(browser, page):
+def test_a_screen_reader_finds_headings_captions_and_alternative_texts(browser, page):
     opened(browser, page)
     levels = browser.execute_script("return [...document.querySelectorAll('h1, h2, h3')].map(h => +h.tagName[1])")
     assert levels[0] == 1 and levels.count(1) == 1 and all(below - above <= 1 for above, below in pairwise(levels))
-    lacking = """return [...document.querySelectorAll('main table')].filter(t => !t.caption || !t.caption.textContent
+    without_caption = """return [...document.querySelectorAll('main table')].filter(t => !t.caption || !t.caption.textContent
       || [...t.querySelectorAll('th')].some(h => !h.scope)).length"""
-    assert browser.execute_script(lacking) == 0
+    assert browser.execute_script(without_caption) == 0
     assert browser.execute_script("return [...document.images].filter(i => !i.alt).length") == 0
-    assert (
-        browser.execute_script("return [...document.querySelectorAll('input, select')].filter(i => !i.labels.length).length") == 0
-    )
+    inputs = "[...document.querySelectorAll('input, select')]"
+    assert browser.execute_script(f"return {inputs}.filter(i => !i.labels.length).length") == 0
     assert browser.execute_script("return document.getElementById('lines').getAttribute('aria-label').length") > 50
 
 
-def test_the_numbers_are_those_of_mlflow_of_the_csv_and_of_the_stored_predictions(browser, study):
-    opened(browser, study / "report.html")
-    known = browser.execute_script("return known")
-    client = MlflowClient(f"sqlite:///{study.parents[1]}/mlflow.db")
+def test_the_numbers_are_those_of_mlflow_of_the_csv_and_of_the_stored_predictions(browser, real, crl_study):
+    opened(browser, real)
+    report = browser.execute_script("return report")
+    client, study = MlflowClient(crl_study.tracking_uri), crl_study.folder
     cells = "return [...document.querySelectorAll('section[aria-labelledby=trials] tbody tr')]"
     table = {int(row[0]): row for row in browser.execute_script(f"{cells}.map(r => [...r.cells].map(c => c.textContent))")}
-    assert len(known["trials"]) == len(table) == 7
-    for number, trial in known["trials"].items():
+    assert len(report["trials"]) == len(table) == 7
+    for number, trial in report["trials"].items():
         run = client.get_run(trial["run"])
         assert run.data.tags["trilemma.trial"] == number
         assert run.data.metrics | trial["metrics"] == run.data.metrics
@@ -251,16 +242,16 @@ def test_the_numbers_are_those_of_mlflow_of_the_csv_and_of_the_stored_prediction
             seen = [recomputed(study / f"confirm/{int(number):05d}/{r}/predictions.npz") for r in (1, 2, 3)]
             for name in ("accuracy", "robust_accuracy"):
                 assert confirmed["means"][name] == pytest.approx(np.mean([s[name] for s in seen]), abs=1e-6)
-    front = {row["trial"] for row in csv.DictReader((study / "front.csv").read_text().splitlines())}
-    assert {n for n, t in known["trials"].items() if t["status"] == "front"} == front
+    front = {row["trial"] for row in csv_rows(study / "front.csv")}
+    assert {n for n, t in report["trials"].items() if t["status"] == "front"} == front
 
 
 def recomputed(file: Path) -> dict[str, float]:
-    """Accuracy, robust accuracy and the worst threshold audit, from logits and verdicts alone."""
-    kept = of_npz(file.read_bytes())
-    survivors = np.all([kept[name] for name in kept if name.startswith("stands/")], axis=0)
-    member = np.r_[np.ones(len(kept["member_labels"])), np.zeros(len(kept["labels"]))]
-    logits, labels = np.concatenate([kept["member_logits"], kept["logits"]]), np.r_[kept["member_labels"], kept["labels"]]
+    """Accuracy, robust accuracy and the largest AUC of a threshold audit, from stored logits and verdicts alone."""
+    stored = of_npz(file.read_bytes())
+    robust = np.all([stored[name] for name in stored if name.startswith("robust/")], axis=0)
+    member = np.r_[np.ones(len(stored["member_labels"])), np.zeros(len(stored["labels"]))]
+    logits, labels = np.concatenate([stored["member_logits"], stored["logits"]]), np.r_[stored["member_labels"], stored["labels"]]
     logits = logits.astype(np.float64) - logits.max(1, keepdims=True)
     log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     p, own = np.exp(log_p), np.arange(len(labels))
@@ -272,7 +263,7 @@ def recomputed(file: Path) -> dict[str, float]:
     scores = (true, (p * log_p).sum(1), modified)
     aucs = [roc_auc_score(member, score) for score in scores]
     return {
-        "accuracy": float((kept["logits"].argmax(1) == kept["labels"]).mean()),
-        "robust_accuracy": float(survivors.mean()),
+        "accuracy": float((stored["logits"].argmax(1) == stored["labels"]).mean()),
+        "robust_accuracy": float(robust.mean()),
         "mia_auc": float(max(max(auc, 1 - auc) for auc in aucs)),
     }

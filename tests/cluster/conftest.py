@@ -1,39 +1,45 @@
-"""One cluster and one tracking server for all tests of faults: each heals what it breaks."""
+"""One cluster and one tracking server for all tests of faults; fixtures replace what earlier tests killed."""
 
 import pytest
-from machines import Machines, Server
+from fault_targets import Cluster, ClusterStudy, TrackingServer
 
 
 @pytest.fixture(scope="session")
-def machines():
-    """A head and two nodes, which tests kill and replace."""
-    made = Machines(nodes=2)
-    yield made
-    made.close()
+def running_cluster():
+    """The cluster that all tests share; see `cluster`."""
+    cluster = Cluster(nodes=2)
+    yield cluster
+    cluster.close()
 
 
 @pytest.fixture(scope="session")
 def running_server(tmp_path_factory):
-    """A tracking server; see `server`."""
-    made = Server(tmp_path_factory.mktemp("tracking"))
-    yield made
-    made.kill()
+    """The tracking server that all tests share; see `server`."""
+    server = TrackingServer(tmp_path_factory.mktemp("tracking"))
+    yield server
+    server.kill()
 
 
 @pytest.fixture
-def server(running_server: Server):
-    """A tracking server that is up when a test begins."""
-    if not running_server.answers():
+def cluster(running_cluster: Cluster):
+    """The cluster with a head and two nodes."""
+    while len(running_cluster.nodes) < 2:
+        running_cluster.add_node()
+    for node in running_cluster.nodes[2:]:
+        running_cluster.kill_node(node)
+    return running_cluster
+
+
+@pytest.fixture
+def server(running_server: TrackingServer):
+    """The tracking server, up and running."""
+    if not running_server.is_up():
         running_server.kill()
         running_server.start()
     return running_server
 
 
 @pytest.fixture
-def two_nodes(machines: Machines):
-    """The cluster with as many nodes as it had in the beginning."""
-    while len(machines.nodes) < 2:
-        machines.nodes.append(machines.add())
-    for node in machines.nodes[2:]:
-        machines.kill_node(node)
-    return machines
+def study(tmp_path, cluster: Cluster, server: TrackingServer):
+    """A study that has not been started."""
+    return ClusterStudy(tmp_path, cluster, server)

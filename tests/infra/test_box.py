@@ -1,59 +1,56 @@
-"""`infra/box.sh`: MLflow and a study on one machine, ended together."""
+"""`infra/box.sh`: MLflow and a study on one machine that end together."""
 
-import os
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-from growing import there
-from listening import beyond_loopback, processes
-from mlflow import MlflowClient
+from environments import environment
+from files import existing
+from listeners import exposed_addresses, free_port, processes_with
+from mlflow_runs import logged
+from study_runs import CRL, ROOT, wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def box(cwd: Path, port: int, *words: str) -> subprocess.Popen[str]:
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    command = [str(ROOT / "infra/box.sh"), str(ROOT / "studies/crl_tradeoff.py"), "--no-confirm", "--trials", "5", *words]
-    environment = os.environ | {"PATH": path, "PORT": str(port), "BOX": str(cwd)}
-    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
 
-def servers(cwd: Path) -> set[int]:
-    """The processes of MLflow that belong to the test."""
-    found = set()
-    for pid in processes(f"BOX={cwd}"):
+def start_box(cwd: Path, port: int, *argv: str) -> subprocess.Popen[str]:
+    """Start MLflow on a port and a study of five trials; their processes can be found by `BOX` in their environment."""
+    command = [ROOT / "infra/box.sh", ROOT / CRL, "--no-confirm", "--trials", "5", *argv]
+    env = environment(PORT=str(port), BOX=str(cwd))
+    return subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def server_processes(cwd: Path) -> set[int]:
+    """IDs of the processes of MLflow that were started in a directory."""
+    pids = set()
+    for pid in processes_with(f"BOX={cwd}"):
         try:
             if b"mlflow" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.add(pid)
+                pids.add(pid)
         except OSError:
             continue
-    return found
+    return pids
 
 
-def test_a_study_on_one_box_is_in_mlflow_when_both_have_ended(tmp_path, free_port):
-    running = box(tmp_path, free_port, "--set", "epochs=4", "net.width=4", "judge.steps=2")
-    out, _ = running.communicate(timeout=350)
-    assert running.returncode == 0, out
-    assert f"MLflow: http://127.0.0.1:{free_port}" in out and not servers(tmp_path)
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    runs = client.search_runs([client.get_experiment_by_name("crl_tradeoff").experiment_id])
-    assert [run.info.status for run in runs] == ["FINISHED"] * 6
+def test_the_study_is_in_mlflow_after_both_have_ended(tmp_path):
+    port = free_port()
+    box = start_box(tmp_path, port, "--set", "epochs=4", "net.width=4", "judge.steps=2")
+    out, _ = box.communicate(timeout=350)
+    assert box.returncode == 0, out
+    assert f"MLflow: http://127.0.0.1:{port}" in out and not server_processes(tmp_path)
+    (plan,) = existing(tmp_path, "runs/*/plan.json")
+    runs = logged(f"sqlite:///{tmp_path}/mlflow.db", plan.parent.name)
+    in_experiment = runs.client.search_runs([runs.parent.info.experiment_id])
+    assert len(runs.children) == 5 and [run.info.status for run in in_experiment] == ["FINISHED"] * 6
     assert list((tmp_path / "mlartifacts").rglob("front.csv"))
 
 
-def test_a_signal_ends_the_study_as_ctrl_c_would_and_mlflow_is_seen_by_this_machine_only(tmp_path, free_port):
-    running = box(tmp_path, free_port, "--set", "epochs=100000")
-    until = time.monotonic() + 200
-    while not there(tmp_path / "runs", "*/trials/*/params.json"):
-        assert running.poll() is None and time.monotonic() < until, running.communicate()[0]
-        time.sleep(0.3)
-    assert servers(tmp_path) and not beyond_loopback(servers(tmp_path))
-    running.send_signal(signal.SIGTERM)
-    out, _ = running.communicate(timeout=150)
-    assert running.returncode == 130 and "--resume" in out, out
-    assert not servers(tmp_path)
+def test_sigterm_interrupts_the_study_and_stops_mlflow_which_listens_on_the_loopback_interface_only(tmp_path):
+    box = start_box(tmp_path, free_port(), "--set", "epochs=100000")
+    wait_until(lambda: existing(tmp_path, "runs/*/trials/*/params.json"), box, 200)
+    assert server_processes(tmp_path) and not exposed_addresses(server_processes(tmp_path))
+    box.send_signal(signal.SIGTERM)
+    out, _ = box.communicate(timeout=150)
+    assert box.returncode == 130 and "--resume" in out, out
+    assert not server_processes(tmp_path)

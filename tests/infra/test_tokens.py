@@ -1,4 +1,4 @@
-"""Ray listens on every interface. Whatever it is, a stranger without the token gets nothing from it."""
+"""Ray listens on all interfaces: every port of it rejects clients without the token."""
 
 import os
 import re
@@ -13,96 +13,93 @@ from pathlib import Path
 
 import pytest
 import yaml
-from growing import there
-from listening import answers, beyond_loopback, is_head, processes
+from environments import environment
+from files import existing
+from listeners import exposed_addresses, is_head, processes_with, replies
+from study_runs import CRL, ROOT, start, wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
-ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+WRONG_TOKEN = "f" * 64
 JOIN = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False); print('joined', len(ray.nodes()))"
+"""A program that joins the cluster at an address."""
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
-    """A home of its own with a short name: sockets lie in it. What was started there ends with the test."""
+def home() -> Iterator[Path]:
+    """A home directory with a short path, because Ray's sockets are below it; processes started with it end with the test."""
     folder = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
     yield folder
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        for pid in processes(f"RAY_TMPDIR={folder}"):
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in processes_with(f"RAY_TMPDIR={folder}"):
             try:
-                os.kill(pid, sign)
+                os.kill(pid, number)
             except ProcessLookupError:
                 continue
         time.sleep(2)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def surroundings(place: Path, **more: str) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return inherited | {"HOME": str(place), "RAY_TMPDIR": str(place), "PATH": path} | more
+def environment_of(home: Path, **variables: str) -> dict[str, str]:
+    """The environment of processes with this home directory."""
+    return environment("RAY_", **({"HOME": str(home), "RAY_TMPDIR": str(home)} | variables))
 
 
-def wait_for(ready: Callable[[], object], seconds: float = 200.0) -> None:
-    until = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < until, "it never came"
-        time.sleep(0.3)
+def assert_every_port_requires_the_token(home: Path, token: str) -> str:
+    """Call every exposed port of a cluster without its token and with a wrong one; returns the address of the head."""
+
+    def exposed() -> list[str]:
+        return exposed_addresses(processes_with(f"RAY_TMPDIR={home}"))
+
+    addresses = exposed()
+    assert len(addresses) >= 3, addresses
+    for address in addresses:
+        for other in ("", WRONG_TOKEN):
+            codes = replies(address, other)
+            closed = codes <= {"UNAVAILABLE", "URLError"} and address not in exposed()  # Ray has ended an idle worker
+            assert closed or codes in ({"UNAUTHENTICATED"}, {"401"}, {"403"}), (address, other, codes)
+    (head,) = (address for address in addresses if is_head(address, token))
+    return head
 
 
-def strangers_get_nothing(place: Path, token: str) -> str:
-    """The address of the cluster, which the token opens."""
-    found = lambda: beyond_loopback(processes(f"RAY_TMPDIR={place}"))  # noqa: E731
-    listeners = found()
-    assert len(listeners) >= 3, listeners
-    for address in listeners:
-        for wrong in ("", "f" * 64):
-            said = answers(address, wrong)
-            gone = said <= {"UNAVAILABLE", "URLError"} and address not in found()  # an idle worker that Ray has ended
-            assert gone or said in ({"UNAUTHENTICATED"}, {"401"}, {"403"}), (address, wrong, said)
-    (gcs,) = (address for address in listeners if is_head(address, token))
-    return gcs
+def assert_joining_requires_the_token(home: Path, head: str, token: str) -> None:
+    """Join a cluster as a user with another home directory, without its token, with a wrong one, and with the token."""
+    other_home = home / "other"
+    other_home.mkdir()
 
+    def join(**variables: str) -> str:
+        env = environment("RAY_", HOME=str(other_home), **variables)
+        command = [sys.executable, "-c", JOIN, head]
+        return subprocess.run(command, env=env, cwd=home, capture_output=True, text=True, timeout=200).stdout
 
-def nobody_joins_without(place: Path, gcs: str, token: str) -> None:
-    def join(**environment: str) -> str:
-        elsewhere = surroundings(place, **environment) | {"HOME": str(place / "elsewhere")}
-        del elsewhere["RAY_TMPDIR"]
-        done = subprocess.run(
-            [sys.executable, "-c", JOIN, gcs], env=elsewhere, cwd=place, capture_output=True, text=True, timeout=200
-        )
-        return done.stdout
-
-    (place / "elsewhere").mkdir()
     assert "joined" not in join(RAY_AUTH_MODE="disabled")
-    assert "joined" not in join(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="f" * 64)
+    assert "joined" not in join(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=WRONG_TOKEN)
     assert "joined 1" in join(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=token)
 
 
-def test_a_default_study_is_closed_to_strangers_and_its_token_to_other_users(place):
-    (place / "work").mkdir()
-    words = [sys.executable, ROOT / "studies/crl_tradeoff.py", "--trials", "5", "--set", "epochs=100000", "--no-confirm"]
-    driver = subprocess.Popen(
-        words, cwd=place / "work", env=surroundings(place), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    wait_for(lambda: driver.poll() is not None or there(place / "work/runs", "*/trials/*/params.json"))
-    assert driver.poll() is None, driver.communicate()[0]
-    file = place / ".ray/auth_token"
+def test_a_study_on_one_machine_requires_a_token_that_only_its_user_can_read_and_sigterm_interrupts_it(home):
+    cwd = home / "work"
+    cwd.mkdir()
+    driver = start(cwd, "--trials", "5", "--set", "epochs=100000", "--no-confirm", env=environment_of(home))
+    wait_until(lambda: existing(cwd, "runs/*/trials/*/params.json"), driver, 200)
+    file = home / ".ray/auth_token"
     assert file.stat().st_mode & 0o777 == 0o600
     token = file.read_text()
     assert len(token) == 64
-    gcs = strangers_get_nothing(place, token)
-    nobody_joins_without(place, gcs, token)
+    head = assert_every_port_requires_the_token(home, token)
+    assert_joining_requires_the_token(home, head, token)
     driver.send_signal(signal.SIGTERM)
     out, _ = driver.communicate(timeout=100)
     assert driver.returncode == 130 and token not in out
+    (plan,) = existing(cwd, "runs/*/plan.json")
+    assert f"{CRL} --resume {plan.parent.name}" in out, out
 
 
-def test_the_token_of_an_earlier_ray_is_made_private_and_kept(place, monkeypatch):
-    from trainables.cluster import _keep_token_private
+def test_an_existing_token_is_kept_and_made_readable_by_its_user_alone(home, monkeypatch):
+    from trainables.execution.cluster import _keep_token_private
 
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
-    monkeypatch.setenv("HOME", str(place))
-    file = place / ".ray/auth_token"
+    monkeypatch.setenv("HOME", str(home))
+    file = home / ".ray/auth_token"
     file.parent.mkdir()
     file.write_text("a" * 64)
     file.chmod(0o644)
@@ -111,35 +108,37 @@ def test_the_token_of_an_earlier_ray_is_made_private_and_kept(place, monkeypatch
 
 
 def of_slurm() -> str:
+    """The command that starts the head in the recipe for Slurm."""
     script = (ROOT / "infra/slurm/study.sbatch").read_text()
     (start,) = re.findall(r"^ray start --head(?:.*\\\n)*.*--block", script, re.MULTILINE)
     return start
 
 
 def of_the_cloud() -> str:
+    """The command that starts the head in the recipe for AWS, without its autoscaler, which needs AWS."""
     (start,) = (c for c in yaml.safe_load((ROOT / "infra/cloud/aws.yaml").read_text())["head_start_ray_commands"] if "--head" in c)
-    start = re.sub(r"--autoscaling-config=\S+", "--block", start)  # there is no cloud here
+    start = re.sub(r"--autoscaling-config=\S+", "--block", start)
     return start.replace("~/env/bin/ray", "ray").replace("--port=6379", "--port=0")
 
 
 @pytest.mark.parametrize("recipe", [of_slurm, of_the_cloud])
-def test_what_a_recipe_starts_is_closed_to_strangers(place, recipe):
-    token, file = "0123456789abcdef" * 4, place / ".ray/auth_token"
+def test_a_cluster_of_a_recipe_requires_its_token(home, recipe: Callable[[], str]):
+    token, file = "0123456789abcdef" * 4, home / ".ray/auth_token"
     file.parent.mkdir()
     file.write_text(token)
     file.chmod(0o600)
-    more = {"address": "127.0.0.1:0", "SLURM_CPUS_ON_NODE": "1"}
-    more |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(file)} if recipe is of_slurm else {}
-    log = place / "log"
+    variables = {"address": "127.0.0.1:0", "SLURM_CPUS_ON_NODE": "1"}
+    variables |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(file)} if recipe is of_slurm else {}
+    log = home / "log"
     with log.open("w") as out:
-        subprocess.Popen(["bash", "-c", recipe()], cwd=place, env=surroundings(place, **more), stdout=out, stderr=out)
-    wait_for(lambda: "Ray runtime started" in log.read_text())
-    nobody_joins_without(place, strangers_get_nothing(place, token), token)
+        head = subprocess.Popen(["bash", "-c", recipe()], cwd=home, env=environment_of(home, **variables), stdout=out, stderr=out)
+    wait_until(lambda: "Ray runtime started" in log.read_text(), head, 200, log)
+    assert_joining_requires_the_token(home, assert_every_port_requires_the_token(home, token), token)
     assert token not in log.read_text()
 
 
-def test_without_a_token_the_cluster_of_a_recipe_does_not_start(place):
+def test_without_a_token_the_cluster_of_a_recipe_does_not_start(home):
     done = subprocess.run(
-        ["bash", "-c", of_the_cloud()], cwd=place, env=surroundings(place), capture_output=True, text=True, timeout=200
+        ["bash", "-c", of_the_cloud()], cwd=home, env=environment_of(home), capture_output=True, text=True, timeout=200
     )
-    assert done.returncode != 0 and not beyond_loopback(processes(f"RAY_TMPDIR={place}"))
+    assert done.returncode != 0 and not exposed_addresses(processes_with(f"RAY_TMPDIR={home}"))

@@ -1,14 +1,11 @@
-"""MLflow as `infra/mlflow/serve.sh` runs it, on a real PostgreSQL: who may write, where files go, two studies at once."""
+"""MLflow as `infra/mlflow/serve.sh` runs it, on PostgreSQL: logins, artifacts, secrets, and two studies at the same time."""
 
-import csv
+import base64
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,42 +13,43 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from environments import environment
+from files import front
+from listeners import exposed_addresses, free_port, processes_with
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow_runs import Logged, logged
+from study_runs import CRL, ROOT, start, wait_until
 
-from trainables.tracking import front_from_runs
+from trainables.tracking.client import front_from_runs
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
-ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 ADMIN, DATABASE, FLASK = "the-admin's-own-password", "the_database's/own:password", "the-key-of-the-sessions"
-PEOPLE = {"ann": "ann's-own-password", "bob": "bob's-own-password"}
-QUICK = ["--trials", "5", "--no-confirm", "--sampler", "random", "--cpus-per-worker", "0.5", "--concurrency", "1",
-         "--set", "epochs=4", "net.width=4", "judge.steps=2"]  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+"""Password of the administrator, password of the database, and key of browser sessions."""
+USERS = {"ann": "ann's-own-password", "bob": "bob's-own-password"}
+"""Passwords of users by name."""
+SMALL = ("--trials", "5", "--no-confirm", "--sampler", "random", "--cpus-per-worker", "0.5", "--concurrency", "1",
+         "--set", "epochs=4", "net.width=4", "judge.steps=2")  # fmt: skip
+"""Options of a study."""
 
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[dict[str, str]]:
-    """The environment with which clients find an empty database."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    binaries = found[-1].parent if found else Path(shutil.which("initdb") or "/nowhere/initdb").parent
+    """Variables with which clients connect to an empty PostgreSQL database."""
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    binaries = installed[-1].parent if installed else Path(shutil.which("initdb") or "/nowhere/initdb").parent
     if not (binaries / "initdb").exists():
         pytest.skip("PostgreSQL is not installed")
     folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))
     (folder / "password").write_text(DATABASE)
     as_user = []
-    if os.geteuid() == 0:  # it refuses to be run by root
+    if os.geteuid() == 0:  # PostgreSQL does not run as root
         as_user = ["runuser", "-u", "postgres", "--"]
         for path in (folder, folder / "password"):
             shutil.chown(path, "postgres")
 
-    def run(program: str, *words: str) -> None:
-        command = [*as_user, str(binaries / program), "-D", str(folder / "data"), *words]
+    def run(program: str, *arguments: str) -> None:
+        command = [*as_user, str(binaries / program), "-D", str(folder / "data"), *arguments]
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=100)
 
     port = free_port()
@@ -65,6 +63,8 @@ def postgres() -> Iterator[dict[str, str]]:
 
 @dataclass(frozen=True)
 class Server:
+    """The tracking server, its main process, and its files."""
+
     uri: str
     process: subprocess.Popen
     log: Path
@@ -73,20 +73,20 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(postgres, tmp_path_factory) -> Iterator[Server]:
+    """The tracking server on PostgreSQL, with an account for each of `USERS`."""
     folder, port = tmp_path_factory.mktemp("server"), free_port()
     secrets, log = folder / "secrets", folder / "log"
     secrets.mkdir(mode=0o700)
     for name, content in (("db_password", DATABASE), ("admin_password", ADMIN), ("flask_key", FLASK)):
         (secrets / name).write_text(f"{content}\n")
         (secrets / name).chmod(0o600)
-    words = [ROOT / "infra/mlflow/serve.sh", secrets, folder / "artifacts", "--port", str(port), "--workers", "2"]
+    command = [ROOT / "infra/mlflow/serve.sh", secrets, folder / "artifacts", "--port", str(port), "--workers", "2"]
+    env = environment("MLFLOW_", "PG", **postgres)
     with log.open("w") as out:
-        process = subprocess.Popen(words, cwd=folder, env=surroundings() | postgres, stdout=out, stderr=out, start_new_session=True)
-    uri, until = f"http://127.0.0.1:{port}", time.monotonic() + 180
-    while status(f"{uri}/health") != 200:
-        assert process.poll() is None and time.monotonic() < until, log.read_text()
-        time.sleep(0.5)
-    for name, password in PEOPLE.items():
+        process = subprocess.Popen(command, cwd=folder, env=env, stdout=out, stderr=out, start_new_session=True)
+    uri = f"http://127.0.0.1:{port}"
+    wait_until(lambda: status(f"{uri}/health") == 200, process, 180, log)
+    for name, password in USERS.items():
         body = f'{{"username": "{name}", "password": "{password}"}}'
         assert status(f"{uri}/api/2.0/mlflow/users/create", body, ("admin", ADMIN)) == 200
     yield Server(uri, process, log, folder / "artifacts")
@@ -94,18 +94,13 @@ def server(postgres, tmp_path_factory) -> Iterator[Server]:
     process.wait(timeout=60)
 
 
-def surroundings(**more: str) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PG"))}
-    return inherited | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"} | more
-
-
-def as_person(name: str) -> dict[str, str]:
-    return {"MLFLOW_TRACKING_USERNAME": name, "MLFLOW_TRACKING_PASSWORD": PEOPLE[name]}
+def credentials(user: str) -> dict[str, str]:
+    """Variables with which MLflow's client logs in as a user."""
+    return {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": USERS[user]}
 
 
 def status(url: str, body: str | None = None, login: tuple[str, str] | None = None, method: str | None = None) -> int:
-    import base64
-
+    """The HTTP status of the reply to a request; 0 if there is none."""
     request = urllib.request.Request(url, body.encode() if body else None, {"Content-Type": "application/json"}, method=method)
     if login:
         request.add_header("Authorization", "Basic " + base64.b64encode(":".join(login).encode()).decode())
@@ -119,7 +114,8 @@ def status(url: str, body: str | None = None, login: tuple[str, str] | None = No
 
 @pytest.fixture
 def ann(server, monkeypatch) -> MlflowClient:
-    for name, value in as_person("ann").items():
+    """A client of the server that is logged in as ann."""
+    for name, value in credentials("ann").items():
         monkeypatch.setenv(name, value)
     return MlflowClient(server.uri)
 
@@ -127,7 +123,7 @@ def ann(server, monkeypatch) -> MlflowClient:
 @pytest.mark.parametrize("login", [
     None, ("ann", "wrong"), ("nobody", "wrong"), ("admin", "password"), ("admin", "password1234"), ("admin", ""),
 ])  # fmt: skip
-def test_without_the_right_password_nothing_is_read_or_written(server, login):
+def test_requests_without_a_valid_login_can_neither_read_nor_write(server, login):
     api = f"{server.uri}/api/2.0"
     assert status(f"{api}/mlflow/experiments/create", '{"name": "intruder"}', login) == 401
     assert status(f"{api}/mlflow/experiments/search?max_results=5", None, login) == 401
@@ -136,91 +132,87 @@ def test_without_the_right_password_nothing_is_read_or_written(server, login):
     assert not list(server.artifacts.rglob("x.txt"))
 
 
-def test_a_client_takes_the_login_from_the_environment(server, ann, monkeypatch):
-    made = ann.create_experiment("by ann")
-    assert ann.get_experiment(made).name == "by ann"
+def test_a_client_logs_in_with_the_credentials_of_its_environment(server, ann, monkeypatch):
+    experiment = ann.create_experiment("by ann")
+    assert ann.get_experiment(experiment).name == "by ann"
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
     with pytest.raises(MlflowException, match="401"):
-        MlflowClient(server.uri).get_experiment(made)
+        MlflowClient(server.uri).get_experiment(experiment)
 
 
-def test_artifacts_go_through_the_server_and_come_back(server, ann, tmp_path):
+def test_artifacts_are_stored_by_the_server_and_can_be_downloaded(server, ann, tmp_path):
     run = ann.create_run(ann.create_experiment("with files"))
     assert run.info.artifact_uri.startswith("mlflow-artifacts:/")
-    ann.log_text(run.info.run_id, "what was sent", "folder/file.txt")
+    ann.log_text(run.info.run_id, "text of the artifact", "folder/file.txt")
     (stored,) = server.artifacts.rglob("file.txt")
-    assert stored.read_text() == "what was sent"
-    assert Path(ann.download_artifacts(run.info.run_id, "folder/file.txt", str(tmp_path))).read_text() == "what was sent"
+    assert stored.read_text() == "text of the artifact"
+    downloaded = ann.download_artifacts(run.info.run_id, "folder/file.txt", str(tmp_path))
+    assert Path(downloaded).read_text() == "text of the artifact"
 
 
-def test_the_server_is_on_loopback_and_shows_no_secret(server):
-    from listening import beyond_loopback, processes
-
-    group = processes("PGUSER=mlflow")
-    assert server.process.pid in group and not beyond_loopback(group)
-    shown = b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in group) + server.log.read_bytes()
-    assert not [secret for secret in (ADMIN, DATABASE, FLASK, *PEOPLE.values()) if secret.encode() in shown]
+def test_the_server_listens_on_the_loopback_interface_only_and_shows_no_secret(server):
+    pids = processes_with("PGUSER=mlflow")
+    assert server.process.pid in pids and not exposed_addresses(pids)
+    visible = b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids) + server.log.read_bytes()
+    assert not [secret for secret in (ADMIN, DATABASE, FLASK, *USERS.values()) if secret.encode() in visible]
 
 
-def study(cwd: Path, uri: str, *words: str, script: str = "crl_tradeoff", **environment: str) -> subprocess.Popen[str]:
+def start_study(cwd: Path, uri: str, *options: str, script: str = CRL, **variables: str) -> subprocess.Popen[str]:
+    """Start a small study in a new directory."""
     cwd.mkdir()
-    command = [sys.executable, str(ROOT / f"studies/{script}.py"), "--tracking-uri", uri, *QUICK, *words]
-    return subprocess.Popen(
-        command, cwd=cwd, env=surroundings(**environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return start(cwd, "--tracking-uri", uri, *SMALL, *options, script=script, env=environment("MLFLOW_", "PG", **variables))
 
 
-def shown_by(folder: Path, client: MlflowClient, run_ids: list[str]) -> str:
-    """All that a study has written: its files, and its runs' parameters and tags."""
+def written(folder: Path, runs: Logged) -> str:
+    """Everything that a study has written: the contents of its files, and parameters and tags of its runs."""
     files = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
-    data = [client.get_run(run_id).data for run_id in run_ids]
+    data = [run.data for run in (runs.parent, *runs.children.values())]
     return files.decode(errors="replace") + str([(d.params, d.tags) for d in data])
 
 
-def test_two_people_run_the_same_study_at_once_and_nothing_is_mixed_or_lost(server, ann, tmp_path):
-    both = {name: study(tmp_path / name, server.uri, "--seed", str(seed), **as_person(name)) for seed, name in enumerate(PEOPLE)}
-    outputs = {name: driver.communicate(timeout=400)[0] for name, driver in both.items()}
-    assert [driver.returncode for driver in both.values()] == [0, 0], outputs
+def test_two_users_run_the_same_study_at_the_same_time_and_nothing_is_mixed_or_lost(server, ann, tmp_path):
+    drivers = {
+        user: start_study(tmp_path / user, server.uri, "--seed", str(seed), **credentials(user)) for seed, user in enumerate(USERS)
+    }
+    outputs = {user: driver.communicate(timeout=400)[0] for user, driver in drivers.items()}
+    assert [driver.returncode for driver in drivers.values()] == [0, 0], outputs
     experiment = ann.get_experiment_by_name("crl_tradeoff")
-    runs = ann.search_runs([experiment.experiment_id], max_results=100)
-    assert len(runs) == 12
-    for name, out in outputs.items():
-        (folder,) = (tmp_path / name / "runs").glob("crl_tradeoff-*")
-        (parent,) = (run for run in runs if run.info.run_name == folder.name)
-        children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
-        assert [run.info.status for run in (parent, *children)] == ["FINISHED"] * 6
-        assert sorted(int(run.data.tags["trilemma.trial"]) for run in children) == list(range(5))
-        assert {run.data.tags["trilemma.name"] for run in children} == {folder.name}
-        for run in children:
+    assert len(ann.search_runs([experiment.experiment_id], max_results=100)) == 12
+    for user, out in outputs.items():
+        (folder,) = (tmp_path / user / "runs").glob("crl_tradeoff-*")
+        runs = logged(server.uri, folder.name)
+        parent_id = runs.parent.info.run_id
+        assert runs.parent.info.run_name == folder.name and runs.parent.info.experiment_id == experiment.experiment_id
+        assert sorted(runs.children) == list(range(5))
+        assert [run.info.status for run in (runs.parent, *runs.children.values())] == ["FINISHED"] * 6
+        for run in runs.children.values():
+            assert run.data.tags["mlflow.parentRunId"] == parent_id
             assert sorted(m.step for m in ann.get_metric_history(run.info.run_id, "epoch/loss")) == [1, 2, 3, 4]
             assert len(ann.get_metric_history(run.info.run_id, "mia_auc")) == 1
         rebuilt = {row.pop("trial"): row for row in front_from_runs(server.uri, folder.name)}
-        rows = list(csv.DictReader((folder / "front.csv").read_text().splitlines()))
-        metrics = ("accuracy", "robust_accuracy", "mia_auc")
-        assert rebuilt and rebuilt == {int(row["trial"]): {m: float(row[m]) for m in metrics} for row in rows}
-        logged = Path(ann.download_artifacts(parent.info.run_id, "front.csv", str(tmp_path / name))).read_text()
-        assert logged == (folder / "front.csv").read_text()
-        everything = out + shown_by(folder, ann, [parent.info.run_id, *(run.info.run_id for run in children)])
-        assert not [password for password in PEOPLE.values() if password in everything]
+        assert rebuilt and rebuilt == front(folder / "front.csv")
+        artifact = Path(ann.download_artifacts(parent_id, "front.csv", str(tmp_path / user)))
+        assert artifact.read_text() == (folder / "front.csv").read_text()
+        everything = out + written(folder, runs)
+        assert not [password for password in USERS.values() if password in everything]
 
 
-def test_a_study_without_the_login_is_refused_before_anything_starts(server, tmp_path):
-    driver = study(tmp_path / "study", server.uri, MLFLOW_TRACKING_USERNAME="ann", MLFLOW_TRACKING_PASSWORD="wrong-one")
+def test_a_study_with_a_wrong_password_is_rejected_before_anything_starts(server, tmp_path):
+    driver = start_study(tmp_path / "study", server.uri, MLFLOW_TRACKING_USERNAME="ann", MLFLOW_TRACKING_PASSWORD="wrong-one")
     out, _ = driver.communicate(timeout=100)
     assert driver.returncode == 2 and "401" in out and "wrong-one" not in out and len(out.splitlines()) == 1, out
     assert not list((tmp_path / "study").rglob("plan.json"))
 
 
-def test_a_study_on_the_database_itself_prints_its_password_nowhere(server, postgres, tmp_path):
-    """The same database, without the server: what `--tracking-uri postgresql://...` is for."""
+def test_a_study_that_logs_directly_to_the_database_shows_its_password_nowhere(server, postgres, tmp_path):
+    """The server has created the tables that `--tracking-uri postgresql://...` uses here."""
     quoted = "the_database%27s%2Fown%3Apassword"
     uri = f"postgresql://mlflow:{quoted}@127.0.0.1:{postgres['PGPORT']}/postgres"
-    driver = study(tmp_path / "study", uri, script="bpfc_tradeoff")
+    driver = start_study(tmp_path / "study", uri, script="studies/bpfc_tradeoff.py")
     out, _ = driver.communicate(timeout=400)
     assert driver.returncode in (0, 1), out
     (folder,) = (tmp_path / "study/runs").glob("bpfc_tradeoff-*")
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("bpfc_tradeoff")
-    runs = [run.info.run_id for run in client.search_runs([experiment.experiment_id])]
-    everything = out + shown_by(folder, client, runs)
-    assert len(runs) == 6 and quoted not in everything and DATABASE not in everything
+    runs = logged(uri, folder.name)
+    everything = out + written(folder, runs)
+    assert len(runs.children) == 5 and len(runs.client.search_runs([runs.parent.info.experiment_id])) == 6
+    assert quoted not in everything and DATABASE not in everything
