@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# One machine with several GPUs: MLflow in the background and a study in front of it.
+# Runs a study and an MLflow server on one machine with several GPUs; the server stops when the study ends:
 #   infra/box.sh studies/crl_tradeoff.py --preset paper --gpus-per-worker 0.5
-# Both end together; the study's `--resume NAME` can be given here as well. MLflow shows the study on http://127.0.0.1:5000
-# meanwhile (PORT=... for another port), to everybody on this machine and to nobody else.
+# It also accepts the study's `--resume NAME`. Meanwhile, MLflow shows the study on http://127.0.0.1:5000 to all users of this
+# machine, but not to other machines. Set PORT=... to use another port.
 set -euo pipefail
 url=http://127.0.0.1:${PORT:-5000}
 MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --host 127.0.0.1 --port "${PORT:-5000}" \
@@ -13,13 +13,13 @@ until python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1])
   kill -0 "$server" 2>/dev/null || { tail -n 5 mlflow.log >&2; exit 3; }
   sleep 1
 done
-kill -0 "$server" 2>/dev/null || { echo "another server answers at $url; PORT=... for another port" >&2; exit 3; }
+kill -0 "$server" 2>/dev/null || { echo "another server answers at $url; set PORT=... to use another port" >&2; exit 3; }
 python "$@" --tracking-uri "$url" &
 study=$!
 trap 'kill -TERM "$study"' INT TERM
 code=0
 wait "$study" || code=$?
-while kill -0 "$study" 2>/dev/null; do # a signal has ended the wait, not the study
+while kill -0 "$study" 2>/dev/null; do # a signal interrupted `wait`, but the study is still running
   code=0
   wait "$study" || code=$?
 done

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Starts a study in a folder of its own, or goes on with the one that is there, so that the same command is right both times:
+# Starts a study in FOLDER, or resumes the study that is already there, so that the same command can be repeated:
 #   infra/study.sh FOLDER studies/crl_tradeoff.py --address auto -- --preset paper --trials 200
-# Before `--` stands where to run, after it what to study; the second is fixed once the study has begun.
+# The options before `--` determine where the study runs, and those after it what it does. The latter are ignored on resume.
 set -euo pipefail
 storage=$1 script=$2
 shift 2
