@@ -25,7 +25,7 @@ MARKS = r"needs (?:the photographs|MNIST as photographs|a cluster|GPUs)|(?:about
 
 STUDY_TESTS = (
     *(f"tests/trainables/runs/test_{name}.py" for name in (
-        "whole_study", "interrupt", "conditional_study", "required_limits", "seeds", "early_stopping",
+        "whole_study", "interrupt", "conditional_study", "constraints", "seeds", "early_stopping",
     )),
     "tests/trainables/commands/test_output.py", "tests/trainables/commands/test_dry_run.py",
     "tests/trainables/commands/test_study.py", "tests/helpers/study_runs.py", "docs/tutorial.md",

@@ -1,4 +1,4 @@
-"""An extension that needs no attack, and a tracker that only records its calls."""
+"""A re-evaluation that needs no attack, and a tracker that only records its calls."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import numpy as np
 from core.errors import InputError
 from core.metrics import Metrics
 from core.space import Value
-from trainables.revisions.extension import Finding
+from trainables.revisions.reevaluation import Finding
 from trainables.storage.results import evidence
 from trainables.study.outcome import MLflowRefs, Outcome
 
@@ -18,7 +18,7 @@ evaluated: list[str] = []
 
 @dataclass(frozen=True)
 class FakeAttack:
-    """An extension that fools every network on its first images."""
+    """A re-evaluation that fools every network on its first images."""
 
     fooled: int = 1
     """Number of images."""
@@ -29,7 +29,7 @@ class FakeAttack:
     error: type[Exception] = RuntimeError
     """Type of the error."""
     illegal: str = ""
-    """Reason why the extension does not fit the study; empty if it does."""
+    """Reason why the re-evaluation does not fit the study; empty if it does."""
     contained_in: int = 0
     """Version that contains the evaluation from the start."""
 
@@ -77,6 +77,8 @@ class RecordingTracker:
         """Versions of the outcomes in the order in which they were logged; 0 stands for the confirmation step."""
         self.published: list[tuple[int, bool]] = []
         """Versions whose files were published, and whether each was the newest."""
+        self.closed = 0
+        """Number of times that it was closed."""
         RecordingTracker.trackers.append(self)
 
     def confirmed(self) -> None:
@@ -93,4 +95,5 @@ class RecordingTracker:
         return True
 
     def close(self) -> int:
+        self.closed += 1
         return RecordingTracker.undelivered

@@ -28,6 +28,6 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def _main(args: argparse.Namespace, command: list[str]) -> int:
     from trainables.revisions.audits import Audits
-    from trainables.revisions.extend import extend
+    from trainables.revisions.revise import revise
 
-    return extend(args.study, Audits(args.shadows), site_of(args), command=command)
+    return revise(args.study, Audits(args.shadows), site_of(args), command=command)

@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def _main(args: argparse.Namespace, command: list[str]) -> int:
     from trainables.revisions.attacks import Attacks
-    from trainables.revisions.extend import extend
+    from trainables.revisions.revise import revise
 
     if args.suite not in SUITES:
         raise unknown("suite", args.suite, SUITES)
-    return extend(args.study, Attacks(args.suite, args.transfer_from), site_of(args), command=command)
+    return revise(args.study, Attacks(args.suite, args.transfer_from), site_of(args), command=command)

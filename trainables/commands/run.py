@@ -14,7 +14,7 @@ from trainables.execution.confirm import confirm
 from trainables.execution.sweep import sweep
 from trainables.runs import preflight
 from trainables.runs.publish import publish
-from trainables.runs.study_run import EXIT_INTERRUPTED, EXIT_STOPPED, StudyRun, interrupt_on_terminate
+from trainables.runs.study_run import StudyRun, interrupt_on_terminate
 from trainables.storage.results import pictures
 from trainables.storage.takeover import TUNE_FOLDER, resume_state, stored_plan
 from trainables.study.options import Option
@@ -61,6 +61,7 @@ def resume(study: Study, name: str, site: Site, *, requested: Sequence[tuple[Opt
 
 def _run(run: StudyRun, images: Images) -> int:
     """Run the missing parts of a study, publish it, and return the exit code."""
+    later = run.finished_versions()
     with cluster.joined(run.site) as capacity:
         interrupt_on_terminate()
         try:
@@ -73,7 +74,6 @@ def _run(run: StudyRun, images: Images) -> int:
             run.terminal.info(str(state))
         outcome = Outcome.of_plan(run.plan, facts, state.ended)
         tracker = Tracker(run.site.tracking_uri, run.plan, outcome, home=run.store.root, lease=run.store.lease)
-        later = run.finished_versions()
         if later:
             tracker.revised(run.outcomes(later)[1:])
         try:
@@ -87,10 +87,8 @@ def _run(run: StudyRun, images: Images) -> int:
             publish(run.store, newest, tracker, later)
             undelivered = tracker.close()
         except (KeyboardInterrupt, OSError, RayError, TuneError) as error:
-            tracker.close("KILLED")
-            code = EXIT_INTERRUPTED if isinstance(error, KeyboardInterrupt) else EXIT_STOPPED
-            return run.stopped(error, run.summary(outcome, tracker.refs.parent, code))
-        except InputError:  # the searcher finds no legal configuration any more
+            return run.stopped(error, lambda code: _killed(run, outcome, tracker, code))
+        except BaseException:  # for example, the searcher finds no legal configuration any more
             tracker.close("FAILED")
             raise
     if newest.front():
@@ -98,6 +96,12 @@ def _run(run: StudyRun, images: Images) -> int:
     code = print_summary(newest, run.store.root, run.site, run.terminal, undelivered, tracker.last_error)
     run.terminal.print_json(run.summary(newest, tracker.refs.parent, code))
     return code
+
+
+def _killed(run: StudyRun, outcome: Outcome, tracker: Tracker, code: int) -> dict[str, Any]:
+    """End the runs in MLflow as killed; returns the summary for programs."""
+    tracker.close("KILLED")
+    return run.summary(outcome, tracker.refs.parent, code)
 
 
 def _update_facts(run: StudyRun) -> dict[str, str]:

@@ -85,7 +85,7 @@ class Pick:
                 caveats.append(f"{constraint} is met by a single network, so there is no interval for it")
             elif constraint.violation(interval.low) or constraint.violation(interval.high):
                 text = interval_text(interval)
-                caveats.append(f"{constraint} is met by the mean, but its 95 % interval, {text}, crosses the limit")
+                caveats.append(f"{constraint} is met by the mean, but its 95 % interval, {text}, crosses the bound")
             if constraint.violation(own := self.network.metrics[constraint.metric]):
                 caveats.append(f"{constraint} is met by the mean, but this network itself has {own:.4f}")
         return caveats

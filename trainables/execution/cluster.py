@@ -17,10 +17,7 @@ from core.errors import InputError, first_line
 from trainables.execution.resources import Share, Workspace, to_shared
 from trainables.execution.tasks import Executor, ignore
 from trainables.storage.store import Store
-from trainables.study.site import Site
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-"""Root of the repository, which the workers of a cluster receive."""
+from trainables.study.site import REPOSITORY, Site
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ def confirm(plan: Plan, front: Sequence[Trial], executor: Executor) -> list[Conf
     Returns:
         One record per point of which at least one replicate succeeded.
     """
-    executor = executor.with_report(lambda text, report=executor.report: report(f"confirm: {text}"))
+    executor = executor.with_report(lambda text, report=executor.report: report(f"confirmation: {text}"))
     jobs = {(point.number, r): replicate_job(plan, point, r) for point in front for r in range(1, plan.replicates + 1)}
     done = itertools.count(1)
 

@@ -20,7 +20,7 @@ from core.evaluation.stored import stored_model
 from core.space import Value
 from trainables.execution.resources import Workspace
 from trainables.execution.tasks import Executor
-from trainables.revisions.extension import Finding
+from trainables.revisions.reevaluation import Finding
 from trainables.storage.networks import StoredNetwork
 from trainables.storage.results import evidence, network_folder, suggestion
 from trainables.storage.store import Store
@@ -31,7 +31,7 @@ from trainables.study.text import numbers
 
 @dataclass(frozen=True)
 class Attacks:
-    """An extension: an attack suite, and adversarial images made on one of the study's own networks."""
+    """A re-evaluation: an attack suite, and adversarial images made on one of the study's own networks."""
 
     suite: str
     """Name of the suite in `core.attacks.suite.SUITES`."""
@@ -86,7 +86,7 @@ class Attacks:
     def prepare(
         self, plan: Plan, later: Sequence[Version], networks: Sequence[StoredNetwork], executor: Executor
     ) -> "Attacks":  # fmt: skip
-        """Return the extension unchanged; attacks need no preparation."""
+        """Return the re-evaluation unchanged; attacks need no preparation."""
         return self
 
     def evaluate(

@@ -19,7 +19,7 @@ from trainables.execution.audits import AuditTarget, audit_targets, run_audits
 from trainables.execution.resources import Workspace
 from trainables.execution.shadows import ExpectedModels
 from trainables.execution.tasks import Executor
-from trainables.revisions.extension import Finding
+from trainables.revisions.reevaluation import Finding
 from trainables.storage.jobs import Job
 from trainables.storage.networks import StoredNetwork
 from trainables.storage.versions import Version
@@ -28,7 +28,7 @@ from trainables.study.plan import Plan
 
 @dataclass(frozen=True)
 class Audits:
-    """An extension: gradient norms and adversarial queries for all networks, and shadow models for confirmed points."""
+    """A re-evaluation: gradient norms and adversarial queries for all networks, and shadow models for confirmed points."""
 
     shadows: int
     """Number of shadow models per confirmed point; 0 is none."""

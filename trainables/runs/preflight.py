@@ -16,9 +16,9 @@ from core.evaluation.judge import judge
 from core.search_space import option_configs
 from core.study import Objective
 from trainables.storage.store import Store
-from trainables.study.network import answers, parts_of
 from trainables.study.plan import Plan
 from trainables.study.site import Site
+from trainables.tracking.addresses import answers, parts_of
 from trainables.tracking.client import check_tracking
 
 TIMEOUT_SECONDS = 3.0

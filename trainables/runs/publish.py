@@ -43,7 +43,8 @@ def publish(store: Store, outcome: Outcome, tracker: Tracker, later: Sequence[Ve
     for older in later[:-1]:
         tracker.publish(version_files(store, older.folder), older.number, newest=False)
     if newest:
-        _keep_first(store)
+        if len(later) == 1:
+            _keep_first(store)
         store.below(newest.folder).write_all(files)
     store.write_all(files)
     if newest:
@@ -60,10 +61,14 @@ def publish_revision(run: StudyRun, outcomes: Sequence[Outcome], later: Sequence
         later: versions of the front after the first; the last one is finished now.
     """
     tracker = Tracker(run.site.tracking_uri, run.plan, outcomes[0], home=run.store.root)
-    if outcomes[0].confirmed:
-        tracker.confirmed()
-    tracker.revised(outcomes[1:])
-    publish(run.store, outcomes[-1], tracker, later)
+    try:
+        if outcomes[0].confirmed:
+            tracker.confirmed()
+        tracker.revised(outcomes[1:])
+        publish(run.store, outcomes[-1], tracker, later)
+    except BaseException:
+        tracker.close()  # the study itself has ended, whatever happens to its revision
+        raise
     return Delivered(tracker.close(), tracker.last_error, tracker.refs.parent)
 
 

@@ -1,7 +1,7 @@
 """One execution of a command on a study, shared by start, resume and revisions."""
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
@@ -62,12 +62,13 @@ class StudyRun:
         """The end of the execution for programs."""
         return summary_json(outcome, self.store.root, self.site, mlflow_run, code)
 
-    def stopped(self, reason: BaseException | str, summary: Mapping[str, Any] | None = None) -> int:
+    def stopped(self, reason: BaseException | str, finish: Callable[[int], Mapping[str, Any]] = lambda code: {}) -> int:
         """Print why the execution stopped and the command that continues it.
 
         Args:
             reason: the error, or a message.
-            summary: the end for programs, as far as it is known.
+            finish: called with the exit code after the text is printed, since it may wait for MLflow; returns the summary for
+                programs.
 
         Returns:
             The exit code.
@@ -78,7 +79,7 @@ class StudyRun:
             reason = "interrupted" if interrupted else redacted(f"error: {first_line(reason)}")
         self.terminal.error(f"{reason}; continue with\n  {self.resume}")
         end = {"name": self.plan.name, "exit_code": code, "error": reason, "resume": self.resume}
-        self.terminal.print_json({**(summary or {}), **end})
+        self.terminal.print_json({**finish(code), **end})
         return code
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from core.errors import InputError
+from core.errors import InputError, redacted
 from trainables.storage.arrays import of_npz
 from trainables.storage.jobs import seed_jobs, trial_folder
 from trainables.storage.store import Store
@@ -49,11 +49,28 @@ def as_trial(suggestion: Mapping[str, Any], result: TrainingResult) -> Trial:
 def ended_trials(store: Store) -> list[Trial]:
     """The trials of a study that have a result, by number."""
     trials = []
-    for number in sorted(int(name) for name in store.names("trials")):
+    for number in trial_numbers(store):
         result = training_result(store, trial_folder(number))
         if result is not None:
-            trials.append(as_trial(suggestion(store, number) or {}, result))
+            trials.append(as_trial(stored_suggestion(store, number), result))
     return trials
+
+
+def trial_numbers(store: Store) -> list[int]:
+    """Numbers of the trials that have a folder, in order; other files next to the folders are ignored."""
+    return sorted(int(name) for name in store.names("trials") if name.isdecimal())
+
+
+def stored_suggestion(store: Store, number: int) -> dict[str, Any]:
+    """The suggestion of a trial that was started.
+
+    Raises:
+        InputError: it is missing.
+    """
+    stored = suggestion(store, number)
+    if stored is None:
+        raise InputError(f"{trial_folder(number)}/params.json is missing in {redacted(store.root)}")
+    return stored
 
 
 def network_folder(store: Store, number: int) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from core.errors import InputError
 from trainables.storage.jobs import seed_jobs
-from trainables.storage.results import ended_trials, suggestion
+from trainables.storage.results import ended_trials, suggestion, trial_numbers
 from trainables.storage.store import Store
 from trainables.study.plan import Plan
 from trainables.study.site import Site
@@ -57,7 +57,7 @@ def resume_state(store: Store, plan: Plan) -> RecoveredState:
     for trial in ended:
         for job in seed_jobs(trial.number, trial.params, plan.seeds_per_trial):
             store.discard(f"{job.folder}/checkpoint.pt")
-    started = {int(name) for name in store.names("trials") if suggestion(store, int(name)) is not None}
+    started = {number for number in trial_numbers(store) if suggestion(store, number) is not None}
     interrupted = sorted(started - {trial.number for trial in ended})
     return RecoveredState(store, ended, interrupted, plan.trials - len(ended) - len(interrupted), is_new)
 

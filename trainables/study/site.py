@@ -1,10 +1,13 @@
 """The machines and addresses that a study uses; they may change when it is resumed."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from trainables.study.options import Option, integer, option, options, positive_share, share
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+"""Root of the repository, which the workers of a cluster receive."""
 Output = Literal["text", "quiet", "json"]
 """Kinds of output: text, errors only, or one JSON object."""
 

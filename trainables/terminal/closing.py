@@ -97,18 +97,18 @@ def location_lines(folder: str, site: Site) -> list[str]:
         mlflow = site.tracking_uri
     else:
         mlflow = f"{shlex.quote(sys.executable)} -m mlflow ui --backend-store-uri {site.tracking_uri}"
-    place, question, options = folder.partition("?")
+    place, question, options = folder.partition("?") if "://" in folder else (folder, "", "")
     return [f"report: {redacted(f'{place}/report.html{question}{options}')}", f"MLflow: {redacted(mlflow)}"]
 
 
-def summary_json(outcome: Outcome, folder: str, site: Site, run: str, code: int) -> dict[str, Any]:
+def summary_json(outcome: Outcome, folder: str, site: Site, mlflow_run: str, code: int) -> dict[str, Any]:
     """The summary of a study that `--json` prints."""
     counts = {"planned": outcome.planned, "completed": len(outcome.completed)}
     counts |= {"failed": len(outcome.failed), "stopped": len(outcome.early_stopped)}
     return {
         "name": outcome.name, "study": outcome.study, "exit_code": code, "version": outcome.version, "trials": counts,
         "hypervolume": outcome.hypervolume(), "front": front_rows(outcome), "confirmed": confirmed_rows(outcome),
-        "folder": redacted(folder), "tracking_uri": redacted(site.tracking_uri), "mlflow_run": run,
+        "folder": redacted(folder), "tracking_uri": redacted(site.tracking_uri), "mlflow_run": mlflow_run,
     }  # fmt: skip
 
 
@@ -129,18 +129,18 @@ def print_summary(outcome: Outcome, folder: str, site: Site, terminal: Terminal,
     info, error = terminal.info, terminal.error
     left = [str(point.number) for point in outcome.confirmed if not point.on_front]
     if outcome.confirmed:
-        info(f"confirm: {len(outcome.confirmed) - len(left)} of {len(outcome.confirmed)} points stay on the front"
+        info(f"confirmation: {len(outcome.confirmed) - len(left)} of {len(outcome.confirmed)} points stay on the front"
              + (f"; left it: {', '.join(left)}" if left else ""))  # fmt: skip
     points = {point.number for point in outcome.confirmed}
     unconfirmed = {trial.number for trial in outcome.front()} - points if points else set()
     lost = set() if outcome.revisions else unconfirmed
     for point in outcome.confirmed:
         if point.failed:
-            error(f"confirm: {point.failed} replicates of trial {point.number} failed")
+            error(f"confirmation: {point.failed} replicates of trial {point.number} failed")
     if lost:
-        error(f"confirm: every replicate failed of trials {numbers(lost)}")
+        error(f"confirmation: every replicate failed of trials {numbers(lost)}")
     elif unconfirmed:
-        info(f"confirm: trials {numbers(unconfirmed)} are not confirmed, because they entered the front later")
+        info(f"confirmation: trials {numbers(unconfirmed)} are not confirmed, because they entered the front later")
     if reused := sum(bool(trial.reused_from) for trial in outcome.trials):
         info(f"{reused} of {len(outcome.trials)} trials reused cached results of the same content")
     for line in (*flag_lines(outcome), *location_lines(folder, site)):

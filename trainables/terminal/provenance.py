@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 
@@ -17,10 +16,7 @@ from core.errors import redacted
 from trainables.study.options import all_options, options_of
 from trainables.study.outcome import TIMESTAMP_FORMAT
 from trainables.study.plan import Plan
-from trainables.study.site import Site
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-"""Root of the repository."""
+from trainables.study.site import REPOSITORY, Site
 
 
 def facts(command: Sequence[str]) -> dict[str, str]:

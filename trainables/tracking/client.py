@@ -1,6 +1,5 @@
 """Access to MLflow: connecting, checking a tracking URI, and finding the runs of studies and trials."""
 
-import contextlib
 import http.client
 import json
 import logging
@@ -15,10 +14,9 @@ from urllib.parse import urlsplit
 from core import pareto
 from core.errors import InputError, first_line
 from core.study import Constraint, Objective
-from trainables.study.network import answers, parts_of
-from trainables.study.outcome import MLflowRefs
 from trainables.study.plan import Plan
 from trainables.study.trial_state import TrialState
+from trainables.tracking.addresses import answers, parts_of
 
 NAME, KIND, NUMBER, VERSION = "trilemma.name", "trilemma.kind", "trilemma.trial", "front_version"
 """Tags of runs: name of the study's run, `study` or `trial`, number of the trial, version of the front."""
@@ -163,21 +161,6 @@ def front_version(uri: str, plan: Plan) -> int:
     experiment = client.get_experiment_by_name(plan.study)
     runs = study_runs(client, [experiment.experiment_id], plan.name) if experiment else []
     return int(runs[0].data.tags.get(VERSION, 1)) if runs else 0
-
-
-def mlflow_refs(uri: str, plan: Plan) -> MLflowRefs:
-    """The location of a study in MLflow; empty while MLflow cannot be reached."""
-    from mlflow.exceptions import MlflowException
-
-    refs = MLflowRefs(uri)
-    with contextlib.suppress(MlflowException, OSError):
-        client = connect(uri)
-        experiment = client.get_experiment_by_name(plan.study)
-        for run in study_runs(client, [experiment.experiment_id], plan.name) if experiment else []:
-            refs.experiment, refs.parent = run.info.experiment_id, run.info.run_id
-            children = children_of(client, refs.experiment, refs.parent)
-            refs.runs = {int(child.data.tags[NUMBER]): child.info.run_id for child in children}
-    return refs
 
 
 def constraints_of(params: Mapping[str, str]) -> tuple[Constraint, ...]:

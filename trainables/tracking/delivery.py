@@ -47,6 +47,8 @@ class Delivery:
     def enqueue(self, write: Write) -> None:
         """Enqueue a write. Its timestamp is fixed here, so that retries are idempotent."""
         now = int(time.time() * 1000)
+        if self.shutting_down.is_set():  # what followed `drain`, such as rendering, may have taken longer than the timeout
+            self._renew_deadline()
         self.queue.put(lambda: write(now))
 
     def drain(self) -> bool:
@@ -79,8 +81,11 @@ class Delivery:
         return False
 
     def _begin_shutdown(self) -> None:
-        self.deadline = time.monotonic() + SHUTDOWN_TIMEOUT_SECONDS
+        self._renew_deadline()
         self.shutting_down.set()
+
+    def _renew_deadline(self) -> None:
+        self.deadline = time.monotonic() + SHUTDOWN_TIMEOUT_SECONDS
 
     def _deliver_all(self) -> None:
         while (write := self.queue.get()) is not None and not self.superseded():
@@ -97,7 +102,7 @@ class Delivery:
                 time.sleep(0.5 if self.shutting_down.is_set() else pause)
                 pause = min(2 * pause, MAX_PAUSE_SECONDS)
             if self.shutting_down.is_set():
-                self.deadline = time.monotonic() + SHUTDOWN_TIMEOUT_SECONDS
+                self._renew_deadline()
 
     def _discard_rest(self) -> int:
         """Empty the queue; return the number of writes that were in it."""

@@ -10,7 +10,7 @@ from revising import RecordingTracker, evaluated
 from trainables.execution import cluster
 from trainables.reporting import report
 from trainables.reporting.card import Figure
-from trainables.revisions import extend
+from trainables.revisions import revise
 from trainables.runs import publish
 from trainables.storage.store import Store
 
@@ -40,7 +40,7 @@ def study(monkeypatch, tmp_path) -> Store:
     monkeypatch.setattr(cluster, "joined", joined)
     monkeypatch.setattr(cluster, "executor", executor)
     monkeypatch.setattr(publish, "Tracker", RecordingTracker)
-    monkeypatch.setattr(extend, "front_version", newest_in_mlflow)
+    monkeypatch.setattr(revise, "front_version", newest_in_mlflow)
     monkeypatch.setattr(RecordingTracker, "undelivered", 0)
     monkeypatch.setattr(RecordingTracker, "trackers", [])
     monkeypatch.setattr(report, "render_figures", render_figures)

@@ -16,7 +16,7 @@ from trainables.execution.resources import Share, Workspace, to_shared
 from trainables.execution.trainable import run_job
 from trainables.revisions import attacks
 from trainables.revisions.attacks import Attacks, source_network
-from trainables.revisions.extension import Finding
+from trainables.revisions.reevaluation import Finding
 from trainables.storage.arrays import to_npz
 from trainables.storage.jobs import Job, trial_folder
 from trainables.storage.networks import StoredNetwork
@@ -52,8 +52,8 @@ def version(number: int, **settings) -> Version:
     return Version(number, settings, "", {}, "now")
 
 
-def evaluate(extension: Attacks, network: StoredNetwork, workspace: Workspace, later=()) -> Finding:
-    return extension.evaluate(network, data.load("digits"), workspace, later, CPU)
+def evaluate(reevaluation: Attacks, network: StoredNetwork, workspace: Workspace, later=()) -> Finding:
+    return reevaluation.evaluate(network, data.load("digits"), workspace, later, CPU)
 
 
 def test_the_worst_case_is_over_all_attacks_so_far(trained):

@@ -7,17 +7,17 @@ from in_process import LocalExecutor
 from revising import FakeAttack, evaluated
 
 from core.errors import InputError
-from trainables.revisions.extend import extend
+from trainables.revisions.revise import revise
 from trainables.storage.arrays import to_npz
 from trainables.storage.jobs import trial_folder
 from trainables.study.results import TrainingResult
 from trainables.study.site import Site
 
 
-def rejection(extension: FakeAttack = FakeAttack(), name: str = "s-1", **site) -> str:  # noqa: B008
+def rejection(reevaluation: FakeAttack = FakeAttack(), name: str = "s-1", **site) -> str:  # noqa: B008
     """The message with which a revision is rejected."""
     with pytest.raises(InputError) as error:
-        extend(name, extension, Site(**site), command=["x"])
+        revise(name, reevaluation, Site(**site), command=["x"])
     assert not evaluated
     return str(error.value)
 
@@ -38,7 +38,7 @@ def test_a_different_unfinished_revision_is_rejected_with_two_ways_to_proceed(st
 
     with monkeypatch.context() as patch:
         patch.setattr(LocalExecutor, "map", interrupted)
-        assert extend("s-1", FakeAttack(1), Site(), command=["studies/fake.py", "s-1"]) == 130
+        assert revise("s-1", FakeAttack(1), Site(), command=["studies/fake.py", "s-1"]) == 130
     message = rejection(FakeAttack(2))
     assert "version 2 of s-1, with a fake attack, is not finished; continue with `python studies/fake.py s-1`" in message
     assert f"deleting {study.root}/versions/2" in message
@@ -64,16 +64,16 @@ def test_images_that_differ_from_those_of_the_study_are_rejected(study):
         assert "digits now contains other images than when s-1 was evaluated" in rejection()
 
 
-@pytest.mark.parametrize("extension, site, fragment", [
+@pytest.mark.parametrize("reevaluation, site, fragment", [
     (FakeAttack(illegal="not for these"), {}, "not for these"),
     (FakeAttack(), {"tracking_uri": "mlruns"}, "is none of: sqlite"),
     (FakeAttack(), {"address": "somewhere"}, "is not HOST:PORT"),
     (FakeAttack(), {"gpus_per_worker": 99.0}, "--gpus-per-worker 99 is more than"),
     (FakeAttack(), {"storage": "elsewhere"}, "no study 's-1' in --storage elsewhere, expected one of: none"),
 ])  # fmt: skip
-def test_a_revision_that_cannot_work_is_rejected_and_changes_no_file(study, tmp_path, extension, site, fragment):
+def test_a_revision_that_cannot_work_is_rejected_and_changes_no_file(study, tmp_path, reevaluation, site, fragment):
     before = finished.everything(tmp_path)
-    assert fragment in rejection(extension, **site)
+    assert fragment in rejection(reevaluation, **site)
     assert finished.everything(tmp_path) == before
 
 

@@ -18,7 +18,7 @@ def test_text_has_a_line_per_trial_then_front_report_and_mlflow_command(crl_stud
     out = crl_study.out
     assert "\x1b" not in out
     assert sum(f"/7] trial {n}" in line for line in out.splitlines() for n in range(7)) == 7
-    assert "Front of" in out and "confirm:" in out
+    assert "Front of" in out and "confirmation:" in out
     assert f"report: {crl_study.folder}/report.html" in out and "-m mlflow ui --backend-store-uri sqlite:///mlflow.db" in out
     assert (crl_study.folder / "report.html").stat().st_size > 100_000
 

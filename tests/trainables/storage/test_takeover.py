@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import finished
+import pytest
 
+from core.errors import InputError
 from trainables.storage.store import Store
 from trainables.storage.takeover import resume_state
 
@@ -26,3 +28,18 @@ def test_the_state_that_a_killed_driver_left_is_put_in_order_and_counted(tmp_pat
     names = {str(path.relative_to(tmp_path / "s-1")) for path in (tmp_path / "s-1").rglob("*") if path.is_file()}
     assert {name for name in names if "checkpoint" in name} == {"trials/00000/checkpoint.pt", "trials/00002/checkpoint.pt"}
     assert not [name for name in names if name.endswith(".part") or name.startswith("ray")]
+
+
+def test_files_that_are_no_trials_are_ignored(tmp_path: Path):
+    plan = finished.plan()
+    store = finished.study(tmp_path, plan)
+    store.write("trials/.DS_Store", b"")
+    state = resume_state(store, plan)
+    assert [trial.number for trial in state.ended] == [0, 1, 2] and not state.interrupted and not state.remaining
+
+
+def test_a_result_without_its_suggestion_is_an_error_that_names_the_file(tmp_path: Path):
+    store = finished.study(tmp_path)
+    store.discard("trials/00001/params.json")
+    with pytest.raises(InputError, match=r"trials/00001/params\.json is missing"):
+        resume_state(store, finished.plan())

@@ -108,6 +108,22 @@ def test_the_timeout_starts_again_after_each_successful_write(monkeypatch):
     assert queue.close() == 0
 
 
+def test_the_timeout_starts_again_with_a_write_after_drain(monkeypatch):
+    monkeypatch.setattr(delivery, "SHUTDOWN_TIMEOUT_SECONDS", 1.0)
+    queue, attempts = started(), []
+
+    def fails_once(now: int) -> None:
+        attempts.append(now)
+        if len(attempts) == 1:
+            raise OSError("no answer")
+
+    assert queue.drain()
+    time.sleep(1.5)  # a report that takes longer to render than the timeout
+    queue.enqueue(fails_once)
+    assert queue.drain() and len(attempts) == 2
+    assert queue.close() == 0
+
+
 def test_a_repeated_write_has_the_timestamp_of_its_first_attempt():
     queue, times = started(), []
 

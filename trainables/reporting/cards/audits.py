@@ -5,7 +5,7 @@ from typing import Any
 
 from core.audits.roc import unresolved
 from core.audits.threshold import FPRS
-from trainables.reporting.card import Card, ReportContext
+from trainables.reporting.card import Card, Missing, ReportContext
 from trainables.reporting.cards.radii import estimate_cell
 from trainables.study.outcome import Confirmed
 
@@ -20,9 +20,11 @@ the audited network. Every attacker knows the recipe and its knobs.</p>
 """
 
 
-def data(context: ReportContext) -> dict[str, Any]:
-    """Values for the template."""
+def data(context: ReportContext) -> dict[str, Any] | Missing:
+    """Values for the template, or that no point is audited."""
     points = [c for c in context.outcome.confirmed if c.leaks]
+    if not points:
+        return Missing("No point is audited by other networks: the confirmation step does this unless judge.audits=scores.")
     names = list(dict.fromkeys(name for c in points for name in c.leaks))
     rows = [
         [c.number, *(estimate_cell((leak.auc, leak.interval)) if (leak := c.leaks.get(name)) else None for name in names)]

@@ -15,7 +15,7 @@ def data(context: ReportContext) -> dict[str, Any] | Missing:
     """Values for the template, or that no point is confirmed."""
     outcome = context.outcome
     if not outcome.confirmed:
-        return Missing("None.")
+        return Missing("No point is confirmed: the confirmation step was skipped with --no-confirm, or the front is empty.")
     trials = {t.number: t for t in outcome.trials}
     heads = ["trial", "baseline", "replicates"]
     heads += [h for o in outcome.objectives for h in (f"{label(o)} (95 % interval)", "in the sweep")]

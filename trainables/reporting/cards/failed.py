@@ -13,7 +13,7 @@ def data(context: ReportContext) -> dict[str, Any] | Missing:
     rows = [[t.number, t.baseline, t.error] for t in outcome.failed]
     rows += [[t.number, t.baseline, f"stopped early after epoch {t.stopped_epoch}: dominated"] for t in outcome.early_stopped]
     if not rows:
-        return Missing("None.")
+        return Missing("No trial failed or was stopped early.")
     return {"caption": "Failed and stopped trials", "heads": ["trial", "baseline", "reason"], "rows": rows}
 
 

@@ -25,7 +25,7 @@ def data(context: ReportContext) -> dict[str, Any] | Missing:
             f"excluded from the front; would be on it: {numbers(off)}" if flag and flag.excludes else "marked",
         ])  # fmt: skip
     if not rows:
-        return Missing("None.")
+        return Missing("No flag is raised.")
     heads = ["flag", "meaning", "advice", "trials", "in confirmation", "effect"]
     return {"caption": "Reasons to distrust a number", "heads": heads, "rows": rows}
 

@@ -20,7 +20,7 @@ def data(context: ReportContext) -> dict[str, Any] | Missing:
     outcome = context.outcome
     front, balanced = outcome.front(), knee(outcome)
     if not front or not balanced:
-        return Missing("None.")
+        return Missing("The front is empty.")
     shown = [c for c in columns(outcome) if any(c in t.params for t in front)]
     version = f", version {outcome.version}" if outcome.revisions else ""
     return {

@@ -12,7 +12,7 @@ from core import data
 from core.data import Images
 from core.errors import InputError
 from trainables.execution import cluster
-from trainables.revisions.extension import Extension, missing, reevaluate
+from trainables.revisions.reevaluation import Reevaluation, missing, reevaluate
 from trainables.runs import preflight
 from trainables.runs.publish import Delivered, publish_revision
 from trainables.runs.study_run import EXIT_PARTIAL, StudyRun, interrupt_on_terminate
@@ -33,7 +33,7 @@ class Revision:
     """A version of a front that is being made."""
 
     run: StudyRun
-    extension: Extension
+    reevaluation: Reevaluation
     base: list[Version]
     """The finished versions before it."""
     version: Version
@@ -43,12 +43,12 @@ class Revision:
         return missing(self.run.store, self.version, networks)
 
 
-def extend(name: str, extension: Extension, site: Site, *, command: list[str]) -> int:
+def revise(name: str, reevaluation: Reevaluation, site: Site, *, command: list[str]) -> int:
     """Re-evaluate every network of a finished study, and publish the new version of its front.
 
     Args:
         name: name of the study's run, as `--resume` takes it.
-        extension: the re-evaluation.
+        reevaluation: the re-evaluation.
         site: where it runs.
         command: the command that was typed, script first.
 
@@ -59,13 +59,13 @@ def extend(name: str, extension: Extension, site: Site, *, command: list[str]) -
         InputError: the message says what to change; nothing was started.
     """
     plan = stored_plan(name, site)
-    script, words = extension.command
+    script, words = reevaluation.command
     run = StudyRun.open(plan, site, command, resume=command_line(script, [name, *words], site))
     _check_finished(run)
     check_tracking(site.tracking_uri, plan.study)
     later = versions(run.store)
     last = later[-1] if later else None
-    if last and last.settings == extension.settings:
+    if last and last.settings == reevaluation.settings:
         base, version = later[:-1], last
         if last.finished and not missing(run.store, last, stored_networks(plan, run.store, base)):
             return _nothing_new(run, later, last.number)
@@ -74,11 +74,11 @@ def extend(name: str, extension: Extension, site: Site, *, command: list[str]) -
             f"version {last.number} of {name}, {last.how}, is not finished; continue with `{last.facts['command']}`, "
             f"or drop it by deleting {run.store.root}/{last.folder}"
         )
-    elif covered := extension.covered(plan, later):
+    elif covered := reevaluation.covered(plan, later):
         return _nothing_new(run, later, covered)
     else:
-        base, version = later, Version(last.number + 1 if last else 2, extension.settings, extension.how, facts(command))
-    revision = Revision(run, extension, base, version)
+        base, version = later, Version(last.number + 1 if last else 2, reevaluation.settings, reevaluation.how, facts(command))
+    revision = Revision(run, reevaluation, base, version)
     networks = stored_networks(plan, run.store, base)
     images = _check(revision, networks)
     return _run(revision, networks, images)
@@ -106,7 +106,7 @@ def _check(revision: Revision, networks: Sequence[StoredNetwork]) -> Images:
     plan, site, store = revision.run.plan, revision.run.site, revision.run.store
     if not networks:
         raise InputError(f"every trial of {plan.name} failed, so there is no network to re-evaluate")
-    revision.extension.check(networks)
+    revision.reevaluation.check(networks)
     preflight.check_hardware(site)
     preflight.check_address(site.address)
     store.check_writable()
@@ -134,7 +134,7 @@ def _run(revision: Revision, networks: Sequence[StoredNetwork], images: Images) 
         if remaining:
             done = len(networks) - len(remaining)
             already = f", {done} of them done before" if done else ""
-            description = f"version {version.number}, {len(networks)} stored networks {revision.extension.how}"
+            description = f"version {version.number}, {len(networks)} stored networks {revision.reevaluation.how}"
             run.terminal.info(f"{run.plan.name}: {description}{already}")
             _reevaluate_all(revision, networks, remaining, images)
         results = [run.store.read(f"{version.folder}/{network.folder}/result.json") for network in networks]
@@ -149,7 +149,7 @@ def _reevaluate_all(
     revision: Revision, networks: Sequence[StoredNetwork], remaining: Sequence[StoredNetwork], images: Images
 ) -> None:  # fmt: skip
     """Run one task for each remaining network."""
-    run, shown, done = revision.run, revision.extension.shown_metric, itertools.count(1)
+    run, shown, done = revision.run, revision.reevaluation.shown_metric, itertools.count(1)
     by_name = {network.name: network for network in remaining}
 
     def ended(name: str, result: AuditResult) -> None:
@@ -162,8 +162,8 @@ def _reevaluate_all(
         if not revision.version.finished:
             write_version(run.store, revision.version)
         executor = cluster.executor(run.site, capacity, images, run.store, run.terminal.info)
-        extension = revision.extension.prepare(run.plan, revision.base, networks, executor)
-        common = {"extension": extension, "later": revision.base, "target": revision.version.folder}
+        reevaluation = revision.reevaluation.prepare(run.plan, revision.base, networks, executor)
+        common = {"reevaluation": reevaluation, "later": revision.base, "target": revision.version.folder}
         executor.map(reevaluate, {n.name: {"network": n, **common} for n in remaining}, AuditResult, ended)
 
 
@@ -191,8 +191,11 @@ def _nothing_new(run: StudyRun, later: Sequence[Version], number: int) -> int:
     how = next((f"was made {v.how}, {v.finished}" for v in later if v.number == number), "had the same from the start")
     run.terminal.info(f"nothing to do: version {number} of the front of {run.plan.name} {how}")
     delivered, outcomes = Delivered(0, "", ""), run.outcomes(later)
-    if later and front_version(run.site.tracking_uri, run.plan) < later[-1].number:
-        delivered = publish_revision(run, outcomes, later)
+    try:
+        if later and front_version(run.site.tracking_uri, run.plan) < later[-1].number:
+            delivered = publish_revision(run, outcomes, later)
+    except (KeyboardInterrupt, OSError) as error:
+        return run.stopped(error)
     for line in location_lines(run.store.root, run.site):
         run.terminal.info(line)
     return _end(run, outcomes[-1], delivered, _undelivered(delivered, run))

@@ -1,7 +1,7 @@
 """The interface of a re-evaluation, and the task that re-evaluates one stored network.
 
-An `Extension` defines what is measured on every network; `trainables.revisions.attacks` and `trainables.revisions.audits` are
-the two that exist. Everything that all extensions share is in `trainables.revisions.extend`.
+A `Reevaluation` defines what is measured on every network; `trainables.revisions.attacks` and `trainables.revisions.audits` are
+the two that exist. Everything that all re-evaluations share is in `trainables.revisions.revise`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ class Finding:
     """Whether networks were missing, so that the re-evaluation is to be repeated."""
 
 
-class Extension(Protocol):
+class Reevaluation(Protocol):
     """A re-evaluation of every network of a study; it is sent to the workers."""
 
     @property
@@ -79,7 +79,7 @@ class Extension(Protocol):
 
     def prepare(
         self, plan: Plan, later: Sequence[Version], networks: Sequence[StoredNetwork], executor: Executor
-    ) -> "Extension":  # fmt: skip
+    ) -> "Reevaluation":  # fmt: skip
         """Prepare the re-evaluation once on the driver, with the cluster joined; the result is sent to the workers."""
         ...
 
@@ -91,8 +91,9 @@ class Extension(Protocol):
 
 
 def reevaluate(
-    network: StoredNetwork, extension: Extension, later: Sequence[Version], target: str, images: SharedImages, workspace: Workspace
-) -> AuditResult:
+    network: StoredNetwork, reevaluation: Reevaluation, later: Sequence[Version], target: str, images: SharedImages,
+    workspace: Workspace,
+) -> AuditResult:  # fmt: skip
     """Re-evaluate a network and store the result below the folder `target`, unless that has been done."""
     files = workspace.store.below(f"{target}/{network.folder}")
     earlier = audit_result(files, "result.json")
@@ -100,7 +101,7 @@ def reevaluate(
         return earlier
 
     def work(device: torch.device) -> AuditResult:
-        finding = extension.evaluate(network, from_shared(images), workspace, later, device)
+        finding = reevaluation.evaluate(network, from_shared(images), workspace, later, device)
         files.write("predictions.npz", to_npz(finding.evidence))
         return AuditResult(
             metrics=dict(finding.metrics.values), curves=finding.curves, histogram=finding.histogram,

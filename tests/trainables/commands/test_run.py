@@ -1,0 +1,79 @@
+"""Tests of how a run of a study ends: what is printed before MLflow is waited for, and what is checked before anything starts."""
+
+import contextlib
+
+import finished
+import pytest
+
+from core import data
+from core.errors import InputError
+from trainables.commands import run
+from trainables.execution import cluster
+from trainables.runs.study_run import EXIT_INTERRUPTED, EXIT_STOPPED, StudyRun
+from trainables.study.outcome import MLflowRefs
+from trainables.study.site import Site
+
+
+class FakeTracker:
+    """A tracker that records how it is closed, and what was printed until then."""
+
+    closed: list[tuple[str, str]]
+    last_error = ""
+
+    def __init__(self, capsys):
+        self.refs, self.closed, self.capsys = MLflowRefs(parent="run-1"), [], capsys
+
+    def close(self, status: str = "FINISHED") -> int:
+        self.closed.append((status, self.capsys.readouterr().err))
+        return 0
+
+
+@pytest.fixture
+def study(tmp_path):
+    """The folder of a finished study in tmp_path/runs."""
+    return finished.study(tmp_path / "runs")
+
+
+@pytest.fixture
+def tracker(monkeypatch, capsys) -> FakeTracker:
+    """The tracker of runs in this process, without a cluster."""
+    fake = FakeTracker(capsys)
+    monkeypatch.setattr(run, "Tracker", lambda *args, **kwargs: fake)
+    monkeypatch.setattr(run, "interrupt_on_terminate", lambda: None)
+    monkeypatch.setattr(cluster, "joined", lambda site: contextlib.nullcontext({"CPU": 1.0}))
+    return fake
+
+
+def run_study(tmp_path, error: BaseException, monkeypatch, **site) -> int:
+    """Run a study whose sweep raises an error; returns the exit code."""
+
+    def fail(*args):
+        raise error
+
+    monkeypatch.setattr(run, "_sweep_and_confirm", fail)
+    where = Site(storage=str(tmp_path / "runs"), **site)
+    return run._run(StudyRun.open(finished.plan(), where, ["studies/s.py"]), data.load("digits"))
+
+
+@pytest.mark.parametrize(("error", "code", "text"), [
+    (KeyboardInterrupt(), EXIT_INTERRUPTED, "interrupted; continue with"),
+    (OSError("disk full"), EXIT_STOPPED, "error: disk full; continue with"),
+])  # fmt: skip
+def test_the_resume_command_is_printed_before_waiting_for_mlflow(study, tracker, tmp_path, monkeypatch, capsys, error, code, text):
+    assert run_study(tmp_path, error, monkeypatch, output="json") == code
+    ((status, printed),) = tracker.closed
+    assert status == "KILLED" and text in printed and "--resume s-1" in printed
+    assert '"mlflow_run": "run-1"' in capsys.readouterr().out
+
+
+def test_an_unexpected_error_ends_the_runs_in_mlflow_as_failed(study, tracker, tmp_path, monkeypatch):
+    with pytest.raises(ZeroDivisionError):
+        run_study(tmp_path, ZeroDivisionError(), monkeypatch)
+    assert [status for status, _ in tracker.closed] == ["FAILED"]
+
+
+def test_an_unreadable_version_is_refused_before_anything_starts(study, tracker, tmp_path, monkeypatch):
+    study.write("versions/2/version.json", b"{}")
+    with pytest.raises(InputError, match=r"version\.json"):
+        run_study(tmp_path, AssertionError("a sweep was started"), monkeypatch)
+    assert not tracker.closed and study.read("driver.json") is None
