@@ -1,11 +1,14 @@
 """Fixtures that tests share, and how tests are distributed over the two processes that run them."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from study_runs import QUICK, Finished, InProcess, folder_of, run_process
+
+os.environ.setdefault("RAY_worker_niceness", "0")  # with Ray's own 15, its workers would wait for the other half of the tests
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
@@ -59,6 +62,6 @@ def crl_study(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     Tests may run other studies in its directory, which then reuse its trainings.
     """
     cwd = tmp_path_factory.mktemp("crl_study")
-    done = run_process(cwd, *QUICK, "7")
+    done = run_process(cwd, *QUICK, "7", "--concurrency", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     return Finished(cwd, folder_of(done.stdout, cwd), done.stdout, done.stderr)

@@ -27,7 +27,7 @@ def space(config: TrialConfig) -> dict[str, Range]:
     }  # fmt: skip
 
 
-CONFIG = TrialConfig.of({"net.width": 2, "epochs": 20, "judge.steps": 2, "judge.epsilon": 0.1})
+CONFIG = TrialConfig.of({"net.width": 2, "epochs": 10, "judge.steps": 2, "judge.epsilon": 0.1})
 STUDY = Study(
     name="conditional_study",
     question="Which loss and which perturbation?",

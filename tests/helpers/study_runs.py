@@ -16,7 +16,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CRL = "studies/crl_tradeoff.py"
-QUICK = ("--set", "epochs=12", "net.width=8", "judge.steps=3", "--trials")
+SERIAL = ("--concurrency", "1")
+"""One worker process; starting another one costs more than most of the tests' studies."""
+QUICK = (*SERIAL, "--set", "epochs=12", "net.width=8", "judge.steps=3", "--trials")
 """Options, before the number of trials, with which a trial takes about a second."""
 FIRST_FOUR = (*QUICK, "4")
 """Options of a study whose trials are the first four of the fixture `crl_study`; in its directory they are reused."""
@@ -52,6 +54,17 @@ def folder_of(out: str, cwd: Path) -> Path:
     match = re.search(r"results in (\S+)", out)
     assert match, out
     return cwd / match[1]
+
+
+def crl_with_replicates(folder: Path, count: int) -> Path:
+    """Write a script of the CRL study that confirms each front point with this number of replicates."""
+    path = folder / "study.py"
+    path.write_text(
+        "from dataclasses import replace\nfrom studies.crl_tradeoff import STUDY\nfrom trainables.commands.study import main\n"
+        f"DEV = replace(STUDY.presets['dev'], replicates={count})\n"
+        "if __name__ == '__main__':\n    main(replace(STUDY, presets={'dev': DEV}))\n"
+    )
+    return path
 
 
 @contextlib.contextmanager

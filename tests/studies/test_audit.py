@@ -4,16 +4,18 @@ from pathlib import Path
 
 import pytest
 from files import modified, read
-from study_runs import FIRST_FOUR, Finished, kill, start, wait_until
+from study_runs import FIRST_FOUR, SERIAL, Finished, crl_with_replicates, kill, start, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 SCRIPT = "studies/audit.py"
+REPLICATES = 2
 
 
 @pytest.fixture(scope="module")
-def study(crl_study, run_study) -> Finished:
+def study(crl_study, run_study, tmp_path_factory) -> Finished:
     """A confirmed study with few front points, whose trainings are those of `crl_study`."""
-    return run_study.study(crl_study.cwd, *FIRST_FOUR, "--require", "robust_accuracy>=0.15")
+    script = crl_with_replicates(tmp_path_factory.mktemp("script"), REPLICATES)
+    return run_study.study(crl_study.cwd, *FIRST_FOUR, "--require", "robust_accuracy>=0.15", script=script)
 
 
 def trained(cwd: Path) -> dict[Path, int]:
@@ -30,13 +32,13 @@ def test_shadow_models_survive_a_kill_are_never_trained_twice_and_more_are_train
     def shadows() -> dict[Path, int]:
         return {path: time for path, time in trained(cwd).items() if "shadows" in path.parts}
 
-    driver = start(cwd, folder.name, "--shadows", "2", "--concurrency", "1", script=SCRIPT)
+    driver = start(cwd, folder.name, *SERIAL, "--shadows", "2", script=SCRIPT)
     wait_until(shadows, driver)
     kill(driver)
     early = shadows()
     assert 1 <= len(early) < 2 * points
 
-    run_study.succeed(cwd, folder.name, "--shadows", "2", script=SCRIPT)
+    run_study.succeed(cwd, folder.name, *SERIAL, "--shadows", "2", script=SCRIPT)
     assert len(shadows()) == 2 * points and early.items() <= shadows().items()
     assert before.items() <= trained(cwd).items() and len(trained(cwd)) == len(before) + 2 * points
     version = read(folder / "versions/2/version.json")
@@ -44,13 +46,13 @@ def test_shadow_models_survive_a_kill_are_never_trained_twice_and_more_are_train
     assert "rmia_offline" in (folder / "report.html").read_text()
 
     for fewer_or_equal in ("2", "1"):
-        assert "nothing to do" in run_study.succeed(cwd, folder.name, "--shadows", fewer_or_equal, script=SCRIPT)
+        assert "nothing to do" in run_study.succeed(cwd, folder.name, *SERIAL, "--shadows", fewer_or_equal, script=SCRIPT)
     known = shadows()
     assert len(known) == 2 * points
-    run_study.succeed(cwd, folder.name, "--shadows", "4", script=SCRIPT)
-    assert len(shadows()) == 4 * points and known.items() <= shadows().items()
+    run_study.succeed(cwd, folder.name, *SERIAL, "--shadows", "3", script=SCRIPT)
+    assert len(shadows()) == 3 * points and known.items() <= shadows().items()
     results = [read(path) for path in (folder / "versions/3/confirm").rglob("result.json")]
-    assert len(results) == 3 * points and all("mia_auc/lira_offline" in result["metrics"] for result in results)
+    assert len(results) == REPLICATES * points and all("mia_auc/lira_offline" in result["metrics"] for result in results)
 
 
 def test_invalid_requests_are_refused_in_one_line(study, run_study):

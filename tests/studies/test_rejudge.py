@@ -13,29 +13,20 @@ import numpy as np
 import pytest
 from files import METRICS, modified, read, rows
 from mlflow_runs import logged
-from study_runs import FIRST_FOUR, Finished
+from study_runs import FIRST_FOUR, SERIAL, Finished, crl_with_replicates
 
 from trainables.storage.arrays import of_npz
 from trainables.tracking.client import front_from_runs
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 SCRIPT = "studies/rejudge.py"
-ONE_REPLICATE = """
-from dataclasses import replace
-from studies.crl_tradeoff import STUDY
-from trainables.commands.study import main
-if __name__ == "__main__":
-    main(replace(STUDY, presets={"dev": replace(STUDY.presets["dev"], replicates=1)}))
-"""
-"""A script of the study with one replicate of each front point."""
 NEVER_CHANGED = ("network.pt", "predictions.npz", "result.json", "params.json", "plan.json", "facts.json")
 
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("script") / "study.py"
-    path.write_text(ONE_REPLICATE)
-    return path
+    """A script of the study with one replicate of each front point."""
+    return crl_with_replicates(tmp_path_factory.mktemp("script"), 1)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +62,7 @@ def test_a_study_is_attacked_further_from_its_networks(study, run_study, script)
     assert len(networks) > 4  # the confirmation step trained some
 
     def rejudge(*argv: str) -> str:
-        return run_study.succeed(cwd, study.name, *argv, script=SCRIPT)
+        return run_study.succeed(cwd, study.name, *SERIAL, *argv, script=SCRIPT)
 
     # More attacks.
     out = rejudge("--suite", "standard")

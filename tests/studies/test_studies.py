@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from files import read, rows
+from study_runs import SERIAL
 
 from core import space
 from core.config import TrialConfig
@@ -55,11 +56,12 @@ def test_the_knobs_of_the_papers_are_searched():
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", STUDIES[1:])
 def test_a_short_study_ends_with_a_front_of_what_was_searched(name, run_study, tmp_path):
-    count = len(study(name).baselines) + 3
-    quick = ("--set", "epochs=10", "net.width=6", "judge.steps=2", "--trials", str(count), "--no-confirm")
+    count = len(study(name).baselines) + 2
+    quick = ("epochs=10", "net.width=6", "judge.steps=2")
     if name == "inversion_tradeoff":
-        quick = (*quick[:1], "judge.inversion_iterations=100", *quick[1:])
-    folder = run_study.study(tmp_path, *quick, script=f"studies/{name}.py").folder
+        quick = (*quick, "judge.inversion_iterations=50")
+    options = (*SERIAL, "--trials", str(count), "--no-confirm", "--set", *quick)
+    folder = run_study.study(tmp_path, *options, script=f"studies/{name}.py").folder
     front = rows(folder / "front.csv")
     assert front and all(objective.metric in front[0] for objective in study(name).objectives(10))
     kind = {"inversion_tradeoff": "inversion-ascent", "sparsity_tradeoff": "attribution"}.get(name)

@@ -68,16 +68,15 @@ def test_two_ray_train_workers_give_the_numbers_of_one_process(tmp_path):
     assert read(tmp_path / "2/2/result.json") == two.to_json()
 
 
-def test_trials_of_a_study_with_a_ray_train_worker_each_have_the_numbers_of_one_process(run_study, tmp_path):
+def test_a_trial_of_a_study_with_a_ray_train_worker_has_the_numbers_of_one_process(run_study, tmp_path):
     (tmp_path / "script.py").write_text(
         "from dataclasses import replace\nfrom studies.crl_tradeoff import STUDY\nfrom trainables.commands.study import main\n"
-        "AT = 'adversarial training alone'\n"
-        "if __name__ == '__main__':\n    main(replace(STUDY, baselines={AT: STUDY.baselines[AT]}))\n"
+        "if __name__ == '__main__':\n    main(replace(STUDY, baselines={}))\n"
     )
-    done = run_study(tmp_path, *QUICK, "2", "--workers-per-trial", "1", "--no-confirm", script=tmp_path / "script.py")
-    trials, images = folder_of(done.stdout, tmp_path) / "trials", to_shared(data.load("digits"))
-    for trial in ("00000", "00001"):  # adversarial training, and a suggestion
-        params, there = read(trials / trial / "params.json")["params"], read(trials / trial / "result.json")["metrics"]
-        here = run_job(Job(trial, params), images, workspace(tmp_path / "one", 0)).metrics
-        for metric in ("accuracy", "train_accuracy", "robust_accuracy", "mia_auc"):
-            assert there[metric] == pytest.approx(here[metric], abs=1e-9), (trial, metric)
+    done = run_study(tmp_path, *QUICK, "1", "--workers-per-trial", "1", "--no-confirm", script=tmp_path / "script.py")
+    trial = folder_of(done.stdout, tmp_path) / "trials/00000"
+    params, there = read(trial / "params.json")["params"], read(trial / "result.json")["metrics"]
+    assert (params["loss"], params["perturbation"]) == ("crl", "pgd")
+    here = run_job(Job("0", params), to_shared(data.load("digits")), workspace(tmp_path / "one", 0)).metrics
+    for metric in ("accuracy", "train_accuracy", "robust_accuracy", "mia_auc"):
+        assert there[metric] == pytest.approx(here[metric], abs=1e-9), metric

@@ -28,9 +28,10 @@ def page(study: Outcome) -> str:
     return render(study)["report.html"].decode()
 
 
-@pytest.mark.parametrize(("count", "channels"), [(1, 1), (7, 3), (40, 1), (100, 3)])
-def test_every_figure_is_a_picture_with_a_description(count, channels):
-    figures = render_figures(outcome({0: large.pictures(count, channels), 2: large.pictures(count, channels)}))
+@pytest.mark.parametrize(("first", "last"), [((1, 1), (7, 3)), ((40, 1), (100, 3))])
+def test_every_figure_is_a_picture_with_a_description(first, last):
+    """The first and the last trial have this number of pictures with this number of channels."""
+    figures = render_figures(outcome({0: large.pictures(*first), 2: large.pictures(*last)}))
     names = {name for name in figures if name.startswith(("inversion", "attribution"))}
     assert names == {f"{kind}-{number:05d}.png" for kind in ("inversion-ascent", "attribution") for number in (0, 2)}
     for name in names:

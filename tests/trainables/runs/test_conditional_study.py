@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 SCRIPT = Path(__file__).parents[2] / "helpers/conditional_study.py"
 STUDY = runpy.run_path(str(SCRIPT))["STUDY"]
 OPTIONS = ("--trials", "12", "--concurrency", "1", "--seed", "3")
-EPOCHS = 20
+EPOCHS = 10
 
 
 def suggestions(folder: Path) -> list[dict]:
@@ -76,6 +76,7 @@ def test_terminal_shows_the_components_and_a_dash_for_knobs_that_a_trial_lacks(w
         assert row["loss"] == own["loss"] and all((row[name] == "-") == (name not in own) for name in searched_names(space))
 
 
+@pytest.mark.faults
 def test_after_sigkill_a_resumed_study_repeats_and_loses_nothing_and_ends_like_an_undisturbed_one(whole, run_study, tmp_path):
     driver = start(tmp_path, *OPTIONS, script=SCRIPT)
     wait_until(lambda: len(results(tmp_path)) >= 4, driver)

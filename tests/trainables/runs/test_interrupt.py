@@ -9,7 +9,7 @@ import pytest
 from files import existing
 from study_runs import CRL, ROOT, command, start, wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 
 def test_ctrl_c_prints_the_resume_command_and_one_object_and_exits_with_130(tmp_path):
