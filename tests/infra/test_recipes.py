@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from environments import environment
-from study_runs import CRL, ROOT, run_process
+from study_runs import CRL, ROOT, InProcess
 
 INFRA = ROOT / "infra"
 RECIPES = sorted(path for path in INFRA.rglob("*") if path.is_file() and path.suffix != ".md")
@@ -152,7 +152,8 @@ def test_serve_sh_rejects_a_secret_that_is_missing_empty_or_readable_by_others(t
 
 
 def test_a_login_in_the_tracking_uri_is_rejected_and_not_printed(tmp_path):
-    done = run_process(tmp_path, "--dry-run", "--tracking-uri", "http://ann:hid/den@127.0.0.1:9")
+    run = InProcess(template=tmp_path)
+    done = run(tmp_path, "--dry-run", "--tracking-uri", "http://ann:hid/den@127.0.0.1:9")
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "hid" not in done.stderr + done.stdout
-    done = run_process(tmp_path, "--dry-run", "--tracking-uri", "http://ann:hidden@127.0.0.1:9")
+    done = run(tmp_path, "--dry-run", "--tracking-uri", "http://ann:hidden@127.0.0.1:9")
     assert done.returncode == 2 and "MLFLOW_TRACKING_PASSWORD" in done.stderr and "hidden" not in done.stderr
