@@ -6,16 +6,16 @@ import pytest
 from files import modified, read
 from study_runs import FIRST_FOUR, SERIAL, Finished, crl_with_replicates, kill, start, wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 SCRIPT = "studies/audit.py"
 REPLICATES = 2
 
 
-@pytest.fixture(scope="module")
-def study(crl_study, run_study, tmp_path_factory) -> Finished:
-    """A confirmed study with few front points, whose trainings are those of `crl_study`."""
-    script = crl_with_replicates(tmp_path_factory.mktemp("script"), REPLICATES)
-    return run_study.study(crl_study.cwd, *FIRST_FOUR, "--require", "robust_accuracy>=0.15", script=script)
+@pytest.fixture
+def study(run_study, tmp_path) -> Finished:
+    """A confirmed study with few front points."""
+    script = crl_with_replicates(tmp_path, REPLICATES)
+    return run_study.study(tmp_path, *FIRST_FOUR, "--require", "robust_accuracy>=0.15", script=script)
 
 
 def trained(cwd: Path) -> dict[Path, int]:
@@ -24,6 +24,7 @@ def trained(cwd: Path) -> dict[Path, int]:
     return {path: time for path, time in by_path.items() if "versions" not in path.parts and not read(path).get("reused_from")}
 
 
+@pytest.mark.faults
 def test_shadow_models_survive_a_kill_are_never_trained_twice_and_more_are_trained_on_request(study, run_study):
     cwd, folder = study.cwd, study.folder
     before, points = trained(cwd), len(list((folder / "confirm").iterdir()))
@@ -55,8 +56,9 @@ def test_shadow_models_survive_a_kill_are_never_trained_twice_and_more_are_train
     assert len(results) == REPLICATES * points and all("mia_auc/lira_offline" in result["metrics"] for result in results)
 
 
-def test_invalid_requests_are_refused_in_one_line(study, run_study):
-    unknown = run_study(study.cwd, "nothing", "--shadows", "3", script=SCRIPT)
+@pytest.mark.ray
+def test_invalid_requests_are_refused_in_one_line(crl_study, run_study):
+    unknown = run_study(crl_study.cwd, "nothing", "--shadows", "3", script=SCRIPT)
     assert unknown.returncode == 2 and "no study 'nothing'" in unknown.stderr
-    negative = run_study(study.cwd, study.name, "--shadows", "-1", script=SCRIPT)
+    negative = run_study(crl_study.cwd, crl_study.name, "--shadows", "-1", script=SCRIPT)
     assert negative.returncode == 2 and negative.stderr.count("\n") == 1
