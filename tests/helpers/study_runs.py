@@ -56,15 +56,19 @@ def folder_of(out: str, cwd: Path) -> Path:
     return cwd / match[1]
 
 
-def crl_with_replicates(folder: Path, count: int) -> Path:
-    """Write a script of the CRL study that confirms each front point with this number of replicates."""
+def crl_script(folder: Path, changes: str) -> Path:
+    """Write a script of the CRL study with changes, in the syntax of keyword arguments."""
     path = folder / "study.py"
     path.write_text(
         "from dataclasses import replace\nfrom studies.crl_tradeoff import STUDY\nfrom trainables.commands.study import main\n"
-        f"DEV = replace(STUDY.presets['dev'], replicates={count})\n"
-        "if __name__ == '__main__':\n    main(replace(STUDY, presets={'dev': DEV}))\n"
+        f"if __name__ == '__main__':\n    main(replace(STUDY, {changes}))\n"
     )
     return path
+
+
+def crl_with_replicates(folder: Path, count: int) -> Path:
+    """Write a script of the CRL study that confirms each front point with this number of replicates."""
+    return crl_script(folder, f"presets={{'dev': replace(STUDY.presets['dev'], replicates={count})}}")
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 from files import modified, read
-from study_runs import ROOT, folder_of
+from study_runs import QUICK, ROOT, crl_script, folder_of
 
 from core import data
 from core.config import TrialConfig
@@ -56,12 +56,9 @@ def test_jobs_with_results_are_not_run_again(tmp_path):
 
 def test_two_ray_train_workers_of_a_study_give_the_numbers_of_one_process(run_study, tmp_path):
     """The only trial is a suggestion; a batch of 63 images is divided into shares of different sizes."""
-    (tmp_path / "script.py").write_text(
-        "from dataclasses import replace\nfrom studies.crl_tradeoff import STUDY\nfrom trainables.commands.study import main\n"
-        "if __name__ == '__main__':\n    main(replace(STUDY, baselines={}))\n"
-    )
+    script = crl_script(tmp_path, "baselines={}")
     options = ("--set", "epochs=6", "batch_size=63", "judge.steps=3", "--trials", "1", "--workers-per-trial", "2", "--no-confirm")
-    done = run_study(tmp_path, *options, script=tmp_path / "script.py")
+    done = run_study(tmp_path, *options, script=script)
     trial = folder_of(done.stdout, tmp_path) / "trials/00000"
     params, two = read(trial / "params.json")["params"], TrainingResult.of_json(read(trial / "result.json"))
     assert (params["loss"], params["perturbation"], two.error) == ("crl", "pgd", "")
@@ -71,3 +68,14 @@ def test_two_ray_train_workers_of_a_study_give_the_numbers_of_one_process(run_st
         assert there["epoch/loss"] == pytest.approx(here["epoch/loss"], rel=1e-3)
     for metric in ("accuracy", "robust_accuracy", "mia_auc", "train_accuracy"):
         assert two.metrics[metric] == pytest.approx(one.metrics[metric], abs=0.01), metric
+
+
+def test_a_trial_of_a_study_with_a_ray_train_worker_has_the_numbers_of_one_process(run_study, tmp_path):
+    script = crl_script(tmp_path, "baselines={}")
+    done = run_study(tmp_path, *QUICK, "1", "--workers-per-trial", "1", "--no-confirm", script=script)
+    trial = folder_of(done.stdout, tmp_path) / "trials/00000"
+    params, there = read(trial / "params.json")["params"], read(trial / "result.json")["metrics"]
+    assert (params["loss"], params["perturbation"]) == ("crl", "pgd")
+    here = run_job(Job("0", params), to_shared(data.load("digits")), workspace(tmp_path / "one", 0)).metrics
+    for metric in ("accuracy", "train_accuracy", "robust_accuracy", "mia_auc"):
+        assert there[metric] == pytest.approx(here[metric], abs=1e-9), metric

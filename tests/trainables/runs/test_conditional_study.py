@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from files import front, read, results, rows
 from mlflow_runs import logged
-from study_runs import Finished, kill, start, wait_until
+from study_runs import SERIAL, Finished, kill, start, wait_until
 
 from core.config import TrialConfig
 from core.space import contains, searched_names
@@ -15,7 +15,7 @@ from trainables.tracking.client import front_from_runs
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 SCRIPT = Path(__file__).parents[2] / "helpers/conditional_study.py"
 STUDY = runpy.run_path(str(SCRIPT))["STUDY"]
-OPTIONS = ("--trials", "12", "--concurrency", "1", "--seed", "3")
+OPTIONS = (*SERIAL, "--trials", "12", "--seed", "3")
 EPOCHS = 10
 
 
@@ -84,7 +84,7 @@ def test_after_sigkill_a_resumed_study_repeats_and_loses_nothing_and_ends_like_a
     before = {path: path.read_bytes() for path in results(tmp_path)}
     assert 4 <= len(before) < 12
     (folder,) = (tmp_path / "runs").glob("conditional_study-*")
-    run_study.succeed(tmp_path, "--resume", folder.name, "--concurrency", "1", script=SCRIPT)
+    run_study.succeed(tmp_path, "--resume", folder.name, *SERIAL, script=SCRIPT)
     after = {path: path.read_bytes() for path in results(tmp_path)}
     assert len(after) == 12 and {path: after[path] for path in before} == before
     assert suggestions(folder) == suggestions(whole.folder)
