@@ -1,6 +1,5 @@
 """The reports that a trial sends to Ray Tune: epochs while it runs, its result, or an error that ends the whole sweep."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,8 +14,8 @@ def epochs_report(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 
 def result_report(result: TrainingResult) -> dict[str, Any]:
-    """Report the result of a trial; its fields are at the top level, where Ray Tune leaves lists and strings as they are."""
-    return {_ENDED: True, **result.to_json()}
+    """Report the result of a trial, in a list: Ray Tune flattens nested dicts for schedulers and searchers, but not lists."""
+    return {_ENDED: [result.to_json()]}
 
 
 def fatal_report(reason: str) -> dict[str, Any]:
@@ -30,15 +29,9 @@ def reported_epochs(report: Mapping[str, Any]) -> list[dict[str, float]]:
 
 
 def reported_result(report: Mapping[str, Any]) -> TrainingResult | None:
-    """The result in a report, or None if it is of another kind.
-
-    Known fault: Ray Tune flattens nested dicts before it calls a scheduler or a searcher (`metrics/accuracy` for `metrics`), so
-    these receive a result without metrics. Callbacks receive all of it.
-    """
-    if not report.get(_ENDED):
-        return None
-    names = {field.name for field in dataclasses.fields(TrainingResult)}
-    return TrainingResult.of_json({name: value for name, value in report.items() if name in names})
+    """The result in a report, or None if it is of another kind."""
+    ended = report.get(_ENDED)
+    return TrainingResult.of_json(ended[0]) if ended else None
 
 
 def reported_fatal_error(report: Mapping[str, Any]) -> str:
