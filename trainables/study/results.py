@@ -7,7 +7,9 @@ from typing import Any
 
 from trainables.study.trial_state import TrialState
 
-LATEST_WINS = ("flag/more_steps_help", "flag/audit_is_blind", "flag/audit_is_biased", "flag/audit_lacks_models")
+LATEST_WINS = (
+    "flag/more_steps_help", "flag/audit_is_blind", "flag/audit_is_biased", "flag/audit_lacks_models", "flag/auc_below_half",
+)  # fmt: skip
 """Flags about the evaluation rather than the network: a later evaluation replaces the earlier verdict."""
 
 
