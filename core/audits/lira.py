@@ -176,7 +176,7 @@ def _prepared(target: np.ndarray, shadows: np.ndarray, state: np.ndarray) -> tup
         target, shadows = target[:, None], shadows[:, :, None]
     if bad := int(np.isnan(target).any(1).sum()):
         raise ValueError(f"outputs of the audited network are NaN for {bad} of {len(target)} images")
-    finite = np.isfinite(shadows).all(2)
+    finite = np.all(np.isfinite(shadows), axis=2)
     if not finite.all():
         shadows, state = np.where(finite[:, :, None], shadows, 0.0), np.where(finite, state, 0)
     if np.isinf(target).any():

@@ -49,10 +49,10 @@ class ModelOutputs:
     @cached_property
     def finite(self) -> np.ndarray:
         """Whether all outputs of an image are finite, bool [N]; if all logits of `adversarial` are NaN, there was no such query."""
-        finite = np.isfinite(self.logits).all((1, 2))
+        finite = np.all(np.isfinite(self.logits), axis=(1, 2))
         if self.adversarial is None:
             return finite
-        return finite & (np.isfinite(self.adversarial).all(1) | np.isnan(self.adversarial).all(1))
+        return finite & (np.all(np.isfinite(self.adversarial), axis=1) | np.all(np.isnan(self.adversarial), axis=1))
 
     @property
     def queries(self) -> int:

@@ -51,7 +51,8 @@ def outputs_of(config: TrialConfig, net: nn.Module, images: Images, *, device: t
         net, images, *member_rows(config, images, parts), mirrored=mirrored, attack=half if adversarial else None,
         seed=config.seed, device=device, **threat_model(config.judge),
     )  # fmt: skip
-    if not all(np.isfinite(logits).all() for logits in (outputs.logits, *([outputs.adversarial[half]] if adversarial else []))):
+    queried = outputs.logits if outputs.adversarial is None else np.append(outputs.logits, outputs.adversarial[half])
+    if not np.isfinite(queried).all():
         raise TrialError("the trained network's logits are not finite; lower optimizer.lr")
     return outputs
 
@@ -71,7 +72,7 @@ def further_audits(
         private: rows of the training images in the pool.
         rows: rows of the non-members in the pool.
     """
-    rocs = {"gradient_norm": Roc.of(*(gradient_norm(net, part.x, part.y).cpu() for part in (members, others)), "gradient_norm")}
+    rocs = {"gradient_norm": Roc.of(*(gradient_norm(net, part.x, part.y).cpu() for part in (members, others)), audit="gradient_norm")}
     if outputs.adversarial_phi is not None:
         phi = outputs.adversarial_phi[:, 0]
         rocs["loss_adversarial"] = Roc.of(phi[private], phi[rows], "loss_adversarial")
@@ -81,7 +82,7 @@ def further_audits(
             audited = part.at(torch.arange(min(config.judge.images or len(ids), len(ids)), device=part.y.device))
             draw = rng.per_image(config.seed, "label_only", ids=torch.from_numpy(ids[: len(audited.y)]).to(part.y.device))
             distances.append(boundary_distance(net, audited.x, audited.y, draw=draw).cpu())
-        rocs["label_only"] = Roc.of(*distances, "label_only")
+        rocs["label_only"] = Roc.of(*distances, audit="label_only")
     return rocs
 
 

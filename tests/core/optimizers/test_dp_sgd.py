@@ -148,17 +148,16 @@ def test_training_with_empty_batches_stays_finite():
 
 @pytest.mark.parametrize("changes", [{}, {"perturbation": "pgd"}, {"augmentation": "crop_flip"}], ids=["plain", "pgd", "crop_flip"])
 def test_an_epoch_without_any_image_has_no_training_loss_and_the_noise_of_its_steps(changes):
-    params = PRIVATE | {"batch_size": 2, "epochs": 60} | changes
+    params = PRIVATE | {"batch_size": 2, "epochs": 4, "seed": 38} | changes
     config, members = TrialConfig.of(TINY | params), numbered_images(3)
-    sampled = [sum(map(len, train._batches(3, config, epoch))) for epoch in range(1, 61)]
-    assert sampled.count(0) == 1
+    sampled = [sum(map(len, train._batches(3, config, epoch))) for epoch in range(1, 5)]
+    assert sampled == [5, 5, 0, 2]
     ends = []
     bound = fit_numbered(params, members, on_epoch=lambda row, bound: ends.append(weights(bound.net)))
     for row, images in zip(bound.curve, sampled, strict=True):
         assert ("epoch/loss" in row) == ("epoch/train_accuracy" in row) == (images > 0)
         assert all(math.isfinite(value) for value in row.values()) and "epoch/val_accuracy" in row
-    empty = sampled.index(0)
-    assert not torch.equal(ends[empty], ends[empty - 1])  # the accountant counts these steps, and they add noise
+    assert not torch.equal(ends[2], ends[1])  # the accountant counts these steps, and they add noise
     json.dumps(bound.curve, allow_nan=False)
 
 
