@@ -133,7 +133,7 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     counts = torch.stack([x[:, c].reshape(-1).bincount(minlength=256).cpu() for c in range(x.shape[1])]).double()
     n = counts.sum(1)
     mean = counts @ levels / n
-    variance = (counts * (levels - mean.unsqueeze(1)).square()).sum(1) / (n - 1)
+    variance = (counts * (levels - mean.unsqueeze(1)).square()).sum(1) / (n - 1).clamp(min=1)
     return mean.float(), variance.sqrt().float().clamp(min=1e-3)
 
 
