@@ -134,7 +134,10 @@ def _fooled_more(result: SuiteResult, names: Iterable[str], share: float) -> boo
 
 
 def _beats(one: Tensor, other: Tensor, tests: int = 1) -> bool:
-    """Whether significantly fewer images are correct in `one` than in `other` (McNemar's exact test at 2.5 % / `tests`). [N] bool."""
+    """Whether significantly fewer images are correct in `one` than in `other`, [N] bool each.
+
+    McNemar's exact test at a level of 2.5 % / `tests`.
+    """
     only_one, only_other = int((~one & other).sum()), int((one & ~other).sum())
     n = only_one + only_other
     return 40 * tests * sum(math.comb(n, k) for k in range(only_one, n + 1)) <= 2**n  # in integers: 2**n overflows a float

@@ -72,7 +72,8 @@ def further_audits(
         private: rows of the training images in the pool.
         rows: rows of the non-members in the pool.
     """
-    rocs = {"gradient_norm": Roc.of(*(gradient_norm(net, part.x, part.y).cpu() for part in (members, others)), audit="gradient_norm")}
+    norms = (gradient_norm(net, part.x, part.y).cpu() for part in (members, others))
+    rocs = {"gradient_norm": Roc.of(*norms, audit="gradient_norm")}
     if outputs.adversarial_phi is not None:
         phi = outputs.adversarial_phi[:, 0]
         rocs["loss_adversarial"] = Roc.of(phi[private], phi[rows], "loss_adversarial")
