@@ -294,9 +294,15 @@ def hold_out(y: Tensor, share: float, seed: int) -> tuple[np.ndarray, np.ndarray
 
     Returns:
         Rows of the members to train on, and rows of the reference set.
+
+    Raises:
+        InputError: one of them would be empty.
     """
     labels = y.cpu().numpy()
     reference, kept = _stratified(np.arange(len(labels)), labels, share, fold(seed, "reference"))
+    if not len(reference) or not len(kept):
+        part, remedy = ("no reference image", "raise it") if not len(reference) else ("no member to train on", "lower it")
+        raise InputError(f"a reference share of {share:g} leaves {part} of {len(labels)} members; {remedy}, or use a larger pool")
     return np.sort(kept), np.sort(reference)
 
 

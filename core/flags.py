@@ -75,7 +75,7 @@ FLAGS: dict[str, Flag] = {
         excludes=False,
     ),
     "auc_below_half": Flag(
-        "an audit is significantly worse than guessing; its AUC is counted as 1 - AUC",
+        "an audit is significantly worse than guessing, corrected for the number of audits; its AUC is counted as 1 - AUC",
         "inspect the audit's ROC curve: members appear less confident than non-members",
         excludes=False,
     ),

@@ -21,12 +21,25 @@ def normal_quantile(level: float) -> float:
 
 
 def wilson(hits: int, n: int, level: float = 0.95) -> Interval:
-    """Wilson's interval of a proportion `hits / n` (Wilson 1927); it stays within [0, 1] and is valid for 0 and n hits."""
+    """Wilson's interval of a proportion `hits / n` (Wilson 1927); it stays within [0, 1] and is valid for any hits and n."""
+    return score_interval(hits / n, n, level) if n else Interval(0.0, 1.0)
+
+
+def score_interval(share: float, n: float, level: float = 0.95) -> Interval:
+    """Wilson's interval of an estimate in [0, 1] whose variance is share * (1 - share) / n for a positive, real `n`."""
     z = normal_quantile(level)
-    share = hits / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+    return Interval(min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)))
+
+
+def effective_size(share: float, interval: Interval, level: float = 0.95) -> float:
+    """The `n` for which `score_interval` has given this interval; the smaller one if its ends disagree, infinite at zero width.
+
+    An end e solves (share - e)^2 = z^2 e (1 - e) / n.
+    """
+    z = normal_quantile(level)
+    return min((z * z * end * (1 - end) / (share - end) ** 2 for end in interval if end not in (share, 0.0, 1.0)), default=math.inf)
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, Interval]:

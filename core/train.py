@@ -46,7 +46,8 @@ class Bound:
     augmentation: Part
     optimizer: torch.optim.Optimizer
     curve: list[dict[str, float]] = field(default_factory=list)
-    """One row per finished epoch: `epoch`, `epoch/loss`, `epoch/train_accuracy`, `epoch/val_accuracy`."""
+    """One row per finished epoch: `epoch`, `epoch/loss`, `epoch/train_accuracy`, `epoch/val_accuracy`; without those
+    of training if no image was sampled (DP-SGD), and without that of validation if there are no validation images."""
 
     @property
     def parts(self) -> dict[str, Part]:
@@ -132,7 +133,7 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     counts = torch.stack([x[:, c].reshape(-1).bincount(minlength=256).cpu() for c in range(x.shape[1])]).double()
     n = counts.sum(1)
     mean = counts @ levels / n
-    variance = (counts * (levels - mean.unsqueeze(1)).square()).sum(1) / (n - 1)
+    variance = (counts * (levels - mean.unsqueeze(1)).square()).sum(1) / (n - 1).clamp(min=1)
     return mean.float(), variance.sqrt().float().clamp(min=1e-3)
 
 
@@ -168,7 +169,9 @@ def train(
     for epoch in range(len(bound.curve) + 1, config.optimizer.last_epoch(config.epochs) + 1):
         start = time.perf_counter()
         row = _epoch(config, bound, training_data, epoch)
-        row |= {"epoch/val_accuracy": accuracy(bound.net, val), "epoch/seconds": time.perf_counter() - start}
+        if len(val.y):
+            row["epoch/val_accuracy"] = accuracy(bound.net, val)
+        row["epoch/seconds"] = time.perf_counter() - start
         bound.curve.append(row)
         if on_epoch:
             on_epoch(row, bound)
@@ -230,15 +233,16 @@ def _epoch(config: TrialConfig, bound: Bound, training_data: _TrainingData, epoc
             loss, correct = _update(bound, step, len(batch))
             bound.regularizer.after_step(bound.net, lr)
             sums += torch.stack([loss * len(batch) / workers.count(), correct, correct.new_tensor(len(labels))]).double()
-    mean_loss, train_accuracy, seen = (workers.total(sums)).tolist()
-    if not math.isfinite(mean_loss):
-        raise TrialError(f"loss is {mean_loss / max(seen, 1)} in epoch {epoch}; lower optimizer.lr")
+    total_loss, hits, seen = (workers.total(sums)).tolist()
+    if not math.isfinite(total_loss):
+        raise TrialError(f"loss is {total_loss / max(seen, 1)} in epoch {epoch}; lower optimizer.lr")
     if len(training_data.reference.y) and not isinstance(bound.loss, Distillation):
         groups = (training_data.private, training_data.reference)
         members, reference = ((predict(bound.net, group.x), group.y) for group in groups)
         bound.regularizer.after_epoch(members, reference, rng.generator(config.seed, "inference", epoch))
     extra = {f"epoch/{name}": value for part in bound.parts.values() for name, value in part.report().items()}
-    return {"epoch": epoch, "epoch/loss": mean_loss / seen, "epoch/train_accuracy": train_accuracy / seen, **extra}
+    means = {"epoch/loss": total_loss / seen, "epoch/train_accuracy": hits / seen} if seen else {}
+    return {"epoch": epoch, **means, **extra}
 
 
 def _augmented(bound: Bound, images: Images, batch: Tensor, stream: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """Distance to misclassification: steepest ascent without a ball, and a summary for attacks without one."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -60,7 +61,7 @@ class PerturbationSummary:
     median: float
     """Median length over the fooled images; 0 if there are none."""
     interval: Interval
-    """95 % interval of the mean (Student)."""
+    """95 % interval of the mean (Student); infinite if fewer than two images were fooled."""
 
 
 @torch.no_grad()
@@ -85,6 +86,6 @@ def summarise_perturbations(net: nn.Module, x: Tensor, y: Tensor, adv: Tensor, n
     lengths = length(adv - x, norm)[fooled].double().cpu()
     rate = (fooled.sum() / correct.sum()).item()
     if not len(lengths):
-        return PerturbationSummary(rate, 0.0, 0.0, Interval(0.0, 0.0))
+        return PerturbationSummary(rate, 0.0, 0.0, Interval(-math.inf, math.inf))
     mean, interval = mean_interval(lengths.tolist())
     return PerturbationSummary(rate, mean, lengths.median().item(), interval)

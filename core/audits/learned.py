@@ -8,8 +8,9 @@ import numpy as np
 def best_threshold(members: np.ndarray, non_members: np.ndarray) -> float:
     """The observed score v that maximises (share of members >= v + share of non-members < v) / 2; the lowest one of ties.
 
-    Infinite if either group is empty; no image is then classified as a member.
+    Scores that are NaN are left out. Infinite if either group is empty; no image is then classified as a member.
     """
+    members, non_members = (scores[~np.isnan(scores)] for scores in (members, non_members))
     if not len(members) or not len(non_members):
         return np.inf
     members, non_members = np.sort(members), np.sort(non_members)
@@ -19,7 +20,13 @@ def best_threshold(members: np.ndarray, non_members: np.ndarray) -> float:
 
 
 def balanced_accuracy(scores: np.ndarray, member: np.ndarray, thresholds: np.ndarray | float) -> float:
-    """(TPR + TNR) / 2 of the rule `score >= threshold`, with one threshold or one per image."""
+    """(TPR + TNR) / 2 of the rule `score >= threshold`, with one threshold or one per image.
+
+    Raises:
+        ValueError: there are no members or no non-members, or a score is NaN.
+    """
+    if member.all() or not member.any() or np.isnan(scores).any():
+        raise ValueError("a balanced accuracy needs members and non-members, and scores without NaN")
     predicted = scores >= thresholds
     return float((predicted[member].mean() + (~predicted[~member]).mean()) / 2)
 

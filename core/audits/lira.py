@@ -26,6 +26,7 @@ def online(target: np.ndarray, shadows: np.ndarray, state: np.ndarray, variance:
         target: phi (`core.audits.scores.log_odds`) of the audited network, [N] or [N, Q] for Q queries per image.
         shadows: phi of the shadow models, [M, N] or [M, N, Q].
         state: 1 where a shadow model was trained on an image (IN), -1 where it was not (OUT), 0 for neither, [M, N].
+            A model counts as neither for an image for which one of its values is not finite.
         variance: "sample" uses each image's own variance; "fixed" uses one variance of the deviations from the images' means,
             separately for IN and OUT; "auto" chooses by the number of models.
 
@@ -33,9 +34,9 @@ def online(target: np.ndarray, shadows: np.ndarray, state: np.ndarray, variance:
         Scores, [N].
 
     Raises:
-        ValueError: there is no IN or no OUT model at all, or an image has neither.
+        ValueError: there is no IN or no OUT model at all, an image has neither, or a value of the target is NaN.
     """
-    target, shadows = _queries(target, shadows)
+    target, shadows, state = _prepared(target, shadows, state)
     if not (state > 0).any() or not (state < 0).any():
         raise ValueError("online LiRA needs shadow models that were trained on some of the images and not on others")
     _require_models(state)
@@ -65,9 +66,9 @@ def offline(
         Scores, [N].
 
     Raises:
-        ValueError: an image has no OUT model.
+        ValueError: an image has no OUT model, or a value of the target is NaN.
     """
-    target, shadows = _queries(target, shadows)
+    target, shadows, state = _prepared(target, shadows, state)
     outside = _side(shadows, state < 0, _variance(variance, shadows))
     if (outside.count == 0).any():
         raise ValueError(f"{int((outside.count == 0).sum())} images have no shadow model that was not trained on them")
@@ -91,9 +92,9 @@ def calibrated(target: np.ndarray, shadows: np.ndarray, state: np.ndarray) -> np
         Scores, [N].
 
     Raises:
-        ValueError: an image has neither an IN nor an OUT model.
+        ValueError: an image has neither an IN nor an OUT model, or a value of the target is NaN.
     """
-    target, shadows = _queries(target, shadows)
+    target, shadows, state = _prepared(target, shadows, state)
     _require_models(state)
     inside, outside = (_side(shadows, mask, "fixed") for mask in (state > 0, state < 0))
     both = (inside.count > 0) & (outside.count > 0)
@@ -165,6 +166,20 @@ def _variance(requested: Variance, shadows: np.ndarray) -> Variance:
     return requested if requested != "auto" else ("sample" if len(shadows) >= MIN_MODELS_FOR_SAMPLE_VARIANCE else "fixed")
 
 
-def _queries(target: np.ndarray, shadows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Add an axis for queries if there is none."""
-    return (target[:, None], shadows[:, :, None]) if target.ndim == 1 else (target, shadows)
+def _prepared(target: np.ndarray, shadows: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Add an axis for queries if there is none, and remove values that no normal distribution has.
+
+    A model with a value for an image that is not finite counts as neither IN nor OUT for this image. An infinite value of the
+    target is replaced by the largest finite one, with its sign: it comes from a probability that was rounded to 0 or 1.
+    """
+    if target.ndim == 1:
+        target, shadows = target[:, None], shadows[:, :, None]
+    if bad := int(np.isnan(target).any(1).sum()):
+        raise ValueError(f"outputs of the audited network are NaN for {bad} of {len(target)} images")
+    finite = np.all(np.isfinite(shadows), axis=2)
+    if not finite.all():
+        shadows, state = np.where(finite[:, :, None], shadows, 0.0), np.where(finite, state, 0)
+    if np.isinf(target).any():
+        bound = max(np.abs(shadows).max(initial=0.0), np.abs(target[np.isfinite(target)]).max(initial=0.0))
+        target = np.clip(target, -bound, bound)
+    return target, shadows, state

@@ -45,14 +45,22 @@ def train_attack(
     of `lr` (0.1 in the paper's code; 0.01 for ResNet-18 on CIFAR-10 and for SVHN).
 
     Args:
-        probabilities: softmax outputs, float32 [N, C].
+        probabilities: softmax outputs, float32 [N, C]; images with values that are not finite are left out.
         y: labels, [N].
         member: whether the shadow model was trained on the image, bool [N].
         seed: seed of weights, order and dropout.
         epochs: passes over the outputs.
         lr: initial learning rate.
         batch_size: outputs per step.
+
+    Raises:
+        ValueError: there are no outputs.
     """
+    finite = probabilities.isfinite().all(1)
+    if not finite.any():
+        raise ValueError("the neural attack needs finite outputs of at least one shadow model")
+    if not finite.all():
+        probabilities, y, member = probabilities[finite], y[finite], member[finite]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(rng.fold(seed, "nn_attack"))  # leaves the GPU's generator unchanged
         attack = NNAttack(probabilities.shape[1])

@@ -46,6 +46,14 @@ class ModelOutputs:
             return None
         return scores.log_odds(torch.from_numpy(self.adversarial), torch.from_numpy(self.y)).numpy()[:, None]
 
+    @cached_property
+    def finite(self) -> np.ndarray:
+        """Whether all outputs of an image are finite, bool [N]; if all logits of `adversarial` are NaN, there was no such query."""
+        finite = np.all(np.isfinite(self.logits), axis=(1, 2))
+        if self.adversarial is None:
+            return finite
+        return finite & (np.all(np.isfinite(self.adversarial), axis=1) | np.all(np.isnan(self.adversarial), axis=1))
+
     @property
     def queries(self) -> int:
         """Number of queries per image."""
@@ -105,7 +113,7 @@ def query(
     adversarial = None
     if attack is not None:
         adversarial = np.full((len(images.y), logits[0].shape[2]), np.nan, np.float32)
-        for rows in np.array_split(attack, -(-len(attack) // batch_size)):
+        for rows in np.array_split(attack, max(1, -(-len(attack) // batch_size))):
             batch = images.at(rows).to(torch.device(device))
             draw = rng.per_image(seed, "adversarial_query", ids=torch.from_numpy(rows).to(device))
             moved = pgd(net, as_float(batch.x), batch.y, epsilon=epsilon, norm=norm, steps=ADVERSARIAL_STEPS, restarts=1, draw=draw)

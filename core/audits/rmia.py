@@ -17,9 +17,17 @@ def rmia(
 
     Returns:
         Scores in [0, 1], larger for likely members, [N].
+
+    Raises:
+        ValueError: the population is empty, or a ratio is NaN.
     """
-    ratios = np.sort(population_target - population_marginal)
-    return np.searchsorted(ratios, target - marginal - np.log(gamma), side="right") / len(ratios)
+    with np.errstate(invalid="ignore"):  # reported below
+        ratios, own = np.sort(population_target - population_marginal), target - marginal
+    if not len(ratios):
+        raise ValueError("RMIA needs at least one population image")
+    if bad := int(np.isnan(own).sum() + np.isnan(ratios).sum()):
+        raise ValueError(f"RMIA: the likelihood ratios of {bad} images are NaN")
+    return np.searchsorted(ratios, own - np.log(gamma), side="right") / len(ratios)
 
 
 def marginal_offline(shadows: np.ndarray, state: np.ndarray, a: float = 0.3) -> np.ndarray:
@@ -45,7 +53,7 @@ def marginal_online(shadows: np.ndarray, state: np.ndarray) -> np.ndarray:
         shadows, state: see `marginal_offline`.
 
     Returns:
-        log p(x), [N].
+        log p(x), [N]; an image without any model gets the mean over the other images.
     """
     (inside, n_in), (outside, n_out) = _mean(shadows, state > 0), _mean(shadows, state < 0)
     both = (n_in > 0) & (n_out > 0)
@@ -54,10 +62,13 @@ def marginal_online(shadows: np.ndarray, state: np.ndarray) -> np.ndarray:
     else:  # with one shadow model, only the difference between the two groups of images is known
         gap = inside[n_in > 0].mean() - outside[n_out > 0].mean() if (n_in > 0).any() and (n_out > 0).any() else 0.0
     inside, outside = np.where(n_in > 0, inside, outside + gap), np.where(n_out > 0, outside, inside - gap)
-    return np.log(np.clip((inside + outside) / 2, 1e-12, 1.0))
+    mean, known = (inside + outside) / 2, n_in + n_out > 0
+    mean = np.where(known, mean, mean[known].mean() if known.any() else 1.0)
+    return np.log(np.clip(mean, 1e-12, 1.0))
 
 
 def _mean(shadows: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean probability over the models in the mask, and their number, [N] each."""
+    """Mean probability over the models in the mask, without those of no probability (NaN, above 1), and their number, [N] each."""
+    mask = mask & (shadows < np.inf)
     count = mask.sum(0)
     return np.where(mask, np.exp(shadows), 0.0).sum(0) / np.maximum(count, 1), count

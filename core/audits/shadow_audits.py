@@ -35,10 +35,12 @@ class ShadowAudit:
     """Scores by audit, larger for members, [n]."""
     accuracies: dict[str, float] = field(default_factory=dict)
     """Balanced accuracies by score, with thresholds learned on the other networks; `.../per_class` with one per class."""
+    left_out: int = 0
+    """Number of images of other networks that were left out because the outputs are not finite."""
 
     def rocs(self) -> dict[str, Roc]:
         """The ROC of every audit."""
-        return {name: Roc.of(score[self.member], score[~self.member]) for name, score in self.scores.items()}
+        return {name: Roc.of(score[self.member], score[~self.member], name) for name, score in self.scores.items()}
 
 
 def auditor(
@@ -53,10 +55,15 @@ def auditor(
             others, are left out.
         population: images that RMIA compares each image with; images that no other network gives evidence about are left out.
         control: compute scores only, for a control.
+
+    Raises:
+        ValueError: outputs of the target are not finite, or no other network gives evidence about any image.
     """
+    others, left_out = _without_non_finite(target, others)
     states = np.stack([other.state for other in others])
     rows = rows[(target.state[rows] != 0) & (states[:, rows] != 0).any(0)]
     population = population[(states[:, population] != 0).any(0)]
+    _require_images(rows)
     row_states = states[:, rows]
     phi = np.stack([other.phi for other in others])
     target_log_p, log_p = _log_p(target.phi[:, 0]), _log_p(phi[:, :, 0])
@@ -71,7 +78,7 @@ def auditor(
         scores["calibrated_adversarial"] = lira.calibrated(*adversarial, row_states)
     pooled = [(other, rows[other.state[rows] != 0]) for other in others]
     accuracies = {} if control else _learned("auditor", target, rows, pooled)
-    return ShadowAudit(rows, target.state[rows] > 0, scores, accuracies)
+    return ShadowAudit(rows, target.state[rows] > 0, scores, accuracies, left_out)
 
 
 def attacker(
@@ -89,16 +96,21 @@ def attacker(
         control: compute scores only, for a control, in which the neural attack needs few steps.
 
     Raises:
-        ValueError: a shadow model was trained on audited images, or the target on images of the shadow models.
+        ValueError: a shadow model was trained on audited images, or the target on images of the shadow models; outputs of the
+            target are not finite, or no shadow model gives evidence about any image.
     """
     states = np.stack([shadow.state for shadow in shadows])
     if (states[:, rows] >= 0).any() or (target.state[shadow_rows] >= 0).any():
         raise ValueError("target and shadow models were trained on the same images")
+    shadows, left_out = _without_non_finite(target, shadows)
+    states = np.stack([shadow.state for shadow in shadows])
+    rows = rows[(states[:, rows] < 0).any(0)]
+    _require_images(rows)
     phi = np.stack([shadow.phi for shadow in shadows])
     target_log_p, log_p = _log_p(target.phi[:, 0]), _log_p(phi[:, :, 0])
     marginal = rmia.marginal_offline(log_p, states)
     training = [(shadow, shadow_rows[shadow.state[shadow_rows] != 0]) for shadow in shadows]
-    batches = -(-sum(len(own) for _, own in training) // BATCH_SIZE)
+    batches = max(1, -(-sum(len(own) for _, own in training) // BATCH_SIZE))
     epochs = min(EPOCHS, max(20, -(-CONTROL_STEPS // batches))) if control else EPOCHS
     attack = train_attack(
         torch.cat([_probabilities(shadow, own) for shadow, own in training]),
@@ -114,7 +126,24 @@ def attacker(
     if adversarial := _adversarial(target, shadows, rows):
         scores["lira_offline_adversarial"] = lira.offline(*adversarial, states[:, rows])
     accuracies = {} if control else _learned("attacker", target, rows, training)
-    return ShadowAudit(rows, target.state[rows] > 0, scores, accuracies)
+    return ShadowAudit(rows, target.state[rows] > 0, scores, accuracies, left_out)
+
+
+def _without_non_finite(
+    target: ModelOutputs, others: Sequence[ModelOutputs]
+) -> tuple[list[ModelOutputs], int]:  # fmt: skip
+    """The others with state 0 for images on which their outputs are not finite, and the number of these outputs."""
+    if bad := int((~target.finite).sum()):
+        raise ValueError(f"outputs of the audited network are not finite for {bad} of {len(target.y)} images")
+    left_out = sum(int((~other.finite).sum()) for other in others)
+    if not left_out:
+        return list(others), 0
+    return [replace(other, state=np.where(other.finite, other.state, 0).astype(np.int8)) for other in others], left_out
+
+
+def _require_images(rows: np.ndarray) -> None:
+    if not len(rows):
+        raise ValueError("there is no image to audit about which another network gives evidence")
 
 
 def _adversarial(
@@ -127,7 +156,8 @@ def _adversarial(
 
 def _log_p(phi: np.ndarray) -> np.ndarray:
     """log p_y from the log-odds."""
-    return -np.logaddexp(0.0, -phi)
+    with np.errstate(invalid="ignore"):  # NaN stays NaN, and is left out later
+        return -np.logaddexp(0.0, -phi)
 
 
 def _probabilities(outputs: ModelOutputs, rows: np.ndarray) -> torch.Tensor:
@@ -162,7 +192,8 @@ def positive_control(outputs: ModelOutputs) -> ModelOutputs:
     simulated model's logits are scaled down so that they carry almost no information.
     """
     memorised = MEMORISED_LOGIT * np.eye(outputs.logits.shape[2], dtype=np.float32)[outputs.y]
-    scale = 1 / max(float(np.ptp(outputs.logits)), 1.0)
+    finite = outputs.logits[outputs.finite]
+    scale = 1 / max(float(np.ptp(finite)) if finite.size else 1.0, 1.0)
     adversarial = outputs.adversarial
     if adversarial is not None:
         adversarial = scale * adversarial + np.where(outputs.recognised[:, :1], memorised, 0)
@@ -186,7 +217,7 @@ def negative_control(networks: Sequence[ModelOutputs], groups: Sequence[np.ndarr
         order[rows] = rows[np.random.Generator(np.random.PCG64(rng.fold(seed, "shuffled", i))).permutation(len(rows))]
     permuted = [replace(outputs, state=outputs.state[order]) for outputs in networks]
     for old, new in zip(networks, permuted, strict=True):  # logits are the same, so cached properties remain valid
-        vars(new).update({name: vars(old)[name] for name in ("phi", "adversarial_phi") if name in vars(old)})
+        vars(new).update({name: vars(old)[name] for name in ("phi", "adversarial_phi", "finite") if name in vars(old)})
     return permuted
 
 
@@ -194,8 +225,8 @@ CONTROL_STEPS = 1000
 """Training steps of the neural attack in a control, at most; memorised members are learned quickly."""
 MIN_CONTROL_AUC = 0.9
 """AUC that an audit must reach on the positive control."""
-MAX_CONTROL_DEVIATION = 4.0
-"""Deviation from AUC 0.5 that the negative control may have, in standard errors."""
+CONTROL_LEVEL = 1 - 6.3e-5
+"""Level of the interval of the AUC of the negative control, four standard errors; it must contain 0.5."""
 
 
 def blind(rocs: dict[str, Roc]) -> list[str]:
@@ -205,10 +236,5 @@ def blind(rocs: dict[str, Roc]) -> list[str]:
 
 def biased(rocs: dict[str, Roc]) -> list[str]:
     """Names of the audits that find members in the negative control, given their ROCs there."""
-    names = []
-    for name, roc in rocs.items():
-        low, high = roc.auc_interval(0.95)
-        error = max(high - low, 1e-3) / 3.92
-        if abs(roc.auc - 0.5) > MAX_CONTROL_DEVIATION * error:
-            names.append(name)
-    return names
+    intervals = {name: roc.auc_interval(CONTROL_LEVEL) for name, roc in rocs.items()}
+    return [name for name, (low, high) in intervals.items() if not low <= 0.5 <= high]

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from core.audits.roc import Roc, unresolved
 from core.audits.scores import SCORES
-from core.stats import normal_quantile
+from core.stats import Interval, effective_size, score_interval
 
 FPRS = (0.01, 0.001)
 """False-positive rates at which the true-positive rate is reported."""
@@ -21,7 +21,7 @@ def threshold_audits(member_logits: Tensor, member_labels: Tensor, other_logits:
         other_logits, other_labels: the same for images that the network was not trained on, [N, C] and [N].
     """
     return {
-        name: Roc.of(score(member_logits, member_labels).cpu(), score(other_logits, other_labels).cpu())
+        name: Roc.of(score(member_logits, member_labels).cpu(), score(other_logits, other_labels).cpu(), name)
         for name, score in SCORES.items()
     }
 
@@ -47,9 +47,12 @@ def leak_metrics(audits: Mapping[str, Roc]) -> dict[str, float]:
     return metrics
 
 
-def below_half(audits: Mapping[str, Roc]) -> bool:
-    """Whether the 95 % interval of any AUC lies below one half."""
-    return any(roc.auc_interval().high < 0.5 for roc in audits.values())
+def below_half(metrics: Mapping[str, float]) -> bool:
+    """Whether the interval of any AUC in the metrics lies below one half, at level 1 - 0.05 / k for k audits (Bonferroni).
+
+    At most 2.5 % of the networks without any leak have such an audit, however many audits there are.
+    """
+    return any(interval.high < 0.5 for _, interval in _simultaneous(metrics).values())
 
 
 def worst_case_auc(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -58,13 +61,15 @@ def worst_case_auc(metrics: Mapping[str, float]) -> dict[str, float]:
     `mia_auc_low` and `mia_auc_high` are that audit's interval at level 1 - 0.05 / k for k audits (Bonferroni), which allows for
     choosing the worst. The estimate itself is biased upward, as every maximum of noisy numbers.
     """
-    named = {name: value for name, value in metrics.items() if name.startswith("mia_auc/")}
-    folded = {name: max(auc, 1 - auc) for name, auc in named.items()}
-    name = max(folded, key=lambda audit: folded[audit])
-    low, high = (metrics[f"mia_auc_{end}/{name.removeprefix('mia_auc/')}"] for end in ("low", "high"))
-    if named[name] < 0.5:
-        low, high = 1 - high, 1 - low
-    wider = normal_quantile(1 - 0.05 / len(named)) / normal_quantile(0.95)
-    auc = folded[name]
-    low, high = max(0.0, auc - wider * (auc - low)), min(1.0, auc + wider * (high - auc))
+    auc, (low, high) = max(_simultaneous(metrics).values(), key=lambda pair: max(pair[0], 1 - pair[0]))
+    if auc < 0.5:
+        auc, low, high = 1 - auc, 1 - high, 1 - low
     return {"mia_auc": auc, "mia_auc_low": low, "mia_auc_high": high}
+
+
+def _simultaneous(metrics: Mapping[str, float]) -> dict[str, tuple[float, Interval]]:
+    """AUC of each of the k audits in the metrics, with its interval at level 1 - 0.05 / k; from the intervals at 95 %."""
+    aucs = {name.removeprefix("mia_auc/"): auc for name, auc in metrics.items() if name.startswith("mia_auc/")}
+    stored = {name: Interval(metrics[f"mia_auc_low/{name}"], metrics[f"mia_auc_high/{name}"]) for name in aucs}
+    level = 1 - 0.05 / max(1, len(aucs))
+    return {name: (auc, score_interval(auc, effective_size(auc, stored[name]), level)) for name, auc in aucs.items()}

@@ -19,7 +19,6 @@ from core.evaluation.sparsity import activation_density, share_near_zero
 from core.evaluation.stored import finite_logits, member_rows, threat_model
 from core.evaluation.timing import PhaseTimer
 from core.metrics import Metrics
-from core.modes import predict
 from core.perturbations.gat import MIN_GENERATOR_NORM
 from core.stats import wilson
 from core.train import Bound, State
@@ -62,7 +61,7 @@ def judge(
         reference_evidence: dict[str, Tensor | np.ndarray] = {}
         if len(reference):  # these images are members too, so their leakage counts
             labels = images.y[reference].to(device)
-            logits = predict(bound.net, images.x[reference].to(device))
+            logits = finite_logits(bound.net, images.x[reference].to(device))
             reference_audits = threshold_audits(logits, labels, other_logits, others.y)
             audits |= {f"reference_{name}": roc for name, roc in reference_audits.items()}
             reference_evidence = {"reference_rows": reference, "reference_labels": labels, "reference_logits": logits}
@@ -98,7 +97,7 @@ def judge(
         "weights_below_0.001": share_near_zero(bound.net),
         "flag/at_chance": float(wilson(hits, len(correct)).low <= largest_class),
         **{f"flag/{name}": float(raised) for name, raised in masking.items()},
-        "flag/auc_below_half": float(below_half(audits)),
+        "flag/auc_below_half": float(below_half(leaks)),
         "flag/few_non_members": float(0.01 * len(rows) < 10),
         "flag/generator_silent": float(any(row.get("epoch/generator_norm", 1.0) < MIN_GENERATOR_NORM for row in bound.curve)),
         "flag/split_overlap": float(len(np.intersect1d(parts.members, rows)) > 0),

@@ -51,7 +51,8 @@ def outputs_of(config: TrialConfig, net: nn.Module, images: Images, *, device: t
         net, images, *member_rows(config, images, parts), mirrored=mirrored, attack=half if adversarial else None,
         seed=config.seed, device=device, **threat_model(config.judge),
     )  # fmt: skip
-    if not np.isfinite(outputs.logits).all():
+    queried = outputs.logits if outputs.adversarial is None else np.append(outputs.logits, outputs.adversarial[half])
+    if not np.isfinite(queried).all():
         raise TrialError("the trained network's logits are not finite; lower optimizer.lr")
     return outputs
 
@@ -71,16 +72,18 @@ def further_audits(
         private: rows of the training images in the pool.
         rows: rows of the non-members in the pool.
     """
-    rocs = {"gradient_norm": Roc.of(*(gradient_norm(net, part.x, part.y).cpu() for part in (members, others)))}
+    norms = (gradient_norm(net, part.x, part.y).cpu() for part in (members, others))
+    rocs = {"gradient_norm": Roc.of(*norms, audit="gradient_norm")}
     if outputs.adversarial_phi is not None:
-        rocs["loss_adversarial"] = Roc.of(outputs.adversarial_phi[private, 0], outputs.adversarial_phi[rows, 0])
+        phi = outputs.adversarial_phi[:, 0]
+        rocs["loss_adversarial"] = Roc.of(phi[private], phi[rows], "loss_adversarial")
     if config.judge.audits == "full":
         distances = []
         for part, ids in ((members, private), (others, rows)):
             audited = part.at(torch.arange(min(config.judge.images or len(ids), len(ids)), device=part.y.device))
             draw = rng.per_image(config.seed, "label_only", ids=torch.from_numpy(ids[: len(audited.y)]).to(part.y.device))
             distances.append(boundary_distance(net, audited.x, audited.y, draw=draw).cpu())
-        rocs["label_only"] = Roc.of(*distances)
+        rocs["label_only"] = Roc.of(*distances, audit="label_only")
     return rocs
 
 
@@ -107,8 +110,9 @@ def reaudit(
     members, others = images.at(private).to(device), images.at(rows).to(device)
     outputs = outputs_of(config, bound.net, images, device=device)
     audits = further_audits(config, bound.net, outputs, members, others, private, rows)
-    leaks = leak_metrics(audits) | {"flag/auc_below_half": float(below_half(audits))}
-    return Metrics(leaks | worst_case_auc({**known, **leaks}))
+    leaks = leak_metrics(audits)
+    every = {**known, **leaks}
+    return Metrics(leaks | worst_case_auc(every) | {"flag/auc_below_half": float(below_half(every))})
 
 
 @dataclass(frozen=True)
@@ -136,12 +140,14 @@ def audit_by_others(
         known: metrics of the network so far.
 
     Raises:
-        TrialError: the outputs belong to a network whose members are not those of the configuration.
+        TrialError: the outputs belong to a network whose members are not those of the configuration, or are not finite.
     """
     parts = data.split(images, config.split, config.replicate)
     private, _ = member_rows(config, images, parts)
     if not np.array_equal(np.sort(np.flatnonzero(target.state > 0)), np.sort(private)):
         raise TrialError("the stored outputs are of a network with other members; is it the same data set and version?")
+    if bad := int((~target.finite).sum()):
+        raise TrialError(f"the network's stored outputs are not finite for {bad} of {len(target.y)} images; train it again")
     candidates, judged = np.concatenate([parts.members, parts.val]), np.concatenate([private, parts.test])
 
     def auditor(networks: Sequence[ModelOutputs], control: bool = False) -> ShadowAudit:
@@ -160,16 +166,18 @@ def audit_by_others(
         rocs = audit.rocs()
         positive = run([shadow_audits.positive_control(outputs) for outputs in networks], control=True).rocs()
         negative = run(shadow_audits.negative_control(networks, groups, config.seed), control=True).rocs()
-        values |= leak_metrics(rocs)
+        values |= leak_metrics(rocs) | ({f"mia_left_out/{protocol}": float(audit.left_out)} if audit.left_out else {})
         values |= {f"mia_learned_accuracy/{name}": value for name, value in audit.accuracies.items()}
         values[f"mia_control_memorised/{protocol}"] = min(roc.auc for roc in positive.values())
         values[f"mia_control_shuffled/{protocol}"] = max((roc.auc for roc in negative.values()), key=lambda auc: abs(auc - 0.5))
         flags = {
             "audit_is_blind": shadow_audits.blind(positive),
             "audit_is_biased": shadow_audits.biased(negative),
-            "auc_below_half": below_half(rocs),
         }
         values |= {f"flag/{name}": max(values.get(f"flag/{name}", 0.0), float(bool(up))) for name, up in flags.items()}
         evidence |= {f"{protocol}/rows": audit.rows, f"{protocol}/member": audit.member}
         evidence |= {f"{protocol}/{name}": score for name, score in audit.scores.items()}
-    return AuditByOthers(Metrics(values | (worst_case_auc({**known, **values}) if values else {})), evidence)
+    if values:
+        every = {**known, **values}
+        values |= worst_case_auc(every) | {"flag/auc_below_half": float(below_half(every))}
+    return AuditByOthers(Metrics(values), evidence)

@@ -106,8 +106,9 @@ def distance_metrics(net: nn.Module, x: Tensor, y: Tensor, judge: Judge, seed: i
     """Distances to misclassification of the first images, and their accuracy in balls of other radii.
 
     Returns:
-        `adversarial_radius` (L2, median over correctly classified images), `deepfool_l2` (median), `deepfool_fooling_rate`, and
-        `robust_accuracy_at/<multiple>` under PGD alone, in balls of that multiple of epsilon.
+        `adversarial_radius` (L2, median over correctly classified images), `deepfool_l2` (median over fooled images, omitted if
+        there are none), `deepfool_fooling_rate`, and `robust_accuracy_at/<multiple>` under PGD alone, in balls of that multiple of
+        epsilon.
     """
     x, y = x[:images], y[:images]
     scales = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -119,8 +120,8 @@ def distance_metrics(net: nn.Module, x: Tensor, y: Tensor, judge: Judge, seed: i
         return values
     x, y = x[keep], y[keep]
     summary = summarise_perturbations(net, x, y, deepfool(net, x, y))
-    values |= {"adversarial_radius": median_radius(net, x, y)}
-    return values | {"deepfool_l2": summary.median, "deepfool_fooling_rate": summary.fooling_rate}
+    values |= {"adversarial_radius": median_radius(net, x, y), "deepfool_fooling_rate": summary.fooling_rate}
+    return values | ({"deepfool_l2": summary.median} if summary.fooling_rate else {})
 
 
 def median_radius(net: nn.Module, x: Tensor, y: Tensor, images: int = PROBE) -> float:

@@ -92,7 +92,7 @@ class Adversary(Part):
         norm, seen = workers.total(self.norms).tolist()
         p_true, flipped, tried = workers.total(self.scores.to(self.norms.device)).tolist()
         self._reset_counts()
-        metrics = {"generator_norm": norm / max(seen, 1)}
+        metrics = {"generator_norm": norm / seen} if seen else {}
         return metrics | ({"generator_p_true": p_true / tried, "generator_flipped": flipped / tried} if tried else {})
 
     def offset(self, delta: Tensor) -> Tensor:

@@ -211,3 +211,9 @@ def test_a_failed_download_keeps_the_empty_folders_of_the_user(tmp_path, monkeyp
     with pytest.raises(InputError, match="cannot read CIFAR10"):
         data.load("cifar10", tmp_path)
     assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+
+
+@pytest.mark.parametrize(("share", "message"), [(0.02, "no reference image of 20"), (0.99, "no member to train on of 20")])
+def test_a_reference_share_that_leaves_one_side_without_images_is_rejected(share, message):
+    with pytest.raises(InputError, match=f"reference share of {share:g} leaves {message}"):
+        data.hold_out(torch.arange(20) % 2, share, seed=0)

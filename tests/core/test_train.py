@@ -287,3 +287,8 @@ def test_a_constant_channel_does_not_divide_by_zero():
     members = Images(torch.full((10, 1, 8, 8), 7, dtype=torch.uint8), torch.arange(10) % 2, 2)
     net = train.bind(TrialConfig(), members, torch.device("cpu")).net
     assert torch.isfinite(net(torch.rand(2, 1, 8, 8))).all()
+
+
+def test_training_without_validation_images_reports_no_validation_accuracy():
+    bound = train.train(TrialConfig.of(TINY | {"epochs": 1}), images(), images().at(torch.arange(0)))
+    assert set(bound.curve[0]) == {"epoch", "epoch/loss", "epoch/train_accuracy", "epoch/seconds"}

@@ -7,7 +7,9 @@ from typing import Any
 
 from trainables.study.trial_state import TrialState
 
-LATEST_WINS = ("flag/more_steps_help", "flag/audit_is_blind", "flag/audit_is_biased", "flag/audit_lacks_models")
+LATEST_WINS = (
+    "flag/more_steps_help", "flag/audit_is_blind", "flag/audit_is_biased", "flag/audit_lacks_models", "flag/auc_below_half",
+)  # fmt: skip
 """Flags about the evaluation rather than the network: a later evaluation replaces the earlier verdict."""
 
 
@@ -16,7 +18,7 @@ def merged(known: Mapping[str, float], update: Mapping[str, float]) -> dict[str,
 
     New values replace old ones. Flags accumulate, because a stronger attack that shows no sign of gradient masking does not refute
     the sign that a weaker attack has found on the same network. Flags in `LATEST_WINS` concern the evaluation itself (an attack
-    had not converged, an audit was unsound), so their latest value counts.
+    had not converged, an audit was unsound, an AUC was below half), so their latest value counts.
     """
     flags = {name for name in update if name.startswith("flag/") and name not in LATEST_WINS}
     return {**known, **update, **{name: max(known.get(name, 0.0), update[name]) for name in flags}}

@@ -53,8 +53,8 @@ def recover_children(client: Any, experiment: str, parent: str, ended: Collectio
         if run.info.status in ENDED and number in ended:
             child.complete = True
             continue
-        history = client.get_metric_history(run.info.run_id, "epoch/loss")
-        child.logged_epochs = {metric.step for metric in history}
+        by_epoch = [name for name in run.data.metrics if name.startswith("epoch/")]  # an epoch may lack one of them
+        child.logged_epochs = {m.step for name in by_epoch for m in client.get_metric_history(run.info.run_id, name)}
         if number not in ended:
             if run.info.status == "RUNNING":
                 client.set_terminated(run.info.run_id, RUN_STATUS[TrialState.INTERRUPTED])

@@ -1,5 +1,7 @@
 """The adversarial radius and the summary of attacks without a ball, against affine models."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -60,6 +62,6 @@ def test_fooling_rate_and_lengths_are_over_the_images_that_were_classified_corre
     assert summary.median == pytest.approx(moved.median().item())
     assert summary.interval.low < summary.mean < summary.interval.high
     none = summarise_perturbations(net, x, y, x)
-    assert none.fooling_rate == 0 and none.mean == 0
+    assert none.fooling_rate == 0 and none.mean == 0 and none.interval == (-math.inf, math.inf)
     with pytest.raises(ValueError, match="no image is classified correctly"):
         summarise_perturbations(net, x, 1 - net(x).argmax(1), adv)

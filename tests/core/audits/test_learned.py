@@ -94,3 +94,15 @@ def test_learned_accuracies_are_one_half_if_members_score_like_others():
     n = 6000
     for accuracy in learned(scored(n, 0, gain=0.0), scored(n, 1, gain=0.0)):
         assert abs(accuracy - 0.5) < 3 * math.sqrt(0.25 / n)  # TPR and TNR, each of n / 2 images
+
+
+def test_a_balanced_accuracy_without_members_or_non_members_or_with_nan_is_rejected():
+    for scores, member in (([1.0, 2.0], [True, True]), ([1.0, 2.0], [False, False]), ([1.0, np.nan], [True, False]), ([], [])):
+        with pytest.raises(ValueError, match="needs members and non-members, and scores without NaN"):
+            balanced_accuracy(np.array(scores), np.array(member, bool), 0.0)
+
+
+def test_scores_of_shadow_models_that_are_nan_are_left_out_of_the_threshold_and_infinite_ones_are_ranked():
+    members, others = np.array([2.0, 3.0, 4.0]), np.array([0.0, 1.0, 2.5])
+    assert best_threshold(np.r_[members, np.nan], np.r_[np.nan, others]) == best_threshold(members, others)
+    assert best_threshold(np.array([np.inf, 1.0]), np.array([-np.inf, 0.0])) == 1

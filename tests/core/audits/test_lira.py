@@ -263,3 +263,47 @@ def test_calibrated_has_the_auc_of_its_closed_form(models):
         state, shadows = -np.ones_like(state), level + s.normal(size=state.shape)
         truth = scipy.stats.norm.cdf(shift / 2)
     assert auc(lira.calibrated(target, shadows, state), member) == pytest.approx(truth, abs=0.02)
+
+
+# ---- values that are not finite
+
+
+BAD = [math.inf, -math.inf, math.nan]
+SCORES = {
+    "online": lira.online, "online sample": lambda *a: lira.online(*a, "sample"), "offline": lira.offline,
+    "two tails": lambda *a: lira.offline(*a, tails=2), "calibrated": lira.calibrated,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("name", SCORES)
+def test_a_shadow_output_that_is_not_finite_is_left_out_for_its_image(name, bad):
+    target, shadows, state = networks(8, queries=2, inside=0.2 if "off" in name or "two" in name else 0.5)
+    shadows, without = shadows.copy(), state.copy()
+    shadows[3, 5, 1], without[3, 5] = bad, 0
+    assert state[3, 5] != 0 and np.isfinite(SCORES[name](target, shadows, state)).all()
+    finite = np.nan_to_num(shadows, nan=9, posinf=9, neginf=9)
+    np.testing.assert_array_equal(SCORES[name](target, shadows, state), SCORES[name](target, finite, without))
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_an_infinite_output_of_the_target_counts_as_the_largest_finite_one_and_changes_no_other_score(name):
+    target, shadows, state = networks(8, queries=1, inside=0.2 if "off" in name or "two" in name else 0.5)
+    for sign in (1, -1):
+        infinite, largest = target.copy(), target.copy()
+        infinite[5], largest[5] = sign * math.inf, sign * max(np.abs(shadows).max(), np.abs(np.delete(target, 5)).max())
+        scores = SCORES[name](infinite, shadows, state)
+        assert np.isfinite(scores).all()
+        np.testing.assert_array_equal(scores, SCORES[name](largest, shadows, state))
+        np.testing.assert_array_equal(np.delete(scores, 5), np.delete(SCORES[name](target, shadows, state), 5))
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_nan_of_the_target_and_an_image_without_finite_shadow_outputs_are_rejected_with_their_number(name):
+    target, shadows, state = networks(8, queries=1, inside=0.2 if "off" in name or "two" in name else 0.5)
+    with pytest.raises(ValueError, match=r"audited network are NaN for 2 of 40 images"):
+        SCORES[name](np.where((np.arange(40) < 2).reshape(-1, *[1] * (target.ndim - 1)), np.nan, target), shadows, state)
+    shadows = shadows.copy()
+    shadows[:, 7] = np.inf
+    with pytest.raises(ValueError, match="1 images have no shadow model"):
+        SCORES[name](target, shadows, state)

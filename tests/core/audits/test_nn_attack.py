@@ -130,3 +130,16 @@ def test_global_random_state_is_neither_changed_nor_used():
     torch.manual_seed(6)
     again = train_attack(*given, seed=1, epochs=2)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), again.parameters(), strict=True))
+
+
+def test_outputs_that_are_not_finite_are_left_out_of_the_training():
+    stream = torch.Generator().manual_seed(0)
+    probabilities, y = torch.rand(60, 3, generator=stream).softmax(1), torch.arange(60) % 3
+    member = torch.arange(60) % 2 == 0
+    planted = torch.cat([probabilities, torch.full((2, 3), math.nan)])
+    arguments = {"seed": 1, "epochs": 2}
+    attack = train_attack(planted, torch.cat([y, y[:2]]), torch.cat([member, member[:2]]), **arguments)
+    assert torch.equal(attack.score(probabilities, y), train_attack(probabilities, y, member, **arguments).score(probabilities, y))
+    for none in (planted[60:], planted[:0]):
+        with pytest.raises(ValueError, match="needs finite outputs"):
+            train_attack(none, y[: len(none)], member[: len(none)], **arguments)

@@ -124,3 +124,34 @@ def test_the_online_estimate_is_clipped_to_a_probability():
     state = np.array([[1, 1, -1, 1], [-1, -1, -1, 1]])
     marginal = rmia.marginal_online(shadows, state)
     assert np.isfinite(marginal).all() and (marginal <= 0).all()
+
+
+# ---- values that are not finite, and an empty population
+
+
+def test_an_empty_population_is_rejected():
+    with pytest.raises(ValueError, match="at least one population image"):
+        rmia.rmia(np.log([0.5]), np.log([0.4]), np.zeros(0), np.zeros(0))
+
+
+def test_ratios_that_are_nan_are_rejected_and_a_probability_of_zero_is_ranked_lowest():
+    p, marginal = np.log([0.5, 0.9, 0.2]), np.log([0.4, 0.5, 0.3])
+    for own, population in ((np.array([np.nan, *p[1:]]), p), (p, np.array([np.nan, *p[1:]])), (p, np.array([np.nan] * 3))):
+        with pytest.raises(ValueError, match="NaN"):
+            rmia.rmia(own, marginal, population, marginal)
+    scores = rmia.rmia(np.array([-np.inf, *p[1:]]), marginal, p, marginal)
+    assert scores[0] == 0 and (scores[1:] == rmia.rmia(p, marginal, p, marginal)[1:]).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("estimate", [rmia.marginal_online, rmia.marginal_offline])
+def test_a_shadow_output_that_is_not_a_log_probability_is_left_out_for_its_image(estimate, bad):
+    stream = np.random.default_rng(0)
+    shadows, state = np.log(stream.uniform(0.1, 1, (6, 30))), stream.choice([-1, 1], (6, 30))
+    planted, without = shadows.copy(), state.copy()
+    planted[2, 4], without[2, 4] = bad, 0
+    np.testing.assert_array_equal(estimate(planted, state), estimate(shadows, without))
+    planted[:, 4] = bad  # no model is left
+    others = np.delete(np.arange(30), 4)
+    marginal = estimate(planted, state)
+    assert np.isfinite(marginal).all() and marginal[others].min() <= marginal[4] <= marginal[others].max()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import sklearn.metrics
+from auc_intervals import SAMPLERS, coverage
 from audit_oracles import tied_groups
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -116,7 +117,7 @@ def test_infinite_scores_are_ranked_like_others():
     assert Roc.of([math.inf, 0.0], [-math.inf, 0.0]).auc == pytest.approx(3.5 / 4)
 
 
-# ---- DeLong
+# ---- the interval of the AUC
 
 
 def delong_variance(members, others):
@@ -126,12 +127,47 @@ def delong_variance(members, others):
 
 
 @pytest.mark.parametrize("decimals", [8, 0], ids=["continuous", "tied"])
-def test_auc_interval_equals_delong_from_the_full_matrix_of_comparisons(decimals):
+def test_auc_interval_solves_the_score_equation_with_delongs_variance_and_one_pair_of_the_largest_variance(decimals):
     stream = np.random.default_rng(2)
     members, others = stream.normal(0.8, 1, 90).round(decimals), stream.normal(0, 1, 70).round(decimals)
     roc = Roc.of(members, others)
-    half = 1.959963985 * math.sqrt(delong_variance(members, others))
-    assert tuple(roc.auc_interval()) == pytest.approx((roc.auc - half, roc.auc + half), abs=1e-8)
+    size = (roc.auc * (1 - roc.auc) + 1 / 70) / (delong_variance(members, others) + 1 / 70**2)
+    for end in roc.auc_interval():
+        assert (roc.auc - end) ** 2 == pytest.approx(1.959963985**2 * end * (1 - end) / size, rel=1e-8)
+
+
+@pytest.mark.parametrize(("shift", "difference"), [(0.0, 0.003), (1.2, 0.003), (2.66, 0.02)])
+def test_auc_interval_is_as_wide_as_delongs_with_many_images(shift, difference):
+    stream = np.random.default_rng(4)
+    members, others = stream.normal(shift, 1, 3000), stream.normal(0, 1.5, 2000)
+    low, high = Roc.of(members, others).auc_interval()
+    assert high - low == pytest.approx(2 * 1.959963985 * math.sqrt(delong_variance(members, others)), rel=difference)
+
+
+PERFECT, CONSTANT = (np.arange(4) + 10, np.arange(2)), (np.zeros(30), np.zeros(15))
+
+
+@pytest.mark.parametrize(("members", "others"), [PERFECT, PERFECT[::-1], CONSTANT, ([1], [0]), ([1], [1]), ([2, 3, 4], [3])])
+def test_auc_interval_has_a_width_and_stays_in_zero_one_for_separated_constant_and_single_scores(members, others):
+    roc = Roc.of(members, others)
+    low, high = roc.auc_interval()
+    assert 0 <= low <= roc.auc <= high <= 1 and high - low > 0.1
+
+
+def test_auc_interval_of_separated_scores_is_wilsons_for_as_many_hits_as_the_smaller_group_has_images():
+    for m, n in ((4, 2), (30, 15), (1, 1), (1, 50)):
+        roc = Roc.of(np.arange(m) + 100, np.arange(n))
+        wilson = scipy.stats.binomtest(min(m, n), min(m, n)).proportion_ci(0.95, method="wilson")
+        assert tuple(roc.auc_interval()) == pytest.approx((wilson.low, 1), abs=1e-12)
+
+
+@given(tied_groups(), st.sampled_from([0.5, 0.95, 0.9999]))
+@settings(max_examples=60, deadline=None)
+def test_auc_interval_of_swapped_groups_is_mirrored_and_contains_the_auc(groups, level):
+    roc, swapped = Roc.of(*groups), Roc.of(*groups[::-1])
+    low, high = roc.auc_interval(level)
+    assert 0 <= low <= roc.auc <= high <= 1 and low < high
+    assert tuple(swapped.auc_interval(level)) == pytest.approx((1 - high, 1 - low), abs=1e-12)
 
 
 def test_auc_interval_is_close_to_the_bootstrap_interval():
@@ -141,13 +177,23 @@ def test_auc_interval_is_close_to_the_bootstrap_interval():
     assert tuple(Roc.of(members, others).auc_interval()) == pytest.approx(np.quantile(bootstrap, [0.025, 0.975]), abs=0.012)
 
 
-@pytest.mark.parametrize("shift", [0.0, 1.0])
-def test_auc_interval_covers_the_truth_95_percent_of_the_time(shift):
-    stream = np.random.default_rng(11)
-    truth = scipy.stats.norm.cdf(shift / math.sqrt(2))
-    n = 500
-    ends = [Roc.of(stream.normal(shift, 1, 80), stream.normal(0, 1, 60)).auc_interval() for _ in range(n)]
-    assert abs(np.mean([low <= truth <= high for low, high in ends]) - 0.95) < 3 * math.sqrt(0.95 * 0.05 / n)
+SMALL = [(4, 2, 0.5), (4, 2, 0.97), (10, 10, 0.6), (10, 10, 0.99), (30, 15, 0.97), (30, 15, 0.8), (80, 60, 0.5), (80, 60, 0.97)]
+
+
+@pytest.mark.parametrize("scores", ["normal", "members /3", "-exponential", "rare"])
+@pytest.mark.parametrize(("m", "n", "auc"), SMALL)
+def test_auc_interval_covers_the_truth_at_least_93_percent_of_the_time(m, n, auc, scores):
+    """DeLong's covers 0.81 with 30 and 15 normal scores at an AUC of 0.97, and 0.16 with 4 and 2."""
+    repetitions = 400
+    covered, _ = coverage(SAMPLERS[scores], auc, m, n, repetitions, seed=11)["Roc.auc_interval"]
+    assert covered > 0.93 - 3 * math.sqrt(0.93 * 0.07 / repetitions)
+
+
+def test_auc_interval_covers_the_truth_95_percent_of_the_time_with_hundreds_of_images():
+    repetitions = 600
+    for auc in (0.5, 0.8):
+        covered, _ = coverage(SAMPLERS["normal"], auc, 400, 300, repetitions, seed=1)["Roc.auc_interval"]
+        assert abs(covered - 0.95) < 3 * math.sqrt(0.95 * 0.05 / repetitions)
 
 
 def test_auc_interval_stays_in_zero_one_and_widens_with_the_level():

@@ -96,3 +96,18 @@ def test_loss_orders_images_whose_confidence_rounds_to_one():
     y = torch.zeros(3, dtype=torch.long)
     assert scores.confidence(logits, y).unique().numel() == 1
     assert (scores.loss(logits, y).diff() > 0).all()
+
+
+@pytest.mark.parametrize("name", scores.SCORES)
+def test_scores_of_probabilities_of_exactly_zero_and_one_are_defined(name):
+    """Logits of infinity, as of a probability that rounds to 1: certain and correct, certain and wrong, and one class excluded."""
+    inf = math.inf
+    logits = torch.tensor([[inf, 0.0, 1.0], [0.0, inf, 1.0], [-inf, 0.0, 1.0], [0.0, -inf, 1.0], [1e38, -1e38, 0.0]])
+    values = scores.SCORES[name](logits, torch.zeros(5).long())
+    p, q = 1 / (1 + math.e), math.e / (1 + math.e)  # of the logits 0 and 1
+    entropy = p * math.log(p) + q * math.log(q)
+    expected = {
+        "confidence": [1, 0, 0, p, 1], "loss": [0, -inf, -inf, math.log(p), 0], "entropy": [0, 0, entropy, entropy, 0],
+        "modified_entropy": [0, -inf, -inf, 2 * q * math.log(p), 0],
+    }[name]  # fmt: skip
+    assert values.tolist() == pytest.approx(expected, abs=1e-12)

@@ -1,5 +1,6 @@
 """Audits by other networks: at chance without a leak, successful with one, and computed from the documented inputs."""
 
+import functools
 import math
 from dataclasses import replace
 
@@ -25,6 +26,7 @@ from simulated_audits import (
 
 from core.audits import lira, rmia, shadow_audits
 from core.audits.learned import Scored, learned
+from core.audits.roc import Roc
 from core.audits.scores import SCORES
 
 torch.set_num_threads(1)
@@ -164,3 +166,74 @@ def test_images_in_the_reference_set_of_the_target_or_of_all_others_are_left_out
     assert np.array_equal(audit.rows, CANDIDATES[40:])
     assert all(len(scores) == len(CANDIDATES) - 40 for scores in audit.scores.values())
     assert all(roc.auc > 0.75 for roc in audit.rocs().values())
+
+
+# -- outputs that are not finite ----------------------------------------------------------------------------------------
+
+
+def quick(protocol):
+    """The networks and the audit of a protocol; the neural attack takes few steps."""
+    build, run = PROTOCOLS[protocol]
+    return build, functools.partial(run, control=True) if protocol == "attacker" else run
+
+
+@protocols
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_an_output_of_another_network_that_is_not_finite_changes_only_the_evidence_about_its_image(protocol, bad):
+    """As if the image were in the reference set of this network, whose images are ignored."""
+    build, run = quick(protocol)
+    target, first, *others = build(3.0)
+    row = int(JUDGED[0]) if protocol == "attacker" else 5
+    logits, state = first.logits.copy(), first.state.copy()
+    logits[row, 0, 1], state[row] = bad, 0
+    planted = run([target, replace(first, logits=logits), *others])
+    assert planted.left_out == 1 and all(np.isfinite(scores).all() for scores in planted.scores.values())
+    assert min(roc.auc for roc in planted.rocs().values()) > 0.6
+    if protocol == "auditor":
+        ignored = run([target, replace(first, state=state), *others])
+        assert planted.accuracies == ignored.accuracies and ignored.left_out == 0
+        for name, scores in planted.scores.items():
+            np.testing.assert_array_equal(scores, ignored.scores[name])
+
+
+@protocols
+def test_an_image_about_which_no_other_network_has_a_finite_output_is_not_audited(protocol):
+    build, run = quick(protocol)
+    target, *others = build(0.0)
+    row = int(JUDGED[0])
+    planted = [replace(other, logits=np.where((np.arange(N) == row)[:, None, None], np.inf, other.logits)) for other in others]
+    audit = run([target, *planted])
+    assert row not in audit.rows and row in run([target, *others]).rows
+    assert audit.left_out == len(others) and all(np.isfinite(scores).all() for scores in audit.scores.values())
+    with pytest.raises(ValueError, match="no image to audit"):
+        run([target, *(replace(other, logits=np.full_like(other.logits, np.nan)) for other in others)])
+
+
+@protocols
+@pytest.mark.parametrize("field", ["logits", "adversarial"])
+def test_outputs_of_the_audited_network_that_are_not_finite_are_rejected_with_their_number(protocol, field):
+    build, run = quick(protocol)
+    target, *others = build(0.0)
+    values = getattr(target, field).copy()
+    values.reshape(N, -1)[[3, 8], 0] = np.inf
+    with pytest.raises(ValueError, match=f"audited network are not finite for 2 of {N} images"):
+        run([replace(target, **{field: values}), *others])
+
+
+@protocols
+def test_both_controls_remain_sound_if_an_output_of_another_network_is_infinite(protocol):
+    build, run = quick(protocol)
+    target, first, *others = build(0.0)
+    logits = first.logits.copy()
+    logits[5, 0, 1] = np.inf
+    networks = [target, replace(first, logits=logits), *others]
+    assert shadow_audits.blind(run([shadow_audits.positive_control(outputs) for outputs in networks]).rocs()) == []
+    groups = [JUDGED, SHADOW] if protocol == "attacker" else [CANDIDATES]
+    assert shadow_audits.biased(run(shadow_audits.negative_control(networks, groups)).rocs()) == []
+
+
+def test_the_negative_control_of_few_images_is_not_called_biased_by_chance():
+    """With 4 members and 2 non-members, 2 of 15 permutations separate them."""
+    separated = {"a": Roc.of([3, 4, 5, 6], [1, 2])}
+    assert shadow_audits.biased(separated) == []
+    assert shadow_audits.biased({"a": Roc.of(np.arange(200) + 100, np.arange(200))}) == ["a"]

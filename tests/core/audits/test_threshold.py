@@ -3,14 +3,13 @@
 
 import numpy as np
 import pytest
-import scipy.stats
 import sklearn.metrics
 import torch
 from audit_oracles import logits_and_labels, naive_modified_entropy, tied_groups
 from hypothesis import given, settings
 
 from core.audits.roc import Roc, unresolved
-from core.audits.threshold import leak_metrics, threshold_audits, worst_case_auc
+from core.audits.threshold import below_half, leak_metrics, threshold_audits, worst_case_auc
 
 torch.set_num_threads(1)
 
@@ -78,8 +77,8 @@ def test_the_interval_of_the_worst_audit_is_widened_for_the_choice_among_audits(
     )
     weak = Roc.of(np.arange(50) + 1, np.arange(50))
     ten = worst_case_auc(one | leak_metrics({str(i): weak for i in range(9)}))
-    wider = scipy.stats.norm.ppf(1 - 0.005 / 2) / scipy.stats.norm.ppf(0.975)
-    assert ten["mia_auc"] - ten["mia_auc_low"] == pytest.approx(wider * (one["mia_auc/a"] - one["mia_auc_low/a"]))
+    expected = Roc.of(np.arange(50) + 20, np.arange(50)).auc_interval(1 - 0.05 / 10)
+    assert (ten["mia_auc_low"], ten["mia_auc_high"]) == pytest.approx(tuple(expected), abs=1e-9)
     flipped = worst_case_auc(leak_metrics({"a": Roc.of(np.arange(50), np.arange(50) + 20)}))
     assert flipped == pytest.approx(worst_case_auc(one))
 
@@ -106,3 +105,35 @@ def test_the_worst_case_auc_is_over_audits_only_and_folded():
     assert worst_case_auc(metrics)["mia_auc"] == 0.6
     worst = worst_case_auc(metrics | flipped)
     assert worst["mia_auc"] == pytest.approx(0.8) and worst["mia_auc_low"] < 0.7 < 0.9 < worst["mia_auc_high"]
+
+
+@pytest.mark.parametrize("groups", [((9, 8, 7, 6), (1, 0)), ((1,), (0,)), ((5, 5), (5, 5))])
+def test_the_worst_case_interval_has_a_width_and_stays_in_zero_one_for_few_separated_or_constant_scores(groups):
+    for members, others in (groups, groups[::-1]):
+        worst = worst_case_auc(leak_metrics({name: Roc.of(members, others) for name in "abc"}))
+        assert 0 <= worst["mia_auc_low"] < worst["mia_auc_low"] + 0.1 < worst["mia_auc_high"] <= 1
+        assert worst["mia_auc_low"] <= worst["mia_auc"] <= worst["mia_auc_high"]
+
+
+def test_the_interval_of_a_stored_audit_without_a_width_remains_readable():
+    stored = {"mia_auc/a": 1.0, "mia_auc_low/a": 1.0, "mia_auc_high/a": 1.0}
+    assert worst_case_auc(stored) == {"mia_auc": 1.0, "mia_auc_low": 1.0, "mia_auc_high": 1.0} and not below_half(stored)
+
+
+@pytest.mark.parametrize(("members", "others", "audits"), [(4, 2, 4), (30, 15, 4), (120, 60, 4), (120, 60, 12)])
+def test_at_most_a_fortieth_of_the_networks_without_a_leak_have_an_auc_below_half(members, others, audits):
+    """Without a correction, a tenth of the networks with 4 audits and a quarter of those with 12 are flagged."""
+    stream, networks = np.random.default_rng(0), 250
+    flagged = sum(
+        below_half(leak_metrics({str(i): Roc.of(stream.normal(size=members), stream.normal(size=others)) for i in range(audits)}))
+        for _ in range(networks)
+    )
+    assert flagged / networks <= 0.025 + 3 * (0.025 * 0.975 / networks) ** 0.5
+
+
+def test_an_auc_far_below_half_is_found_among_many_audits_and_one_above_half_is_not_reported():
+    stream = np.random.default_rng(1)
+    null = {str(i): Roc.of(stream.normal(size=200), stream.normal(size=100)) for i in range(11)}
+    assert below_half(leak_metrics(null | {"low": Roc.of(stream.normal(-1, 1, 200), stream.normal(size=100))}))
+    assert not below_half(leak_metrics(null | {"high": Roc.of(stream.normal(3, 1, 200), stream.normal(size=100))}))
+    assert not below_half({})

@@ -1,8 +1,10 @@
 """Networks that mask their gradients raise the corresponding flag and are on no front; other networks raise no flag."""
 
 import functools
+import math
 
 import pytest
+import scipy.stats
 import torch
 from shared_data import real
 from torch import nn
@@ -10,6 +12,7 @@ from torch import nn
 from core import data, pareto, trial
 from core.attacks.suite import Attack, SuiteResult, correct, quick, run_suite
 from core.config import TrialConfig
+from core.evaluation import masking
 from core.evaluation.judge import judge
 from core.evaluation.masking import fgsm_overfitted, is_random, masking_flags
 from core.flags import FLAGS, raised
@@ -138,6 +141,28 @@ def test_a_network_that_is_overfitted_to_fgsm_is_detected_by_shorter_steps():
         flags = masking_flags(net, x, y, result, attacks, epsilon=0.1)
         assert flags["fgsm_overfitted"] is expected and not result.worst.any()
     assert FLAGS["fgsm_overfitted"].excludes
+
+
+def test_shorter_steps_are_tested_together_at_the_level_of_one_test():
+    """12 discordant images against 3 have p = 0.0176 in McNemar's test: significant at 2.5 % alone, but not as the best of four."""
+    only_one, only_other = torch.arange(100) < 12, (torch.arange(100) >= 12) & (torch.arange(100) < 15)
+    one, other = ~only_one, ~only_other  # correct in each
+    p = scipy.stats.binomtest(12, 15, alternative="greater").pvalue
+    assert 0.025 / 4 < p < 0.025
+    assert masking._beats(one, other) and not masking._beats(one, other, 4) and masking._beats(torch.arange(100) >= 15, other, 4)
+
+
+def test_fgsm_is_called_overfitted_by_chance_on_at_most_a_fortieth_of_the_networks(monkeypatch):
+    """Correctness at the image and at each step differs by noise only; without a correction, 5 % are flagged."""
+    stream, networks, n = torch.Generator().manual_seed(0), 300, 448
+    base = [torch.rand(n, generator=stream) < 0.5 for _ in range(networks)]
+    flagged = 0
+    x, y = torch.full((n, 1, 2, 2), 0.5), torch.zeros(n, dtype=torch.long)
+    for full in base:
+        steps = iter([full.where(torch.rand(n, generator=stream) > 0.2, torch.rand(n, generator=stream) < 0.5) for _ in range(5)])
+        monkeypatch.setattr(masking, "correct", lambda *_, steps=steps: next(steps))
+        flagged += masking.fgsm_overfitted(Ray(lambda s: s + 0.05), x, y, 0.1)
+    assert flagged / networks <= 0.025 + 3 * math.sqrt(0.025 * 0.975 / networks)
 
 
 @pytest.mark.parametrize(("one", "many", "expected"), [(90, 5, True), (90, 60, False), (45, 5, False), (90, 50, False)])

@@ -13,13 +13,14 @@ from core.audits.gradient_norm import gradient_norm
 from core.audits.label_only import boundary_distance
 from core.audits.outputs import ModelOutputs
 from core.audits.roc import Roc
-from core.audits.threshold import leak_metrics, worst_case_auc
+from core.audits.threshold import below_half, leak_metrics, worst_case_auc
 from core.config import TrialConfig
 from core.data import split
 from core.errors import TrialError
 from core.evaluation import privacy
 from core.evaluation.stored import member_rows, stored_model
 from core.modes import predict
+from core.stats import score_interval
 
 torch.set_num_threads(1)
 
@@ -248,3 +249,33 @@ def test_the_audits_of_the_attacker_succeed_on_the_positive_control_of_networks_
     assert target.queries == 2
     rocs = shadow_audits.attacker(target, shadows, judged, parts.shadow).rocs()
     assert shadow_audits.blind(rocs) == []
+
+
+# -- the number of audits, and outputs that are not finite ---------------------------------------------------------------
+
+
+def test_an_auc_below_half_counts_all_audits_of_the_network_so_far():
+    """An AUC of 0.44 that is worth 400 independent pairs is significant alone, but not among fifty audits."""
+    low, high = score_interval(0.44, 400)
+    suspicious = {"mia_auc/z": 0.44, "mia_auc_low/z": low, "mia_auc_high/z": high}
+    assert below_half(suspicious)
+    others = {f"mia_auc{end}/{i}": value for i in range(40) for end, value in (("", 0.5), ("_low", 0.45), ("_high", 0.55))}
+    assert audited(known=suspicious | others, shadows=[]).metrics["flag/auc_below_half"] == 0
+    low, high = score_interval(0.3, 400)
+    found = {"mia_auc/z": 0.3, "mia_auc_low/z": low, "mia_auc_high/z": high}
+    assert audited(known=found | others, shadows=[]).metrics["flag/auc_below_half"] == 1
+
+
+def test_outputs_of_a_sibling_that_are_not_finite_are_counted_and_those_of_the_network_are_rejected():
+    sibling = replicate(2).outputs
+    logits = sibling.logits.copy()
+    logits[int(np.flatnonzero(sibling.state > 0)[0]), 0, 0] = np.inf
+    values = audited(others=[replace(sibling, logits=logits), replicate(3).outputs], shadows=[]).metrics
+    assert values["mia_left_out/auditor"] == 1 and "mia_left_out/auditor" not in full().metrics.values
+    with pytest.raises(TrialError, match="stored outputs are not finite for 1 of 900 images"):
+        audited(target=replace(replicate(1).outputs, logits=np.where(np.arange(900)[:, None, None] == 4, np.nan, sibling.logits)))
+
+
+def test_a_score_that_is_nan_is_rejected_with_the_name_of_its_audit():
+    with pytest.raises(ValueError, match=r"loss_adversarial has 2 members \(1 NaN\) and 1 non-members \(0 NaN\)"):
+        Roc.of([0.5, np.nan], [0.1], "loss_adversarial")

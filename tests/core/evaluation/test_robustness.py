@@ -11,7 +11,7 @@ from core.attacks.suite import SUITES, quick
 from core.config import TrialConfig
 from core.errors import InputError
 from core.evaluation.judge import judge
-from core.evaluation.robustness import attack_further, suite_of
+from core.evaluation.robustness import attack_further, distance_metrics, suite_of
 from core.train import bind
 
 torch.set_num_threads(1)
@@ -81,3 +81,16 @@ def test_further_attacks_with_the_predictions_of_other_images_are_rejected():
     for known in (stale, other, {"rows": trial_result().predictions["rows"]}):
         with pytest.raises(InputError, match="not of these images"):
             attack_further(CONFIG, trial_result().state["modules"], pool(), "standard", known)
+
+
+def test_a_network_that_no_attack_fools_has_no_distance_of_fooled_images():
+    """A constant network: DeepFool has no gradient to follow."""
+
+    class Constant(torch.nn.Module):
+        def forward(self, x):
+            return x.flatten(1)[:, :2] * 0 + torch.tensor([1.0, 0.0])
+
+    x, y = torch.rand(6, 1, 8, 8), torch.zeros(6).long()
+    m = distance_metrics(Constant(), x, y, CONFIG.judge, 0)
+    assert m["deepfool_fooling_rate"] == 0 and "deepfool_l2" not in m and m["adversarial_radius"] > 0
+    assert not {"adversarial_radius", "deepfool_l2"} & set(distance_metrics(Constant(), x, y + 1, CONFIG.judge, 0))

@@ -1,6 +1,7 @@
 """DP-SGD: private steps against loops over images, the distribution of noise and batches, and the epsilon of Opacus."""
 
 import copy
+import json
 import math
 
 import pytest
@@ -143,6 +144,21 @@ def test_training_with_empty_batches_stays_finite():
     assert 0 in sizes and 1 in sizes
     curve = fit_numbered(PRIVATE | {"batch_size": 2, "epochs": 6}, numbered_images(9)).curve
     assert all(math.isfinite(row["epoch/loss"]) for row in curve)
+
+
+@pytest.mark.parametrize("changes", [{}, {"perturbation": "pgd"}, {"augmentation": "crop_flip"}], ids=["plain", "pgd", "crop_flip"])
+def test_an_epoch_without_any_image_has_no_training_loss_and_the_noise_of_its_steps(changes):
+    params = PRIVATE | {"batch_size": 2, "epochs": 4, "seed": 38} | changes
+    config, members = TrialConfig.of(TINY | params), numbered_images(3)
+    sampled = [sum(map(len, train._batches(3, config, epoch))) for epoch in range(1, 5)]
+    assert sampled == [5, 5, 0, 2]
+    ends = []
+    bound = fit_numbered(params, members, on_epoch=lambda row, bound: ends.append(weights(bound.net)))
+    for row, images in zip(bound.curve, sampled, strict=True):
+        assert ("epoch/loss" in row) == ("epoch/train_accuracy" in row) == (images > 0)
+        assert all(math.isfinite(value) for value in row.values()) and "epoch/val_accuracy" in row
+    assert not torch.equal(ends[2], ends[1])  # the accountant counts these steps, and they add noise
+    json.dumps(bound.curve, allow_nan=False)
 
 
 def test_poisson_batches_have_binomial_sizes_and_contain_every_image_equally_often():

@@ -237,3 +237,4 @@ def test_the_report_has_norm_probability_and_flips_and_resets_them():
     assert part.report() == pytest.approx({"generator_norm": norm, "generator_p_true": p, "generator_flipped": flips})
     part(net, x, y, None)
     assert part.report() == pytest.approx({"generator_norm": norm})
+    assert part.report() == {}  # an epoch without images is not one of a silent generator

@@ -41,6 +41,20 @@ def test_a_run_that_was_interrupted_is_completed_and_not_repeated(tmp_path: Path
     assert {row["trial"] for row in front_from_runs(uri, "s-1")} == {0, 1}
 
 
+def test_an_epoch_without_a_training_loss_is_logged_once_by_a_driver_that_resumes(tmp_path: Path):
+    """An epoch of DP-SGD in which no image was sampled."""
+    uri = sqlite(tmp_path)
+    rows = [{"epoch": 1, "epoch/loss": 0.7, "epoch/val_accuracy": 0.4}, {"epoch": 2, "epoch/val_accuracy": 0.5}]
+    tracker = Tracker(uri, plan(), outcome())
+    tracker.started(0, PARAMS, "")
+    tracker.rows(0, rows)
+    assert tracker.close("KILLED") == 0
+    log(uri, replace(trial(0), curve=rows))
+    client, runs = children(uri)
+    assert [step for step, _ in histories(client, runs["0"], "epoch/loss")] == [1]
+    assert [step for step, _ in histories(client, runs["0"], "epoch/val_accuracy")] == [1, 2]
+
+
 def test_a_run_that_was_created_without_contents_is_adopted(tmp_path: Path):
     uri = sqlite(tmp_path)
     log(uri, status="KILLED")
