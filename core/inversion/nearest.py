@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from core.errors import unknown
 from core.modes import as_float, eval_mode
-from core.nets import last_maps_reader
+from core.nets import last_maps_of
 
 BY = ("cosine", "l2")
 """Names of the similarities."""
@@ -29,7 +29,7 @@ class Neighbours:
 def last_maps(net: nn.Module, x: Tensor, *, pooled: bool = False, batch_size: int = 256) -> Tensor:
     """The last feature maps, after their rectifier, [N, d] (phi of the inversion paper's first metric).
 
-    They are the maps that the network pools; see `core.nets.last_maps_reader`.
+    They are the maps that the network pools; see `core.nets.last_maps_of`.
 
     Args:
         net: images -> logits; evaluated in evaluation mode, and returned to its own mode.
@@ -38,7 +38,7 @@ def last_maps(net: nn.Module, x: Tensor, *, pooled: bool = False, batch_size: in
         batch_size: images per forward pass.
 
     Raises:
-        ValueError: the network has no convolution, or the layer that pools its maps cannot be found.
+        ValueError: the maps cannot be found.
     """
     return torch.cat(list(iter_last_maps(net, x, pooled=pooled, batch_size=batch_size)))
 
@@ -47,9 +47,9 @@ def iter_last_maps(net: nn.Module, x: Tensor, *, pooled: bool = False, batch_siz
     """`last_maps` in parts, for pools whose features do not fit into memory."""
     if not len(x):
         return
-    reader, maps = last_maps_reader(net, as_float(x[:1])), []
+    (layer, at_input), maps = last_maps_of(net, as_float(x[:1])), []
     for part in x.split(batch_size):
-        hook = reader.register_forward_pre_hook(lambda _, inputs: maps.append(inputs[0]))
+        hook = layer.register_forward_hook(lambda _, inputs, out: maps.append(inputs[0] if at_input else out))
         try:
             with eval_mode(net), torch.no_grad():
                 net(as_float(part))

@@ -4,7 +4,7 @@ Networks that a method trains for itself, such as GAT's generator, belong in the
 
 Images are passed in [0, 1]: normalisation is part of the network, so that epsilon, clipping and all other arithmetic on images is
 in pixel units. `head(features(x))` are logits, never probabilities. `pool` is the layer that reads the last feature maps, which
-`last_maps_reader` also finds in other networks.
+`last_maps_of` also finds in other networks.
 """
 
 import torch
@@ -15,7 +15,7 @@ from core.nets.allconv import AllConv
 from core.nets.convnet import ConvNet
 from core.nets.densenet import DenseNet
 from core.nets.googlenet import GoogLeNet
-from core.nets.maps import last_maps_reader
+from core.nets.maps import last_maps_of
 from core.nets.mnist import MLeNet, NetA
 from core.nets.mobilenet import MobileNet
 from core.nets.net import Halves, Net
@@ -23,7 +23,7 @@ from core.nets.resnet import ResNet18, ResNet50
 from core.nets.vgg import VGG11BN, VGG16
 from core.nets.wide_resnet import WideResNet
 
-__all__ = ["NETS", "Halves", "Net", "build", "has_batch_norm", "last_maps_reader"]
+__all__ = ["NETS", "Halves", "Net", "build", "has_batch_norm", "last_maps_of"]
 
 NETS = {
     "convnet": ConvNet,

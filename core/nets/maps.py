@@ -1,5 +1,7 @@
 """The last feature maps of a network: those that it pools or flattens before its head."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -7,22 +9,31 @@ from core.modes import eval_mode
 from core.nets.net import Net
 
 
-def last_maps_reader(net: nn.Module, x: Tensor) -> nn.Module:
-    """The layer whose input are the network's last feature maps.
+class LastMaps(NamedTuple):
+    """The place of a network's last feature maps."""
 
-    It is `Net.pool` if that is declared. In other networks, it is the last layer that is called with maps of more than one
-    position, if it leaves at most one position, as global pooling and flattening do, and the logits depend on the image through it
-    alone.
+    layer: nn.Module
+    """A layer that reads or returns them."""
+    at_input: bool
+    """Whether they are its input; otherwise they are its output."""
+
+
+def last_maps_of(net: nn.Module, x: Tensor) -> LastMaps:
+    """The place of the network's last feature maps: the input of `Net.pool` if that is declared.
+
+    In other networks it is found by the last layer that is called with maps of more than one position: its input, if it leaves at
+    most one position, as global pooling and flattening do, and otherwise its output, which the network then pools in a function.
+    The logits must depend on the image through this layer alone.
 
     Args:
         net: images -> logits; returned to its own mode.
         x: images in [0, 1], [N, c, h, w]; one is used.
 
     Raises:
-        ValueError: the network has no convolution, or pools its maps in a function instead of a layer.
+        ValueError: the network has no convolution, or a path that avoids the layer, like a residual connection after it.
     """
     if isinstance(net, Net) and net.pool is not None:
-        return net.pool
+        return LastMaps(net.pool, at_input=True)
     calls: list[tuple[nn.Module, bool]] = []
 
     def record(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
@@ -40,9 +51,10 @@ def last_maps_reader(net: nn.Module, x: Tensor) -> nn.Module:
     if not any(isinstance(layer, nn.Conv2d) for layer, _ in calls):
         raise ValueError("this network has no last maps: it would need a convolution, but has none")
     last, pools = calls[-1]
-    if not pools or _bypassed(net, x, last):
-        raise ValueError("this network has no layer that pools its last maps, such as nn.AdaptiveAvgPool2d or nn.Flatten")
-    return last
+    if _bypassed(net, x, last):
+        name = type(last).__name__
+        raise ValueError(f"cannot find this network's last maps: not all of them pass through the last layer with maps, {name}")
+    return LastMaps(last, at_input=pools)
 
 
 def _positions(value: object) -> int:

@@ -19,7 +19,7 @@ class Halves(NamedTuple):
     """Feature length d."""
     pool: nn.Module | None = None
     """The body's layer that reads its last feature maps: the pooling after the last convolution, or the flattening if there is
-    none; VGG's first one of two, which reads the maps that the Grad-CAM paper explains. None: `last_maps_reader` looks for it."""
+    none; VGG's first one of two, which reads the maps that the Grad-CAM paper explains. None: `last_maps_of` looks for it."""
 
 
 class Net(nn.Module):

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from core import nets, workers
 from core.attribution.grad_cam import grad_cam
 from core.attribution.occlusion import occlusion
-from core.nets import NETS, last_maps_reader
+from core.nets import NETS, last_maps_of
 
 torch.set_num_threads(1)
 
@@ -223,7 +223,7 @@ def test_maps_are_the_same_with_batch_norm_of_several_workers(name):
 def test_each_network_declares_the_layer_that_reads_its_last_maps(name, shape, maps):
     torch.manual_seed(0)
     net, shapes = nets.build(NETS[name](**LIGHT.get(name, {})), shape, 4).eval(), []
-    assert net.pool in set(net.body.modules()) and last_maps_reader(net, images(1, shape)) is net.pool
+    assert net.pool in set(net.body.modules()) and last_maps_of(net, images(1, shape)) == (net.pool, True)
     net.pool.register_forward_pre_hook(lambda module, inputs: shapes.append(tuple(inputs[0].shape[1:])))
     net(images(1, shape))
     assert shapes == [maps]
@@ -237,40 +237,71 @@ def test_every_network_declares_a_layer_and_its_states_are_those_of_body_and_hea
         assert {key.partition(".")[0] for key in net.state_dict()} == {"body", "head", "mean", "std"}
 
 
-class Squeezed(nn.Module):
-    """A convolution whose maps are weighted by a squeeze-and-excitation branch and averaged by a function."""
+class Functional(nn.Module):
+    """A convolution and a rectifier, in a layer that is used twice; the maps are averaged by a function."""
 
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.convolution, self.squeeze, self.head = nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Linear(6, 3)
+        self.second, self.first = nn.Conv2d(6, 6, 3), nn.Conv2d(3, 6, 3)
+        self.relu, self.head = nn.ReLU(inplace=True), nn.Linear(6, 3)
 
     def forward(self, x):
-        maps = self.convolution(x)
-        return self.head((maps * self.squeeze(maps).sigmoid()).mean((2, 3)))
+        return self.head(self.maps(x).mean((2, 3)))
+
+    def maps(self, x):
+        return self.relu(self.second(self.relu(self.first(x))))
 
 
-def test_in_other_networks_the_layer_is_the_one_through_which_all_maps_reach_the_head():
-    x = images()
-    net = pooled(nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.Dropout())
-    assert last_maps_reader(net, x) is net[4]
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 2))
-    assert last_maps_reader(net, x) is net[2]
-    net = nets.build(NETS["resnet18"](), (3, 16, 16), 4)
-    assert last_maps_reader(nn.Sequential(net.body, net.head), images(1, (3, 16, 16))) is net.pool
-    net = nets.Net(nets.Halves(pooled(nn.ReLU())[:-1], nn.Linear(6, 3), 6), torch.zeros(3), torch.ones(3))  # declares none
-    assert last_maps_reader(net, x) is net.body[2]
+class Residual(Functional):
+    """The same with a residual connection around the last layer."""
+
+    def maps(self, x):
+        x = self.first(x)
+        return x + self.relu(x.clone())
 
 
-@pytest.mark.parametrize("net, reason", [(linear(images()), "has none"), (Squeezed(), "no layer that pools")])
-def test_a_network_whose_maps_cannot_be_found_is_refused_unless_the_layer_is_named(net, reason):
+class Squeezed(Functional):
+    """The same with maps that are weighted by a squeeze-and-excitation branch."""
+
+    def __init__(self):
+        super().__init__()
+        self.squeeze = nn.AdaptiveAvgPool2d(1)
+
+    def maps(self, x):
+        x = self.first(x)
+        return x * self.squeeze(x).sigmoid()
+
+
+def test_in_other_networks_the_maps_are_those_of_the_last_layer_with_maps():
     x, y = images(), torch.tensor([2, 0, 1])
+    net = pooled(nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.Dropout())
+    assert last_maps_of(net, x) == (net[4], True)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 2))
+    assert last_maps_of(net, x) == (net[2], True)
+    net = nets.build(NETS["resnet18"](), (3, 16, 16), 4)
+    assert last_maps_of(nn.Sequential(net.body, net.head), images(1, (3, 16, 16))) == (net.pool, True)
+    net = nets.Net(nets.Halves(pooled(nn.ReLU())[:-1], nn.Linear(6, 3), 6), torch.zeros(3), torch.ones(3))  # declares none
+    assert last_maps_of(net, x) == (net.body[2], True)
+    net = Functional()
+    assert last_maps_of(net, x) == (net.relu, False)
+    with torch.no_grad():
+        expected = torch.einsum("nk,nkhw->nhw", net.head.weight[y], net.maps(x)).relu() / 16
+    torch.testing.assert_close(grad_cam(net, x, y), upsampled(expected, (8, 8)))
+
+
+UNKNOWN = {"linear": (linear(images()), "has none"), "residual": (Residual(), "not all"), "squeezed": (Squeezed(), "not all")}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_a_network_whose_maps_cannot_be_found_is_refused_unless_the_layer_is_named(name):
+    (net, reason), x, y = UNKNOWN[name], images(), torch.tensor([2, 0, 1])
     before = state(net)
     with pytest.raises(ValueError, match=f"{reason}.*pass layer="):
         grad_cam(net, x, y)
     assert state(net)[:3] == before[:3]
-    if isinstance(net, Squeezed):
-        assert grad_cam(net, x, y, layer=net.convolution).std() > 0
+    if name != "linear":
+        assert grad_cam(net, x, y, layer=net.first).std() > 0
 
 
 def test_a_named_layer_gives_the_maps_of_its_output():
