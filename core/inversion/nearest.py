@@ -45,8 +45,6 @@ def last_maps(net: nn.Module, x: Tensor, *, pooled: bool = False, batch_size: in
 
 def iter_last_maps(net: nn.Module, x: Tensor, *, pooled: bool = False, batch_size: int = 256) -> Iterator[Tensor]:
     """`last_maps` in parts, for pools whose features do not fit into memory."""
-    if not len(x):
-        return
     (layer, at_input), maps = last_maps_of(net, as_float(x[:1])), []
     for part in x.split(batch_size):
         hook = layer.register_forward_hook(lambda _, inputs, out: maps.append(inputs[0] if at_input else out))

@@ -88,5 +88,5 @@ class DPSGD(Scheduled):
 @functools.cache
 def _has_batch_norm(net) -> bool:
     with torch.device("meta"):
-        halves = net.build(3, 32, 10)
-    return has_batch_norm(halves.body) or has_batch_norm(halves.head)
+        halves = net.build(3, 32, 10)[:2]
+    return any(has_batch_norm(half) for half in halves)

@@ -101,6 +101,7 @@ def test_last_maps_are_those_that_the_network_pools():
     assert expected.shape == (5, 4, 4, 4)
     torch.testing.assert_close(last_maps(net, x, batch_size=2), expected.flatten(1))
     torch.testing.assert_close(last_maps(net, x, pooled=True), expected.mean((2, 3)))
+    assert last_maps(net, x[:0]).shape == (0, 64)
     assert all(module.training for module in net.modules())
 
 
