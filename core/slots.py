@@ -10,7 +10,7 @@ A component is a `knobs` dataclass with one method `bind(context)`, which return
 
 Labels are classes, int64 [B], or distributions over classes, float [B, C]; only losses with `soft_labels` receive the latter.
 Images of an augmentation have pixels in 0..255. Epochs count from 1. Every mean over the batch is taken with
-`core.workers.batch_mean`, so that it is the same with several workers.
+`core.workers.batch_mean`, so that it is the same with several workers. In evaluation mode a part uses stored statistics instead.
 
 Optional class attributes and methods of a component:
 

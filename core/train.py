@@ -115,7 +115,7 @@ def _build_net(config: TrialConfig, members: Images, device: torch.device, strea
     if nets.has_batch_norm(net) and workers.count() > 1:
         if device.type != "cuda":
             raise InputError(NO_SYNC)
-        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        net = workers.synchronised(net)
     return net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
@@ -148,7 +148,8 @@ def train(
         members: uint8 training images.
         val: uint8 images for the validation accuracy of the curve; at most the first 1,000 are used.
         device: device to train on.
-        on_epoch: called after each epoch with its row of the curve, to which it may add, and everything that was trained.
+        on_epoch: called after each epoch with its row of the curve, to which it may add, and everything that was trained. Workers
+            may have different callbacks, or none, so it runs inside `workers.alone`.
         resume: state to continue from.
 
     Returns:
@@ -174,7 +175,8 @@ def train(
         row["epoch/seconds"] = time.perf_counter() - start
         bound.curve.append(row)
         if on_epoch:
-            on_epoch(row, bound)
+            with workers.alone():
+                on_epoch(row, bound)
     return bound
 
 

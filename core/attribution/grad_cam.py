@@ -1,83 +1,49 @@
-"""Grad-CAM (Selvaraju et al. 2017): the maps of the last convolution, weighted by their effect on the class's logit."""
+"""Grad-CAM (Selvaraju et al. 2017): the maps that a network pools, weighted by their effect on the class's logit."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.modes import eval_mode
-from core.nets.activations import RECTIFIERS
-
-MIN_SIDE = 4
-"""Minimum side of a map that still localises, in positions."""
+from core.nets.maps import LastMaps, last_maps_of
 
 
-def grad_cam(net: nn.Module, x: Tensor, y: Tensor, *, batch_size: int = 256) -> Tensor:
+def grad_cam(net: nn.Module, x: Tensor, y: Tensor, *, layer: nn.Module | None = None, batch_size: int = 256) -> Tensor:
     """M = relu(sum_k a_k A_k) with a_k = mean over positions of dz_y / dA_k, upsampled bilinearly to the image's size.
 
-    A are the outputs of the layer that `last_convolution` finds, z the logits.
+    A are the maps that the network pools (see `core.nets.last_maps_of`), z the logits. If the network averages them over
+    positions and ends with a linear layer, as ResNets do, M before the rectifier is CAM (Zhou et al. 2016) divided by the number of
+    positions. Maps with few positions localise little: a MobileNet pools 2x2 for images of 32x32.
 
     Args:
         net: images -> logits; returned to its own mode.
         x: images in [0, 1], [N, c, h, w].
         y: classes to explain, [N].
+        layer: the layer of `net` whose output is A, [B, k, h', w']; default the maps that the network pools.
         batch_size: images per pass.
 
     Returns:
         Maps [N, h, w], at least 0; all zero if no position raises the class's logit.
 
     Raises:
-        ValueError: the network has no convolution.
+        ValueError: no `layer`, and the maps cannot be found.
     """
     from captum.attr import LayerGradCam  # seconds of import
 
     maps = [x.new_zeros(0, *x.shape[2:])]
     if len(x):
-        cam = LayerGradCam(net, last_convolution(net, x[:1]))
+        where, at_input = (layer, False) if layer is not None else _last_maps(net, x)
+        cam = LayerGradCam(net, where)
         with eval_mode(net, freeze_weights=True):
             for part, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
-                coarse = cam.attribute(part, labels, relu_attributions=True)
+                coarse = cam.attribute(part, labels, attribute_to_layer_input=at_input, relu_attributions=True)
                 assert isinstance(coarse, Tensor)
                 maps.append(F.interpolate(coarse.detach(), x.shape[2:], mode="bilinear", align_corners=False)[:, 0])
     return torch.cat(maps)
 
 
-@torch.no_grad()
-def last_convolution(net: nn.Module, x: Tensor) -> nn.Module:
-    """The layer whose output contains the last convolution's maps, in the order of execution.
-
-    Convolutions whose maps have fewer than 4x4 positions for these images, like the last ones of VGG, are skipped; if all have
-    fewer, it is the last one of those with the largest maps. If batch norm and a rectifier follow directly, the layer is the last
-    of these: before batch norm a convolution's zero has no meaning, and only with rectified maps Grad-CAM equals CAM on a network
-    that averages its maps and ends with a linear layer, as in both papers. In a network that joins branches (GoogLeNet, DenseNet)
-    the maps are those of the last branch only.
-
-    Args:
-        net: images -> logits; returned to its own mode.
-        x: images in [0, 1], [N, c, h, w]; one is enough.
-
-    Raises:
-        ValueError: the network has no convolution.
-    """
-    calls: list[tuple[nn.Module, Tensor, Tensor, int]] = []
-
-    def record(module: nn.Module, inputs: tuple[Tensor], out: Tensor) -> None:
-        calls.append((module, inputs[0], out, min([MIN_SIDE, *out.shape[2:]])))
-
-    kinds = (nn.Conv2d, nn.BatchNorm2d, *RECTIFIERS)
-    hooks = [module.register_forward_hook(record) for module in net.modules() if isinstance(module, kinds)]  # pyright: ignore[reportArgumentType]
+def _last_maps(net: nn.Module, x: Tensor) -> LastMaps:
     try:
-        with eval_mode(net):
-            net(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    convolutions = [i for i, (module, *_) in enumerate(calls) if isinstance(module, nn.Conv2d)]
-    if not convolutions:
-        raise ValueError("Grad-CAM needs a network with a convolution, but this one has none")
-    at = max(convolutions, key=lambda i: (calls[i][3], i))
-    called = [module for module, *_ in calls]
-    while at + 1 < len(calls) and calls[at + 1][1] is calls[at][2]:  # the next layer's input is this layer's output
-        if isinstance(called[at + 1], nn.Conv2d) or called.count(called[at + 1]) > 1:  # captum would use its last call
-            break
-        at += 1
-    return called[at]
+        return last_maps_of(net, x)
+    except ValueError as error:
+        raise ValueError(f"{error}; pass layer=, the layer whose output Grad-CAM explains") from None

@@ -18,16 +18,20 @@ def generator(net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, norm: Nor
         y: true labels, [B].
         epsilon: radius of the ball.
         norm: norm of the ball; the direction is sign(G) in Linf and G / |G| in L2.
-        adversary: the bound perturbation `gat` of a trained network.
+        adversary: the bound perturbation `gat` of a trained network; its training statistics are used, so that the result for an
+            image does not depend on the others.
 
     Returns:
         Images like x; images that are misclassified already are unchanged.
+
+    Raises:
+        ValueError: the generator was never trained; see `Adversary.scaled`.
     """
     if not len(x):
         return x.clone()
     with eval_mode(net), torch.no_grad():
         unchanged = misclassified(net(x), y)
     delta, _ = probability_gradient(net, x, y)
-    with torch.no_grad():
+    with eval_mode(adversary), torch.no_grad():
         adv = project(x + step(adversary.offset(delta), epsilon, norm), x, epsilon, norm)
     return torch.where(unchanged.view(-1, 1, 1, 1), x, adv)

@@ -2,6 +2,7 @@
 
 import torch
 
+from core import workers
 from core.attacks.suite import PROBE, accuracy_over_epsilon
 from core.audits.threshold import leak_metrics, threshold_audits, worst_case_auc
 from core.config import TrialConfig
@@ -16,6 +17,7 @@ MAX_STEPS = 10
 """PGD steps of an interim evaluation, at most."""
 
 
+@workers.alone()
 def evaluate_interim(config: TrialConfig, bound: Bound, images: Images, parts: Parts) -> dict[str, float]:
     """Estimate `INTERIM_METRICS` of a network that is still in training, on the part that `config.judge` names.
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core import workers
 from core.attacks.suite import run_suite
 from core.audits.outputs import ModelOutputs
 from core.audits.threshold import below_half, leak_metrics, threshold_audits, worst_case_auc
@@ -41,6 +42,7 @@ class TrialResult:
     """Reconstructions and attribution maps, if the judge settings request them; see `core.evaluation.inspection`."""
 
 
+@workers.alone()
 def judge(
     config: TrialConfig, bound: Bound, images: Images, parts: Parts, *, device: torch.device | str = "cpu",
     timer: PhaseTimer | None = None,

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from core import data, rng
+from core import data, rng, workers
 from core.audits import shadow_audits
 from core.audits.gradient_norm import gradient_norm
 from core.audits.label_only import boundary_distance
@@ -33,6 +33,7 @@ def dp_metrics(config: TrialConfig, members: int) -> dict[str, float]:
     return {"dp_epsilon": min(spent, UNBOUNDED)}
 
 
+@workers.alone()
 def outputs_of(config: TrialConfig, net: nn.Module, images: Images, *, device: torch.device | str = "cpu") -> ModelOutputs:
     """Outputs of a trained network of this configuration for every image of the pool.
 
@@ -87,6 +88,7 @@ def further_audits(
     return rocs
 
 
+@workers.alone()
 def reaudit(
     config: TrialConfig, modules: Mapping[str, State], images: Images, known: Mapping[str, float], *,
     device: torch.device | str = "cpu",
@@ -125,6 +127,7 @@ class AuditByOthers:
     """`<protocol>/rows`, `<protocol>/member` and `<protocol>/<audit>`, the scores."""
 
 
+@workers.alone()
 def audit_by_others(
     config: TrialConfig, target: ModelOutputs, siblings: Sequence[ModelOutputs], shadows: Sequence[ModelOutputs], images: Images,
     known: Mapping[str, float],

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core import data
+from core import data, workers
 from core.attacks.deepfool import deepfool
 from core.attacks.radius import adversarial_radius, summarise_perturbations
 from core.attacks.suite import PROBE, SUITES, Attack, SuiteResult, accuracy_over_epsilon, correct, run_suite
@@ -36,6 +36,7 @@ class FurtherAttacks:
     """`robust/<attack>` of the new attacks."""
 
 
+@workers.alone()
 def attack_further(
     config: TrialConfig, modules: Mapping[str, State], images: Images, suite: str, known: Mapping[str, np.ndarray], *,
     others: Mapping[str, Attack] | None = None, device: torch.device | str = "cpu",

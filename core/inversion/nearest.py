@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from core.errors import unknown
 from core.modes import as_float, eval_mode
-from core.nets.activations import activations
+from core.nets import last_maps_of
 
 BY = ("cosine", "l2")
 """Names of the similarities."""
@@ -27,9 +27,9 @@ class Neighbours:
 
 
 def last_maps(net: nn.Module, x: Tensor, *, pooled: bool = False, batch_size: int = 256) -> Tensor:
-    """The last convolution's output after its rectifier, [N, d] (phi of the inversion paper's first metric).
+    """The last feature maps, after their rectifier, [N, d] (phi of the inversion paper's first metric).
 
-    In a network with parallel branches (GoogLeNet), it is the last branch's output.
+    They are the maps that the network pools; see `core.nets.last_maps_of`.
 
     Args:
         net: images -> logits; evaluated in evaluation mode, and returned to its own mode.
@@ -38,21 +38,24 @@ def last_maps(net: nn.Module, x: Tensor, *, pooled: bool = False, batch_size: in
         batch_size: images per forward pass.
 
     Raises:
-        ValueError: no rectifier of the network has a map as its output.
+        ValueError: the maps cannot be found.
     """
     return torch.cat(list(iter_last_maps(net, x, pooled=pooled, batch_size=batch_size)))
 
 
 def iter_last_maps(net: nn.Module, x: Tensor, *, pooled: bool = False, batch_size: int = 256) -> Iterator[Tensor]:
     """`last_maps` in parts, for pools whose features do not fit into memory."""
+    (layer, at_input), maps = last_maps_of(net, as_float(x[:1])), []
     for part in x.split(batch_size):
-        with eval_mode(net), torch.no_grad(), activations(net) as outputs:
-            net(as_float(part))
-            maps = [a for a in outputs if a.ndim == 4]
-            if not maps:
-                raise ValueError("the network has no rectifier after a convolution, so it has no last map")
-            features = maps[-1].mean((2, 3)) if pooled else maps[-1].flatten(1)
-        yield features
+        hook = layer.register_forward_hook(lambda _, inputs, out: maps.append(inputs[0] if at_input else out))
+        try:
+            with eval_mode(net), torch.no_grad():
+                net(as_float(part))
+        finally:
+            hook.remove()
+        last = maps.pop()
+        maps.clear()
+        yield last.mean((2, 3)) if pooled else last.flatten(1)
 
 
 def iter_pixels(x: Tensor, *, batch_size: int = 256) -> Iterator[Tensor]:

@@ -3,7 +3,8 @@
 Networks that a method trains for itself, such as GAT's generator, belong in the method's file.
 
 Images are passed in [0, 1]: normalisation is part of the network, so that epsilon, clipping and all other arithmetic on images is
-in pixel units. `head(features(x))` are logits, never probabilities.
+in pixel units. `head(features(x))` are logits, never probabilities. `pool` is the layer that reads the last feature maps, which
+`last_maps_of` also finds in other networks.
 """
 
 import torch
@@ -14,6 +15,7 @@ from core.nets.allconv import AllConv
 from core.nets.convnet import ConvNet
 from core.nets.densenet import DenseNet
 from core.nets.googlenet import GoogLeNet
+from core.nets.maps import last_maps_of
 from core.nets.mnist import MLeNet, NetA
 from core.nets.mobilenet import MobileNet
 from core.nets.net import Halves, Net
@@ -21,7 +23,7 @@ from core.nets.resnet import ResNet18, ResNet50
 from core.nets.vgg import VGG11BN, VGG16
 from core.nets.wide_resnet import WideResNet
 
-__all__ = ["NETS", "Halves", "Net", "build", "has_batch_norm"]
+__all__ = ["NETS", "Halves", "Net", "build", "has_batch_norm", "last_maps_of"]
 
 NETS = {
     "convnet": ConvNet,
@@ -54,7 +56,7 @@ def build(settings, shape: tuple[int, int, int], classes: int, mean: Tensor | No
     if getattr(settings, "square", False) and height != width:
         name = next(name for name, cls in NETS.items() if cls is type(settings))
         raise InputError(f"net={name} needs square images, these are {height}x{width}; use net=convnet or net=allconv")
-    body, head, dim = settings.build(channels, min(height, width), classes)
+    halves = Halves(*settings.build(channels, min(height, width), classes))
     mean = torch.zeros(channels) if mean is None else mean
     std = torch.ones(channels) if std is None else std
-    return Net(body, head, dim, mean, std)
+    return Net(halves, mean, std)

@@ -32,10 +32,11 @@ class AllConv:
             layers += [nn.Conv2d(into, out, kernel, stride, padding=kernel // 2), nn.ReLU(inplace=True)]
             if stride == 2 and self.dropout:
                 layers.append(nn.Dropout(self.dropout))
-        body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        pool = nn.AdaptiveAvgPool2d(1)
+        body = nn.Sequential(*layers, pool, nn.Flatten())
         head = nn.Linear(2 * w, classes)
         for layer in [*body, head]:
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
-        return body, head, 2 * w
+        return Halves(body, head, 2 * w, pool)

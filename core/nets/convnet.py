@@ -20,11 +20,11 @@ class ConvNet:
     def build(self, channels: int, size: int, classes: int) -> Halves:
         """Build the body and the head; return them with the feature length."""
         del size
-        w = self.width
+        w, pool = self.width, nn.AdaptiveAvgPool2d(4)
         body = nn.Sequential(
             nn.Conv2d(channels, w, 3, padding=1), nn.ReLU(inplace=True),
             nn.Conv2d(w, 2 * w, 3, stride=2, padding=1), nn.ReLU(inplace=True),
             nn.Conv2d(2 * w, 2 * w, 3, padding=1), nn.ReLU(inplace=True),
-            nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(32 * w, self.hidden), nn.ReLU(inplace=True),
+            pool, nn.Flatten(), nn.Linear(32 * w, self.hidden), nn.ReLU(inplace=True),
         )  # fmt: skip
-        return body, nn.Linear(self.hidden, classes), self.hidden
+        return Halves(body, nn.Linear(self.hidden, classes), self.hidden, pool)

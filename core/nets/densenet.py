@@ -40,10 +40,11 @@ class DenseNet:
             for _ in range((self.depth - 4) // 6):
                 layers.append(_Layer(width, self.growth))
                 width += self.growth
-        layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        pool = nn.AdaptiveAvgPool2d(1)
+        layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True), pool, nn.Flatten()]
         body = nn.Sequential(*layers)
         kaiming(body)
-        return body, nn.Linear(width, classes), width
+        return Halves(body, nn.Linear(width, classes), width, pool)
 
 
 class _Layer(nn.Module):

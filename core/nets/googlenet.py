@@ -48,9 +48,10 @@ class GoogLeNet:
             for one, reduce3, three, reduce5, five, pool in stage:
                 layers.append(_Inception(into, one, reduce3, three, reduce5, five, pool))
                 into = one + three + five + pool
-        body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        pool = nn.AdaptiveAvgPool2d(1)
+        body = nn.Sequential(*layers, pool, nn.Flatten())
         kaiming(body)
-        return body, nn.Sequential(nn.Dropout(self.dropout), nn.Linear(into, classes)), into
+        return Halves(body, nn.Sequential(nn.Dropout(self.dropout), nn.Linear(into, classes)), into, pool)
 
 
 class _Inception(nn.Module):

@@ -17,14 +17,15 @@ class MLeNet:
     def build(self, channels: int, size: int, classes: int) -> Halves:
         """Build the body and the head; return them with the feature length."""
         check_size(4, size, "mlenet")
+        pool = nn.MaxPool2d(2)
         body = nn.Sequential(
             nn.Conv2d(channels, 32, 5, padding=2), nn.ReLU(inplace=True),
             nn.Conv2d(32, 32, 5, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(2),
             nn.Conv2d(32, 64, 5, padding=2), nn.ReLU(inplace=True),
-            nn.Conv2d(64, 64, 5, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+            nn.Conv2d(64, 64, 5, padding=2), nn.ReLU(inplace=True), pool,
             nn.Flatten(), nn.Linear(64 * (size // 4) ** 2, 512), nn.ReLU(inplace=True),
         )  # fmt: skip
-        return body, nn.Linear(512, classes), 512
+        return Halves(body, nn.Linear(512, classes), 512, pool)
 
 
 @knobs
@@ -36,8 +37,9 @@ class NetA:
     def build(self, channels: int, size: int, classes: int) -> Halves:
         """Build the body and the head; return them with the feature length."""
         check_size(9, size, "net_a")
+        flatten = nn.Flatten()
         body = nn.Sequential(
             nn.Conv2d(channels, 64, 5), nn.ReLU(inplace=True), nn.Conv2d(64, 64, 5), nn.ReLU(inplace=True),
-            nn.Dropout(0.25), nn.Flatten(), nn.Linear(64 * (size - 8) ** 2, 128), nn.ReLU(inplace=True),
+            nn.Dropout(0.25), flatten, nn.Linear(64 * (size - 8) ** 2, 128), nn.ReLU(inplace=True),
         )  # fmt: skip
-        return body, nn.Sequential(nn.Dropout(0.5), nn.Linear(128, classes)), 128
+        return Halves(body, nn.Sequential(nn.Dropout(0.5), nn.Linear(128, classes)), 128, flatten)

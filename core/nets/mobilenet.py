@@ -28,6 +28,7 @@ class MobileNet:
             out = int(self.width * full)
             layers += conv_bn_relu(into, into, 3, stride, groups=into) + conv_bn_relu(into, out, 1)
             into = out
-        body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        pool = nn.AdaptiveAvgPool2d(1)
+        body = nn.Sequential(*layers, pool, nn.Flatten())
         kaiming(body)
-        return body, nn.Linear(into, classes), into
+        return Halves(body, nn.Linear(into, classes), into, pool)

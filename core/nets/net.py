@@ -1,13 +1,25 @@
 """Networks as body and head, and functions that several families share."""
 
 import math
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from core.errors import InputError
 
-Halves = tuple[nn.Module, nn.Module, int]
-"""Body, head and feature length."""
+
+class Halves(NamedTuple):
+    """The two halves of a network."""
+
+    body: nn.Module
+    """Normalised images [B, c, h, w] -> features [B, d]."""
+    head: nn.Module
+    """Features -> logits [B, C]."""
+    dim: int
+    """Feature length d."""
+    pool: nn.Module | None = None
+    """The body's layer that reads its last feature maps: the pooling after the last convolution, or the flattening if there is
+    none; VGG's first one of two, which reads the maps that the Grad-CAM paper explains. None: `last_maps_of` looks for it."""
 
 
 class Net(nn.Module):
@@ -16,10 +28,10 @@ class Net(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, body: nn.Module, head: nn.Module, dim: int, mean: Tensor, std: Tensor):
+    def __init__(self, halves: Halves, mean: Tensor, std: Tensor):
         """`mean`, `std`: statistics of each channel, [c]; 0 and 1 leave images unchanged."""
         super().__init__()
-        self.body, self.head, self.dim = body, head, dim
+        self.body, self.head, self.dim, self.pool = halves
         self.register_buffer("mean", mean.view(-1, 1, 1).clone())
         self.register_buffer("std", std.view(-1, 1, 1).clone())
 

@@ -34,4 +34,4 @@ def _small_stem(name: str, channels: int, classes: int) -> Halves:
     nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
     net.maxpool = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     head, net.fc = net.fc, nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
-    return net, head, head.in_features
+    return Halves(net, head, head.in_features, net.avgpool)

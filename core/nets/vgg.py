@@ -38,9 +38,9 @@ class VGG16:
     def build(self, channels: int, size: int, classes: int) -> Halves:
         """Build the body and the head; return them with the feature length."""
         check_size(32, size, "vgg16")
-        body, head, dim = _halves(LAYERS_16, self.batch_norm, self.dropout, channels, classes)
-        kaiming(body)
-        return body, head, dim
+        halves = _halves(LAYERS_16, self.batch_norm, self.dropout, channels, classes)
+        kaiming(halves.body)
+        return halves
 
 
 def _halves(plan: tuple[int, ...], batch_norm: bool, dropout: float, channels: int, classes: int) -> Halves:
@@ -58,4 +58,4 @@ def _halves(plan: tuple[int, ...], batch_norm: bool, dropout: float, channels: i
         *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         nn.Dropout(dropout), nn.Linear(512, 512), nn.ReLU(inplace=True), nn.Dropout(dropout), nn.Linear(512, 512),
     )  # fmt: skip
-    return body, nn.Sequential(nn.ReLU(), nn.Linear(512, classes)), 512
+    return Halves(body, nn.Sequential(nn.ReLU(), nn.Linear(512, classes)), 512, pool=layers[-1])

@@ -40,9 +40,10 @@ class WideResNet:
             for block in range((self.depth - 4) // 6):
                 layers.append(_Block(into, out * self.widen, first_stride if block == 0 else 1, self.dropout, self.slope))
                 into = out * self.widen
-        body = nn.Sequential(*layers, *_bn_act(into, self.slope), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        pool = nn.AdaptiveAvgPool2d(1)
+        body = nn.Sequential(*layers, *_bn_act(into, self.slope), pool, nn.Flatten())
         kaiming(body)
-        return body, nn.Linear(into, classes), into
+        return Halves(body, nn.Linear(into, classes), into, pool)
 
 
 class _Block(nn.Module):

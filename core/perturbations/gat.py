@@ -6,6 +6,9 @@ With F(x)_y the probability of the true class and Delta = dF(x)_y/dx,
     L_F = alpha CE(x) + (1 - alpha) CE(x + G(Delta))                  (Eq. 10; Delta and G(Delta) are constants)
 
 A perturbation that lowers L_G compared with none has |G(Delta)| <= 1 / sqrt(c_g).
+
+With `delta_scale=batch_std`, the generator reads Delta in units of its root mean square over the batch in training, and over the
+last training batches in evaluation, so that the perturbation of an image does not depend on other images, nor on other workers.
 """
 
 from typing import Annotated, Literal
@@ -24,6 +27,8 @@ from core.space import Choice, LogUniform, Uniform
 
 MIN_GENERATOR_NORM = 1e-4
 """Mean norm of the perturbation over an epoch below which the generator counts as inactive."""
+MOMENTUM = 0.1
+"""Weight of a new batch in the running mean of Delta's square, as in PyTorch's batch norm."""
 
 
 @knobs
@@ -40,7 +45,8 @@ class GAT:
     """Learning rate of the generator's Adam; with the paper's 1e-6 it learns very slowly."""
     delta_scale: Literal["none", "batch_std", "norm"] = "none"
     """Divisor of Delta at the generator's input: none (the paper), its root mean square over the batch, or its L2 norm per image
-    (which removes the information about how steep the classifier is)."""
+    (which removes the information about how steep the classifier is). In evaluation, the batch's value is replaced by the running
+    mean over the training batches."""
     width: Annotated[int, Bounds(1), Choice((16, 32, 48, 96))] = 48
     """Number of channels of the generator."""
     clip_train: bool = False
@@ -52,13 +58,21 @@ class GAT:
 
 
 class Adversary(Part):
-    """A generator bound to one network, and its training."""
+    """A generator bound to one network, and its training.
+
+    Like batch norm, it uses statistics of the batch in training mode, and stored ones in evaluation mode.
+    """
+
+    mean_square: Tensor
 
     def __init__(self, knobs_: GAT, context: Context):
         super().__init__()
         self.knobs, self.alpha = knobs_, knobs_.alpha
         self.generator = build_generator(context.image_shape[0], knobs_.width)
         self.optimizer = self.adam = torch.optim.Adam(self.generator.parameters(), lr=knobs_.lr_g)
+        if knobs_.delta_scale == "batch_std":
+            # Exponentially decaying sums over training batches: of the mean square of Delta's pixels, and of the batches' weights.
+            self.register_buffer("mean_square", torch.zeros(2))
         self._reset_counts()
 
     def forward(self, net: Net, x: Tensor, classes: Tensor, draw: Draw) -> Tensor:
@@ -100,14 +114,27 @@ class Adversary(Part):
         return self.generator(self.scaled(delta))
 
     def scaled(self, delta: Tensor) -> Tensor:
-        """Delta, divided according to `delta_scale`."""
+        """Delta, divided according to `delta_scale`.
+
+        Raises:
+            ValueError: evaluation mode with `batch_std`, but the generator has seen no training batch.
+        """
         match self.knobs.delta_scale:
             case "batch_std":
-                spread = workers.batch_mean(_squares(delta)) / delta[0].numel()
-                return delta / (spread.sqrt() + 1e-20)
+                return delta / (self._delta_square(delta).sqrt() + 1e-20)
             case "norm":
                 return delta / (_squares(delta).sqrt().view(-1, 1, 1, 1) + 1e-20)
         return delta
+
+    def _delta_square(self, delta: Tensor) -> Tensor:
+        """Mean square of Delta's pixels: in training mode that of this batch, which is recorded; otherwise the running mean."""
+        if self.training:
+            square = workers.batch_mean(_squares(delta)) / delta.shape[1:].numel()
+            self.mean_square.lerp_(torch.stack([square, torch.ones_like(square)]).to(self.mean_square), MOMENTUM)
+            return square
+        if not self.mean_square[1]:
+            raise ValueError("delta_scale=batch_std needs a trained generator: this one has no statistics of training batches")
+        return self.mean_square[0] / self.mean_square[1]
 
     def _added(self, x: Tensor, offset: Tensor) -> Tensor:
         return (x + offset).clamp(0, 1) if self.knobs.clip_train else x + offset

@@ -60,11 +60,11 @@ class AllConvBN(nets.AllConv):
     """The all-conv net with batch norm after each convolution."""
 
     def build(self, channels: int, size: int, classes: int) -> nets.Halves:
-        body, head, dim = super().build(channels, size, classes)
+        halves = super().build(channels, size, classes)
         layers: list[nn.Module] = []
-        for layer in body:
+        for layer in halves.body:  # pyright: ignore[reportGeneralTypeIssues]
             layers += [layer, nn.BatchNorm2d(layer.out_channels)] if isinstance(layer, nn.Conv2d) else [layer]
-        return nn.Sequential(*layers), head, dim
+        return halves._replace(body=nn.Sequential(*layers))
 
 
 nets.NETS["allconvbn"] = AllConvBN
@@ -112,8 +112,8 @@ def loader(images: Images, mean: torch.Tensor, std: torch.Tensor) -> DataLoader:
 
 def usual_epoch(config: TrialConfig, batches: DataLoader, shape: tuple[int, int, int], classes: int) -> float:
     """CPU seconds of one epoch of the usual loop."""
-    body, head, _ = config.net.build(shape[0], min(shape[1:]), classes)
-    net, sgd = nn.Sequential(body, head), config.optimizer
+    halves = config.net.build(shape[0], min(shape[1:]), classes)
+    net, sgd = nn.Sequential(halves.body, halves.head), config.optimizer
     optimizer = torch.optim.SGD(net.parameters(), lr=sgd.lr, momentum=sgd.momentum, weight_decay=sgd.weight_decay)
     start = time.process_time()
     net.train()

@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "recipes": {"space"},
     "knobs": {"errors", "space"},
     # components of the slots
-    "nets": {"errors", "knobs", "space"},
+    "nets": {"errors", "knobs", "modes", "space"},
     "slots": {"data", "nets", "rng"},
     "losses": {"data", "errors", "knobs", "slots", "space", "workers"},
     "augmentations": {"errors", "knobs", "losses", "rng", "slots", "space"},
@@ -53,7 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     "inversion": {"data", "errors", "modes", "nets", "rng", "train"},
     "evaluation": {
         "attacks", "attribution", "audits", "config", "data", "errors", "inversion", "metrics", "modes", "nets", "perturbations",
-        "regularizers", "rng", "stats", "train",
+        "regularizers", "rng", "stats", "train", "workers",
     },
     "trial": {"config", "data", "evaluation", "metrics", "train"},
 }  # fmt: skip

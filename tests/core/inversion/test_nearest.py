@@ -91,7 +91,7 @@ def test_a_zero_vector_has_cosine_zero():
     assert result.values.tolist() == [0.0, 0.0]
 
 
-def test_last_maps_are_the_outputs_of_the_rectifier_after_the_last_convolution():
+def test_last_maps_are_those_that_the_network_pools():
     net, x = net_for("convnet", width=2, hidden=4), pixels(5)
     net.train()
     body = net.body.eval()
@@ -101,6 +101,7 @@ def test_last_maps_are_the_outputs_of_the_rectifier_after_the_last_convolution()
     assert expected.shape == (5, 4, 4, 4)
     torch.testing.assert_close(last_maps(net, x, batch_size=2), expected.flatten(1))
     torch.testing.assert_close(last_maps(net, x, pooled=True), expected.mean((2, 3)))
+    assert last_maps(net, x[:0]).shape == (0, 64)
     assert all(module.training for module in net.modules())
 
 
@@ -110,6 +111,7 @@ def test_last_maps_are_the_outputs_of_the_rectifier_after_the_last_convolution()
         ("allconv", (3, 8, 8), {"width": 2}, 4 * 2 * 2), ("mlenet", (1, 8, 8), {}, 64 * 4 * 4), ("net_a", (1, 9, 9), {}, 64),
         ("wrn", (3, 8, 8), {"depth": 10, "widen": 1}, 64 * 2 * 2), ("resnet18", (3, 16, 16), {}, 512 * 2 * 2),
         ("vgg11_bn", (3, 32, 32), {}, 512 * 2 * 2), ("mobilenet", (3, 16, 16), {"width": 0.125}, 128),
+        ("googlenet", (3, 8, 8), {}, 1024 * 1),
     ],
 )  # fmt: skip
 def test_the_last_map_of_each_family_has_the_size_of_its_last_convolution(name, shape, knobs, d):
