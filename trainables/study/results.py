@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import mean, stdev
 from typing import Any
 
+from core.errors import InputError
+from trainables.study.records import record
 from trainables.study.trial_state import TrialState
 
 LATEST_WINS = ("flag/more_steps_help", "flag/audit_is_blind", "flag/audit_is_biased", "flag/audit_lacks_models")
@@ -38,6 +40,8 @@ class TrainingResult:
     """Folder of the training that the result was copied from; empty if the network was trained for this result."""
     stopped_epoch: int = 0
     """Epoch after which the training was stopped early; 0 if it was not."""
+    key: str = ""
+    """Key of the training in the cache; empty for a mean over seeds, and for a trial that could not write its own result."""
 
     @property
     def state(self) -> TrialState:
@@ -50,8 +54,15 @@ class TrainingResult:
 
     @classmethod
     def of_json(cls, plain: Mapping[str, Any]) -> "TrainingResult":
-        """Restore a result from `to_json`."""
-        return cls(**plain)
+        """Restore a result from `to_json`.
+
+        Raises:
+            InputError: a field is missing, unknown or of another type, or a completed training has no metrics.
+        """
+        result = record(cls, plain)
+        if result.state is TrialState.COMPLETED and not result.metrics:
+            raise InputError("metrics: a completed training has some")
+        return result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +95,12 @@ class AuditResult:
 
     @classmethod
     def of_json(cls, plain: Mapping[str, Any]) -> "AuditResult":
-        """Restore a result from `to_json`."""
-        return cls(**plain)
+        """Restore a result from `to_json`.
+
+        Raises:
+            InputError: a field is missing, unknown or of another type.
+        """
+        return record(cls, plain)
 
 
 @dataclass(frozen=True, kw_only=True)
