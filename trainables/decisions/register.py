@@ -69,7 +69,7 @@ def register(
         if registered := registered_version(uri, name, tags):
             return registered, False
         text = card(picked, outcome, plan, known, images, fingerprint, facts)
-        logged = log_model(net, images, x[:2], text, run, uri)
+        logged = log_model(net, images, x[:2], text, run, facts["commit"], uri)
         _check_accuracy("the model read back from MLflow", LoadedModel(logged.model_uri).logits(x), labels, picked)
         tags |= {"commit": facts["commit"]}
         return register_model(name, logged, run, tags, short(text), plan.question, uri), True

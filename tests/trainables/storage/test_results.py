@@ -23,7 +23,7 @@ def test_an_image_is_robust_against_an_attack_only_if_every_version_says_so(tmp_
     assert updated["robust/pgd"].tolist() == known["robust/pgd"].tolist() and (updated["rows"] == known["rows"]).all()
 
 
-@pytest.mark.parametrize("content, reason", [(None, "missing"), (b"PK\x03\x04 no", "not a zip"), (b"", "empty")])
+@pytest.mark.parametrize("content, reason", [(None, "missing"), (b"PK\x03\x04 no", "truncated"), (b"", "empty")])
 def test_the_error_for_unreadable_evidence_names_its_file(tmp_path, content, reason):
     store = finished.study(tmp_path)
     store.discard("trials/00001/predictions.npz")
