@@ -47,6 +47,8 @@ from trainables.storage.contents import Damaged, Record, arrays_of, record_of, s
 
 PART = ".part"
 """Suffix of a file while it is being written."""
+MIN_ARCHIVE_BYTES = 22
+"""Size of the end of a ZIP archive, which .pt and .npz files are."""
 
 
 class Superseded(OSError):
@@ -257,7 +259,7 @@ class Store:
         full = self._full(name)
         try:
             with self._place[0].open_input_file(full) as file:
-                return not zipfile.is_zipfile(file)
+                return file.size() < MIN_ARCHIVE_BYTES or not zipfile.is_zipfile(file)
         except (FileNotFoundError, NotADirectoryError):
             return False
 
