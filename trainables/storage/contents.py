@@ -19,7 +19,7 @@ class Damaged(InputError):
     what: str = ""
     """The message without what the user can do."""
     reason: str = ""
-    """What is wrong with the content."""
+    """Reason in the message, without the path."""
 
 
 def damaged(path: str, reason: str, fix: str = "") -> Damaged:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from trainables.storage.contents import Damaged, damaged
 from trainables.storage.jobs import seed_jobs, trial_folder
 from trainables.storage.store import Store
 from trainables.study.plan import Plan
-from trainables.study.records import checked
+from trainables.study.records import checked, record
 from trainables.study.results import AuditResult, NetworkResult, TrainingResult
 from trainables.study.trial import Trial
 from trainables.study.trial_state import TrialState
@@ -21,13 +22,13 @@ from trainables.study.trial_state import TrialState
 MAX_PICTURES = 12
 """Number of trials whose pictures a report contains, at most."""
 RETRAIN = "--resume of its study trains it again"
-"""What repairs a damaged file of a training."""
+"""Advice for a damaged file of a training."""
 LOST = NetworkResult(error="its machine was lost")
 """Result of a replicate that should exist and does not."""
 
 
 _SUGGESTION = {"number": int, "baseline": str, "params": dict[str, Value]}
-"""What every stored suggestion has."""
+"""Fields that every stored suggestion has, with their types."""
 
 
 def stored_facts(store: Store) -> dict[str, str] | None:
@@ -46,7 +47,7 @@ def training_result(store: Store, folder: str) -> TrainingResult | None:
     Raises:
         Damaged: the file is no result.
     """
-    return store.read_record(f"{folder}/result.json", TrainingResult.of_json, RETRAIN)
+    return store.read_record(f"{folder}/result.json", partial(record, TrainingResult), RETRAIN)
 
 
 def intact_result(store: Store, folder: str) -> TrainingResult | None:
@@ -72,7 +73,7 @@ def audit_result(store: Store, path: str) -> AuditResult | None:
     Raises:
         Damaged: the file is no such result.
     """
-    return store.read_record(path, AuditResult.of_json, "repeat the command that made it")
+    return store.read_record(path, partial(record, AuditResult), "repeat the command that made it")
 
 
 def intact_audit(store: Store, path: str) -> AuditResult | None:

@@ -14,7 +14,7 @@ LENGTH = 32
 
 @dataclass(frozen=True, kw_only=True)
 class DataIdentity:
-    """What determines a pool of images, wherever they are stored."""
+    """The properties that identify a pool of images, wherever they are stored."""
 
     images: int
     """Number of images."""
@@ -50,7 +50,7 @@ class DataIdentity:
         return hashlib.sha256(repr(sorted(asdict(self).items())).encode()).hexdigest()[:LENGTH]
 
     def differences(self, now: "DataIdentity") -> str:
-        """How another pool differs from this one, in words; empty if it does not."""
+        """Describe how another pool differs from this one; empty if it does not."""
         texts = {
             "images": "{} images", "channels": "{} channels", "height": "height {}", "width": "width {}", "classes": "{} classes",
         }  # fmt: skip

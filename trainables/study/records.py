@@ -40,5 +40,5 @@ def checked(hints: Mapping[str, Any], plain: Any) -> Any:
 
 @functools.cache
 def _adapter(hints: tuple[tuple[str, Any], ...]) -> TypeAdapter:
-    shape = with_config(ConfigDict(strict=True, extra="forbid"))(TypedDict("Plain", dict(hints)))
+    shape = with_config(ConfigDict(strict=True, extra="forbid"))(TypedDict("Plain", dict(hints)))  # pyright: ignore[reportArgumentType]
     return TypeAdapter(shape)

@@ -5,8 +5,6 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import mean, stdev
 from typing import Any
 
-from core.errors import InputError
-from trainables.study.records import record
 from trainables.study.trial_state import TrialState
 
 LATEST_WINS = ("flag/more_steps_help", "flag/audit_is_blind", "flag/audit_is_biased", "flag/audit_lacks_models")
@@ -54,15 +52,8 @@ class TrainingResult:
 
     @classmethod
     def of_json(cls, plain: Mapping[str, Any]) -> "TrainingResult":
-        """Restore a result from `to_json`.
-
-        Raises:
-            InputError: a field is missing, unknown or of another type, or a completed training has no metrics.
-        """
-        result = record(cls, plain)
-        if result.state is TrialState.COMPLETED and not result.metrics:
-            raise InputError("metrics: a completed training has some")
-        return result
+        """Restore a result from `to_json`."""
+        return cls(**plain)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,12 +86,8 @@ class AuditResult:
 
     @classmethod
     def of_json(cls, plain: Mapping[str, Any]) -> "AuditResult":
-        """Restore a result from `to_json`.
-
-        Raises:
-            InputError: a field is missing, unknown or of another type.
-        """
-        return record(cls, plain)
+        """Restore a result from `to_json`."""
+        return cls(**plain)
 
 
 @dataclass(frozen=True, kw_only=True)

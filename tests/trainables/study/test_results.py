@@ -9,7 +9,6 @@ from pathlib import Path
 import finished
 import pytest
 
-from core.errors import InputError
 from trainables.storage.results import as_trial
 from trainables.study.results import AuditResult, NetworkResult, TrainingResult, merged
 from trainables.study.trial_state import TrialState
@@ -17,7 +16,7 @@ from trainables.study.trial_state import TrialState
 ROOT = Path(__file__).resolve().parents[3]
 CURVE = ({"epoch": 1, "epoch/loss": 1 / 3}, {"epoch": 2, "epoch/loss": 1e-300, "rung/accuracy": 0.5})
 TRAININGS = {
-    "without a curve": TrainingResult(metrics={"accuracy": 0.5}),
+    "empty": TrainingResult(),
     "completed": TrainingResult(metrics=finished.metrics(1), curve=list(CURVE), seconds=1 / 7),
     "reused": TrainingResult(metrics=finished.metrics(1), seconds=2.0, reused_from="other-1/trials/00003"),
     "failed": TrainingResult(curve=list(CURVE[:1]), error="TrialError: the loss is not finite", seconds=0.25),
@@ -56,23 +55,9 @@ def test_the_plain_form_is_a_copy():
 
 
 @pytest.mark.parametrize("result_type", [TrainingResult, AuditResult])
-def test_a_result_with_an_unknown_or_missing_field_or_one_of_another_type_is_rejected(result_type):
-    plain = result_type(metrics={"accuracy": 0.5}).to_json()
-    changes = [{"taken_from": "x"}, {"metrics": [0.5]}, {"metrics": {"accuracy": "0.5"}}, {"error": None}, {"seconds": "1"}]
-    for change in changes:
-        with pytest.raises(InputError, match=next(iter(change))):
-            result_type.of_json(plain | change)
-    for name in plain:
-        with pytest.raises(InputError, match=f"{name}: Field required"):
-            result_type.of_json({other: value for other, value in plain.items() if other != name})
-    for other in ([], None, "text", 1):
-        with pytest.raises(InputError, match="dictionary"):
-            result_type.of_json(other)
-
-
-def test_a_completed_training_without_metrics_is_rejected():
-    with pytest.raises(InputError, match="metrics"):
-        TrainingResult.of_json(TrainingResult().to_json())
+def test_an_unknown_field_is_rejected(result_type):
+    with pytest.raises(TypeError, match="taken_from"):
+        result_type.of_json({"metrics": {}, "taken_from": "other-1/trials/00003"})
 
 
 # ---------------------------------------------------------------- states
