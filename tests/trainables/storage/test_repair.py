@@ -5,8 +5,14 @@ from pathlib import Path
 
 import finished
 import pytest
+from in_process import workspace
 
+from core import data
+from core.config import TrialConfig
 from core.errors import InputError
+from trainables.execution.resources import to_shared
+from trainables.execution.trainable import run_job
+from trainables.storage.jobs import Job
 from trainables.storage.results import replicate_results
 from trainables.storage.store import Store
 from trainables.storage.takeover import resume_state
@@ -112,3 +118,17 @@ def test_a_command_that_only_reads_the_study_names_the_file_and_the_command_that
     cut(store, name, share)
     with pytest.raises(InputError, match=rf"{name} is damaged .*; (--resume of its study trains it again|repeat the command)"):
         outcomes(finished.plan(), store, {}, [])
+
+
+@pytest.mark.parametrize("name", ["network.pt", "predictions.npz", "result.json"])
+def test_a_damaged_training_is_run_again_with_the_same_numbers(tmp_path, name):
+    plan = finished.plan(config=TrialConfig.of({"epochs": 1, "net.width": 4, "judge.steps": 1, "judge.images": 16}), trials=1)
+    where, images, job = workspace(tmp_path, plan.name), to_shared(data.load("digits")), Job("trials/00000", plan.config.params())
+    where.store.write_json("trials/00000/params.json", {"number": 0, "baseline": "", "params": job.params})
+    results, networks = [], []
+    for _ in range(2):
+        assert not resume_state(where.store, plan).ended
+        results.append({n: v for n, v in run_job(job, images, where).metrics.items() if "second" not in n})
+        networks.append(where.store.read("trials/00000/network.pt"))
+        cut(where.store, f"trials/00000/{name}", 0.5)
+    assert results[0] == results[1] and networks[0] == networks[1]
