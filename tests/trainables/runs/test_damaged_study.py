@@ -26,7 +26,6 @@ def test_a_study_with_damaged_files_is_resumed_to_the_same_front(crl_study: Fini
         cut(folder / "trials/00003/predictions.npz", 0), cut(replicate / "result.json", 0.5),
         cut(replicate.parent / "2/audit.json", 0), cut(folder / "facts.json", 0.5),
     ]  # fmt: skip
-    cut(replicate.parent / "2/outputs.npz", 0.99)
     for entry in (tmp_path / "runs/cache").iterdir():
         entry.write_text(json.dumps({"folder": "../../outside"}))
     done = run_study(tmp_path, "--resume", crl_study.name, *SERIAL)
@@ -34,7 +33,7 @@ def test_a_study_with_damaged_files_is_resumed_to_the_same_front(crl_study: Fini
     assert done.returncode == 0 and "Traceback" not in printed and "weights_only" not in printed, printed
     for path in damaged:
         assert f"{path} is damaged (" in printed, printed
-    for text in ("trial 1 is run again", "trial 2 is run again", "trial 3 is run again", "is audited again", "written again"):
+    for text in ("; trial 1 is run again", "; trial 2 is run again", "; trial 3 is run again", "is audited again", "written again"):
         assert printed.count(text) == 1, printed
     for name in ("front.csv", "confirmed.csv"):
         assert (folder / name).read_bytes() == (crl_study.folder / name).read_bytes()
