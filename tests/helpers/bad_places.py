@@ -117,7 +117,12 @@ def write_studies(root: Path) -> None:
     older = {**plan, "config": {**plan["config"], "loss.sharpness": 3}}
     lacking = {name: value for name, value in plan.items() if name != "sampler"}
     plans = {"mine": plan, "other": {**plan, "study": "other"}, "older": older, "lacking": lacking, "list": []}
-    texts = {name: json.dumps(plain) for name, plain in plans.items()} | {"corrupt": '{"name": "cor', "binary": "\x00"}
+    named = {name: plain | {"name": name} if isinstance(plain, dict) else plain for name, plain in plans.items()}
+    named |= {"renamed": plan | {"name": "old"}, "outside": plan | {"name": "../mine"}, "null": None}
+    named |= {"no_data": plan | {"name": "no_data", "data": None}}
+    named |= {"odd": plan | {"name": "odd", "trials": "many"}, "up": plan | {"name": "up", "study": "../crl_tradeoff"}}
+    texts = {name: json.dumps(plain) for name, plain in named.items()}
+    texts |= {"zero": "", "corrupt": '{"name": "cor', "binary": "\x00"}
     for name, text in texts.items():
         (root / name).mkdir(parents=True)
         (root / name / "plan.json").write_text(text)

@@ -1,6 +1,9 @@
 """Parsing command lines of studies without running them."""
 
 import argparse
+from dataclasses import replace
+
+from digits import DIGITS
 
 from core.study import Study
 from studies.crl_tradeoff import STUDY
@@ -16,8 +19,8 @@ def parse(*argv: str, study: Study = STUDY) -> argparse.Namespace:
 
 
 def plan(*argv: str, study: Study = STUDY) -> Plan:
-    """The plan that a study's command line describes."""
-    return plan_of(study, parse(*argv, study=study))
+    """The plan that a study's command line describes, with the digits as its images."""
+    return replace(plan_of(study, parse(*argv, study=study)), data=DIGITS)
 
 
 def site(*argv: str) -> Site:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from digits import DIGITS
 
 from core import data
 from core.config import TrialConfig
@@ -29,7 +30,7 @@ def plan(**changes) -> Plan:
     fields = {
         "name": "s-1", "study": "s", "question": "Why?", "config": TrialConfig(), "space": {"optimizer.lr": Uniform(0.1, 0.2)},
         "objectives": trilemma(10), "baselines": {"plain": {}}, "trials": 3, "sampler": "random", "seed": 0,
-        "confirm": {"judge.part": "test"}, "replicates": 1,
+        "confirm": {"judge.part": "test"}, "replicates": 1, "data": DIGITS,
     }  # fmt: skip
     return Plan(**(fields | changes))
 
@@ -82,7 +83,7 @@ def write_training(store: Store, folder: str, number: int, measured: Mapping[str
         measured: metrics of the training.
     """
     if measured:
-        store.write(f"{folder}/network.pt", b"weights of " + folder.encode())
+        store.write_state(f"{folder}/network.pt", {"weights of": folder})
         store.write(f"{folder}/predictions.npz", to_npz(predictions(number)))
     curve = [{"epoch": epoch, "epoch/loss": 1 / epoch} for epoch in (1, 2)]
     result = TrainingResult(metrics=measured, curve=curve, error="" if measured else "it diverged")

@@ -38,6 +38,7 @@ def _main(args: argparse.Namespace, command: list[str]) -> int:
     from trainables.decisions.register import register
     from trainables.runs.study_run import StudyRun
     from trainables.storage.networks import stored_networks
+    from trainables.storage.study_images import study_images
     from trainables.storage.takeover import is_finished, stored_plan
     from trainables.terminal.provenance import facts
     from trainables.tracking.registry import checked_name, child_run
@@ -60,10 +61,11 @@ def _main(args: argparse.Namespace, command: list[str]) -> int:
         if not args.no_register:
             raise
         mlflow_run = ""
+    images = None if args.no_register else study_images(plan, site)
     print(*choice_lines(picked, plan, mlflow_run), sep="\n")
-    if args.no_register:
+    if images is None:
         return 0
-    uri, is_new = register(picked, outcome, plan, run.store, site, mlflow_run, name, facts(command))
+    uri, is_new = register(picked, outcome, plan, images, run.store, site, mlflow_run, name, facts(command))
     unchanged = "" if is_new else " (already registered; nothing was changed)"
     print(f"registered model: {uri}{unchanged}")
     print(f"  in {redacted(site.tracking_uri)}")

@@ -72,6 +72,8 @@ def _run(run: StudyRun, images: Images) -> int:
             return run.stopped(error)
         if not state.is_new:
             run.terminal.info(str(state))
+        for line in state.repaired:
+            run.terminal.error(line)
         outcome = Outcome.of_plan(run.plan, facts, state.ended)
         tracker = Tracker(run.site.tracking_uri, run.plan, outcome, home=run.store.root, lease=run.store.lease)
         if later:

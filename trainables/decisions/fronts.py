@@ -18,6 +18,7 @@ from core.flags import raised
 from core.space import Value
 from core.study import Objective
 from trainables.tracking.client import (
+    DATA,
     KIND,
     NAME,
     NUMBER,
@@ -59,7 +60,8 @@ class StudyFront:
     """Name of the study's run."""
     objectives: tuple[Objective, ...]
     settings: dict[str, str]
-    """Base configuration of the study, as text; MLflow does not have the settings of the confirmation step in this form."""
+    """Base configuration of the study and fingerprint of its images, as text; MLflow does not have the settings of the confirmation
+    step in this form."""
     trials: int
     """Number of completed trials."""
     version: int
@@ -135,7 +137,8 @@ def _front(client: Any, name: str, parent: Any) -> StudyFront:
     first = objectives[0]
     return StudyFront(
         name=name, objectives=tuple(objectives),
-        settings={k: str(v) for k, v in TrialConfig().params().items()} | _without_prefix(parent.data.params, "config/"),
+        settings={k: str(v) for k, v in TrialConfig().params().items()} | _without_prefix(parent.data.params, "config/")
+        | {DATA: parent.data.params.get(DATA, "")},
         trials=trials, version=version, confirmed=confirmed,
         points=tuple(sorted(points, key=lambda p: (first.loss(p.values[first.metric]), p.trial))),
     )  # fmt: skip
@@ -169,6 +172,7 @@ def comparable(fronts: Sequence[StudyFront]) -> list[StudyFront]:
     _check_same("references and ideals", fronts, [box_text(objectives) for objectives in by_name])
     for setting in MUST_AGREE:
         _check_same(setting, fronts, [front.settings[setting] for front in fronts])
+    _check_same("pixels or labels of their images (fingerprints)", fronts, [front.settings[DATA][:12] for front in fronts])
     return [replace(front, objectives=fronts[0].objectives) for front in fronts]
 
 

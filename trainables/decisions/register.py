@@ -6,15 +6,15 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from core import data
 from core.config import TrialConfig
+from core.data import Images
 from core.errors import InputError, first_line, redacted
 from core.evaluation.stored import stored_model
 from core.modes import as_float, predict
 from trainables.decisions.choice import Pick
 from trainables.decisions.model_card import card, raised_flags, short
 from trainables.storage.content import images_fingerprint
-from trainables.storage.results import evidence
+from trainables.storage.results import RETRAIN, evidence
 from trainables.storage.store import Store
 from trainables.study.outcome import Outcome
 from trainables.study.plan import Plan
@@ -28,16 +28,18 @@ MAX_DISAGREEMENT = 0.005
 
 
 def register(
-    picked: Pick, outcome: Outcome, plan: Plan, store: Store, site: Site, run: str, name: str, facts: Mapping[str, str]
-) -> tuple[str, bool]:
+    picked: Pick, outcome: Outcome, plan: Plan, images: Images, store: Store, site: Site, run: str, name: str,
+    facts: Mapping[str, str],
+) -> tuple[str, bool]:  # fmt: skip
     """Log the chosen network in the run of its trial, and register it, unless that has been done.
 
     Args:
         picked: the chosen network.
         outcome: the outcome of its study at the newest version.
         plan: the plan of its study.
+        images: the pool of its study.
         store: the study's folder.
-        site: location of data and MLflow.
+        site: location of MLflow.
         run: MLflow run of the trial.
         name: name of the registered model.
         facts: facts of this command.
@@ -52,12 +54,9 @@ def register(
 
     network, uri = picked.network, site.tracking_uri
     config = TrialConfig.of(network.params)
-    images = data.load(config.dataset, site.data_dir, config.pool)
     known = evidence(store, network.folder)
     rows, labels = known["rows"], known["labels"]
-    if rows.max() >= len(images.y) or not np.array_equal(images.y.numpy()[rows], labels):
-        raise InputError(f"{config.dataset} now contains other images than when {plan.name} was evaluated; is --data-dir correct?")
-    modules = store.read_state(f"{network.folder}/network.pt")
+    modules = store.read_state(f"{network.folder}/network.pt", RETRAIN)
     if modules is None:
         raise InputError(f"{network.name} of {plan.name} has no network.pt in {store.root}/{network.folder}")
     net = stored_model(config, modules, images, torch.device("cpu")).net
@@ -70,7 +69,7 @@ def register(
         if registered := registered_version(uri, name, tags):
             return registered, False
         text = card(picked, outcome, plan, known, images, fingerprint, facts)
-        logged = log_model(net, images, x[:2], text, run, uri)
+        logged = log_model(net, images, x[:2], text, run, facts["commit"], uri)
         _check_accuracy("the model read back from MLflow", LoadedModel(logged.model_uri).logits(x), labels, picked)
         tags |= {"commit": facts["commit"]}
         return register_model(name, logged, run, tags, short(text), plan.question, uri), True

@@ -1,5 +1,6 @@
 """Audits of networks by other networks: by their sibling replicates and by shadow models, one task per network."""
 
+import contextlib
 import hashlib
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -20,9 +21,10 @@ from trainables.execution.recorded import recorded
 from trainables.execution.resources import SharedImages, Workspace, from_shared
 from trainables.execution.shadows import ExpectedModels, train_shadows
 from trainables.execution.tasks import Executor
-from trainables.storage.arrays import of_npz, to_npz
+from trainables.storage.arrays import to_npz
+from trainables.storage.contents import Damaged
 from trainables.storage.jobs import Job
-from trainables.storage.results import audit_result, training_result
+from trainables.storage.results import RETRAIN, intact_audit, training_result
 from trainables.storage.store import Store
 from trainables.study.results import AuditResult
 from trainables.study.verdicts import ROC_GRID
@@ -94,7 +96,7 @@ def audit_network(
     """Audit a network and store the result next to it, unless the same networks have audited it before."""
     store, files = workspace.store, workspace.store.below(target.folder)
     fingerprint = _fingerprint(target, workspace, images)
-    earlier = audit_result(files, "audit.json")
+    earlier = intact_audit(files, "audit.json")
     if earlier and not earlier.error and earlier.fingerprint == fingerprint:
         return earlier
 
@@ -158,13 +160,15 @@ def stored_outputs(files: Store, config: TrialConfig, images: Images, device: to
     Raises:
         InputError: the file or the network cannot be used.
     """
-    data = files.read("outputs.npz")
+    arrays = None
+    with contextlib.suppress(Damaged):  # then the network is queried again
+        arrays = files.read_arrays("outputs.npz")
     try:
-        if data is not None:
-            return ModelOutputs.of(of_npz(data), images.y.numpy())
+        if arrays is not None:
+            return ModelOutputs.of(arrays, images.y.numpy())
     except (ValueError, KeyError) as error:
         raise InputError(f"cannot use {files.root}/outputs.npz: {error}; delete it to query the network again") from None
-    modules = files.read_state("network.pt")
+    modules = files.read_state("network.pt", RETRAIN)
     if modules is None:
         raise InputError(f"no network.pt in {files.root}; delete result.json there to train it again")
     return outputs_of(config, stored_model(config, modules, images, device).net, images, device=device)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from core.space import Value
 from trainables.execution.tasks import Executor
 from trainables.storage.jobs import Job, shadow_job
-from trainables.storage.results import training_result
+from trainables.storage.results import intact_result
 from trainables.study.results import TrainingResult
 
 
@@ -40,8 +40,8 @@ def train_shadows(recipes: Sequence[Mapping[str, Value]], count: int, executor: 
     root = executor.workspace.root
     wanted = [[shadow_job(params, number, executor.images.content) for number in range(1, count + 1)] for params in recipes]
     jobs = {job.folder: job for own in wanted for job in own}
-    results = {folder: training_result(root, folder) for folder in jobs}
-    trained = {folder: result for folder, result in results.items() if result and not result.error}
+    results = {folder: intact_result(root, folder) for folder in jobs}
+    trained = {folder: r for folder, r in results.items() if r and not r.error and folder == f"shadows/{r.key}"}
     missing = {folder: job for folder, job in jobs.items() if folder not in trained}
     for folder in missing:
         root.discard(f"{folder}/result.json")  # an earlier failure may have had a passing cause

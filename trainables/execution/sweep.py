@@ -16,7 +16,7 @@ from trainables.search.early_stopping import ParetoHalving
 from trainables.search.reports import reported_epochs, reported_fatal_error, reported_result
 from trainables.search.searcher import StudySearcher
 from trainables.storage.jobs import seed_jobs, trial_folder
-from trainables.storage.results import as_trial, training_result
+from trainables.storage.results import as_trial, intact_result
 from trainables.storage.store import Store
 from trainables.storage.takeover import TUNE_FOLDER
 from trainables.study.outcome import Outcome
@@ -122,7 +122,7 @@ class _SweepCallback(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list, trial, **info: Any) -> None:
         number = trial.config["number"]
-        if result := training_result(self.store, trial_folder(number)):  # its machine died just after writing the result
+        if result := intact_result(self.store, trial_folder(number)):  # its machine died just after writing the result
             return self._ended(as_trial(trial.config, result))
         reason = str(trial.get_error() or "lost").strip().splitlines()[-1]
         self._write(trial, TrainingResult(curve=self.curves.get(number, []), error=reason))

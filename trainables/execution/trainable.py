@@ -5,6 +5,7 @@ not run again, and one that has a checkpoint continues from it, whichever proces
 imports Ray only where it is needed.
 """
 
+import contextlib
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +22,10 @@ from trainables.execution.recorded import recorded
 from trainables.execution.resources import Share, SharedImages, Workspace, from_shared
 from trainables.search.reports import epochs_report, fatal_report, result_report
 from trainables.storage.arrays import to_npz
+from trainables.storage.content import content_key
+from trainables.storage.contents import Damaged
 from trainables.storage.jobs import Job, seed_jobs, trial_folder
-from trainables.storage.results import training_result
+from trainables.storage.results import intact_result, training_result
 from trainables.storage.store import Store, Superseded
 from trainables.study.results import TrainingResult, averaged
 
@@ -49,7 +52,7 @@ def run_job(
         OSError: the storage could not be used.
     """
     store, share = workspace.store, workspace.share
-    if ended := training_result(store, job.folder):
+    if ended := intact_result(store, job.folder):
         return ended
     cache = workspace.cache(images)
     if reused := cache.fetch(job, store):
@@ -81,7 +84,8 @@ def _run_here(
             files.write("outputs.npz", to_npz(result.outputs.arrays()))
         if result.pictures:
             files.write("pictures.npz", to_npz(result.pictures))
-        return TrainingResult(metrics=dict(result.metrics.values), curve=result.curve)
+        key = content_key(job.params, images.content)
+        return TrainingResult(metrics=dict(result.metrics.values), curve=result.curve, key=key)
 
     result = recorded(work, lambda error: TrainingResult(error=error), share, files, "result.json")
     if workers.rank() == 0:
@@ -94,7 +98,9 @@ def _train_and_judge(
 ) -> trial.TrialResult | None:
     """Train, and evaluate on the first worker; the other workers return None."""
     config = TrialConfig.of(job.params)
-    resume = files.read_state("checkpoint.pt")
+    resume = None
+    with contextlib.suppress(Damaged):  # then the training starts from the beginning
+        resume = files.read_state("checkpoint.pt")
     if workers.rank():
         parts = split(images, config.split, config.replicate, config.shadow)
         train(config, images.at(parts.members), images.at(parts.val), device=device, resume=resume)

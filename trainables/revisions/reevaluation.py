@@ -19,7 +19,7 @@ from trainables.execution.resources import SharedImages, Workspace, from_shared
 from trainables.execution.tasks import Executor
 from trainables.storage.arrays import to_npz
 from trainables.storage.networks import StoredNetwork
-from trainables.storage.results import audit_result
+from trainables.storage.results import intact_audit
 from trainables.storage.store import Store
 from trainables.storage.versions import Version
 from trainables.study.plan import Plan
@@ -96,7 +96,7 @@ def reevaluate(
 ) -> AuditResult:  # fmt: skip
     """Re-evaluate a network and store the result below the folder `target`, unless that has been done."""
     files = workspace.store.below(f"{target}/{network.folder}")
-    earlier = audit_result(files, "result.json")
+    earlier = intact_audit(files, "result.json")
     if earlier and earlier.complete:
         return earlier
 
@@ -113,5 +113,5 @@ def reevaluate(
 
 def missing(store: Store, version: Version, networks: Sequence[StoredNetwork]) -> list[StoredNetwork]:
     """The networks without a complete result in a version."""
-    results = [audit_result(store, f"{version.folder}/{network.folder}/result.json") for network in networks]
+    results = [intact_audit(store, f"{version.folder}/{network.folder}/result.json") for network in networks]
     return [network for network, result in zip(networks, results, strict=True) if not (result and result.complete)]

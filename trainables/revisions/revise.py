@@ -5,10 +5,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 from ray.exceptions import RayError
 
-from core import data
 from core.data import Images
 from core.errors import InputError
 from trainables.execution import cluster
@@ -17,7 +15,8 @@ from trainables.runs import preflight
 from trainables.runs.publish import Delivered, publish_revision
 from trainables.runs.study_run import EXIT_PARTIAL, StudyRun, interrupt_on_terminate
 from trainables.storage.networks import StoredNetwork, stored_networks
-from trainables.storage.results import ended_trials, evidence
+from trainables.storage.results import RETRAIN, ended_trials, evidence
+from trainables.storage.study_images import study_images
 from trainables.storage.takeover import is_finished, stored_plan
 from trainables.storage.versions import Version, versions, write_version
 from trainables.study.outcome import TIMESTAMP_FORMAT, Outcome
@@ -117,13 +116,10 @@ def _check(revision: Revision, networks: Sequence[StoredNetwork]) -> Images:
                 f"{network.name} of {plan.name} has no {' and no '.join(sorted(absent))} in {store.root}/{network.folder}; delete "
                 f"result.json there{above} and train it again with `{resume_command(plan, site)}`"
             )
-    known = evidence(store, networks[0].folder)
-    images = data.load(plan.config.dataset, site.data_dir, plan.config.pool)
-    if known["rows"].max() >= len(images.y) or not np.array_equal(images.y.numpy()[known["rows"]], known["labels"]):
-        raise InputError(
-            f"{plan.config.dataset} now contains other images than when {plan.name} was evaluated; is --data-dir correct?"
-        )
-    return images
+    for network in networks if revision.missing(networks) else ():
+        store.read_state(f"{network.folder}/network.pt", RETRAIN)
+        evidence(store, network.folder, [version.folder for version in revision.base])
+    return study_images(plan, site)
 
 
 def _run(revision: Revision, networks: Sequence[StoredNetwork], images: Images) -> int:

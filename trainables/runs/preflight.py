@@ -16,6 +16,8 @@ from core.evaluation.judge import judge
 from core.search_space import option_configs
 from core.study import Objective
 from trainables.storage.store import Store
+from trainables.storage.study_images import study_images
+from trainables.study.data_identity import DataIdentity
 from trainables.study.plan import Plan
 from trainables.study.site import Site
 from trainables.tracking.addresses import answers, parts_of
@@ -37,7 +39,7 @@ def check_new(plan: Plan, site: Site, objectives: Objectives) -> tuple[Plan, Ima
         InputError: the message says what to change.
     """
     images = check(plan, site)
-    plan = replace(plan, objectives=objectives(images.classes))
+    plan = replace(plan, objectives=objectives(images.classes), data=DataIdentity.of(images))
     check_required(plan, images)
     plan.check_rungs()
     return plan, images
@@ -50,7 +52,7 @@ def check(plan: Plan, site: Site) -> Images:
         The images; they are loaded last, so that nothing is downloaded for a plan that is refused.
 
     Raises:
-        InputError: the message says what to change.
+        InputError: the message says what to change; for a stored plan, also if the images are others than when it started.
     """
     if plan.trials < len(plan.baselines) + 1:
         raise InputError(
@@ -62,7 +64,7 @@ def check(plan: Plan, site: Site) -> Images:
     check_address(site.address)
     check_tracking(site.tracking_uri, plan.study)
     Store.at(site.storage).check_writable()
-    images = data.load(plan.config.dataset, site.data_dir, plan.config.pool)
+    images = study_images(plan, site)
     named = (plan.configured(changes) for changes in ({}, *plan.baselines.values()))
     for config in itertools.chain(named, option_configs(plan.config, plan.space)):
         check_config(config, images, site)

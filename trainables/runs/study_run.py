@@ -7,6 +7,7 @@ from types import FrameType
 from typing import Any
 
 from core.errors import first_line, redacted
+from trainables.storage.results import stored_facts
 from trainables.storage.store import Store
 from trainables.storage.takeover import study_store
 from trainables.storage.versions import Version, outcomes, versions
@@ -48,7 +49,7 @@ class StudyRun:
 
     def facts(self) -> dict[str, str]:
         """The stored facts of the study."""
-        return self.store.read_json("facts.json") or {}
+        return stored_facts(self.store) or {}
 
     def finished_versions(self) -> list[Version]:
         """The finished versions of the front after the first."""

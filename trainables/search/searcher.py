@@ -63,7 +63,7 @@ class StudySearcher(Searcher):
         for number in range(len(plan.baselines), plan.trials):
             record = suggestion(store, number)
             if record is None:
-                break
+                continue  # not suggested yet, or its folder was deleted
             self._restore(number, record, results.get(number))
         self._restore_parents()
 

@@ -1,8 +1,6 @@
 """Arrays as .npz files."""
 
 import io
-import zipfile
-import zlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -24,5 +22,5 @@ def of_npz(data: bytes) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
             return {name.replace(".", "/"): stored[name] for name in stored.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, AttributeError) as error:
-        raise ValueError(str(error)) from None
+    except Exception:  # of many kinds; the message of some advises to execute the code in the file
+        raise ValueError("it is truncated, or is not a .npz file of plain arrays") from None

@@ -12,14 +12,12 @@ import torch
 import core
 from core.data import Images
 from core.space import Value
+from trainables.study.data_identity import DataIdentity
 
 
 def images_fingerprint(images: Images) -> str:
     """Fingerprint of a pool's pixels and labels, in their order."""
-    digest = hashlib.sha256(repr((tuple(images.x.shape), images.classes)).encode())
-    for tensor in (images.x, images.y):
-        digest.update(tensor.contiguous().numpy().data)
-    return digest.hexdigest()[:32]
+    return DataIdentity.of(images).fingerprint
 
 
 @functools.cache

@@ -2,40 +2,102 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from core.config import TrialConfig
 from core.errors import InputError, redacted
-from trainables.storage.arrays import of_npz
+from core.space import Value
+from trainables.storage.contents import Damaged, damaged
 from trainables.storage.jobs import seed_jobs, trial_folder
 from trainables.storage.store import Store
 from trainables.study.plan import Plan
+from trainables.study.records import checked, record
 from trainables.study.results import AuditResult, NetworkResult, TrainingResult
 from trainables.study.trial import Trial
 from trainables.study.trial_state import TrialState
 
 MAX_PICTURES = 12
 """Number of trials whose pictures a report contains, at most."""
+RETRAIN = "--resume of its study trains it again"
+"""Advice for a damaged file of a training."""
 LOST = NetworkResult(error="its machine was lost")
 """Result of a replicate that should exist and does not."""
 
 
+_SUGGESTION = {"number": int, "baseline": str, "params": dict[str, Value]}
+"""Fields that every stored suggestion has, with their types."""
+
+
+def stored_facts(store: Store) -> dict[str, str] | None:
+    """The facts of a study, or None if there are none.
+
+    Raises:
+        Damaged: the file contains something else.
+    """
+    fix = "--resume of its study writes it again"
+    return store.read_record("facts.json", lambda plain: checked(dict.fromkeys(plain, str), plain), fix)
+
+
 def training_result(store: Store, folder: str) -> TrainingResult | None:
-    """The result of the training in a folder, or None if it has not ended."""
-    plain = store.read_json(f"{folder}/result.json")
-    return None if plain is None else TrainingResult.of_json(plain)
+    """The result of the training in a folder, or None if it has not ended.
+
+    Raises:
+        Damaged: the file is no result.
+    """
+    return store.read_record(f"{folder}/result.json", partial(record, TrainingResult), RETRAIN)
+
+
+def intact_result(store: Store, folder: str) -> TrainingResult | None:
+    """The result of the training in a folder, or None if it has not ended or a file of it is damaged."""
+    return None if damage(store, folder) else training_result(store, folder)
+
+
+def damage(store: Store, folder: str) -> str:
+    """Description of a damaged file of the training in a folder; empty if there is none, or if it has not ended."""
+    try:
+        result = training_result(store, folder)
+    except Damaged as error:
+        return error.what
+    if result is None or result.state is not TrialState.COMPLETED:
+        return ""
+    cut = [name for name in ("network.pt", "predictions.npz") if store.is_truncated(f"{folder}/{name}")]
+    return f"{store.place_of(f'{folder}/{cut[0]}')} is damaged (truncated)" if cut else ""
 
 
 def audit_result(store: Store, path: str) -> AuditResult | None:
-    """The result of an audit or re-evaluation in a file, or None if there is no such file."""
-    plain = store.read_json(path)
-    return None if plain is None else AuditResult.of_json(plain)
+    """The result of an audit or re-evaluation in a file, or None if there is no such file.
+
+    Raises:
+        Damaged: the file is no such result.
+    """
+    return store.read_record(path, partial(record, AuditResult), "repeat the command that made it")
+
+
+def intact_audit(store: Store, path: str) -> AuditResult | None:
+    """The result of an audit or re-evaluation in a file, or None if there is no such file or it is damaged."""
+    with contextlib.suppress(Damaged):
+        return audit_result(store, path)
 
 
 def suggestion(store: Store, number: int) -> dict[str, Any] | None:
-    """The stored suggestion of a trial: `number`, `params`, `baseline` and what the searcher needs; None if there is none."""
-    return store.read_json(f"{trial_folder(number)}/params.json")
+    """The stored suggestion of a trial: `number`, `params`, `baseline` and what the searcher needs; None if there is none.
+
+    Raises:
+        Damaged: the file is no suggestion, or that of another trial.
+    """
+
+    def parse(plain: Any) -> dict[str, Any]:
+        checked(_SUGGESTION | {name: dict for name in ("suggested", "notes") if name in plain}, plain)
+        if plain["number"] != number:
+            raise InputError(f"it is the suggestion of trial {plain['number']}")
+        TrialConfig.of(plain["params"])
+        return plain
+
+    fix = f"delete the folder to have --resume suggest and train another trial {number}"
+    return store.read_record(f"{trial_folder(number)}/params.json", parse, fix)
 
 
 def as_trial(suggestion: Mapping[str, Any], result: TrainingResult) -> Trial:
@@ -118,12 +180,13 @@ def evidence(store: Store, folder: str, revisions: Sequence[str] = ()) -> dict[s
     """
     arrays: dict[str, np.ndarray] = {}
     for place in (folder, *(f"{revision}/{folder}" for revision in revisions)):
-        data = store.read(f"{place}/predictions.npz")
-        try:
-            update = of_npz(data or b"")
-        except ValueError as error:
-            reason = str(error) if data else "missing"
-            raise InputError(f"cannot read {store.root}/{place}/predictions.npz: {reason}") from None
+        file = f"{place}/predictions.npz"
+        update = store.read_arrays(file, RETRAIN if place == folder else "")
+        if update is None:
+            raise InputError(f"cannot read {store.place_of(file)}: missing")
+        lacking = [name for name in ("rows", "labels") if place == folder and update.get(name, np.empty(())).ndim != 1]
+        if lacking:
+            raise damaged(store.place_of(file), f"no {' and no '.join(lacking)}", RETRAIN)
         for name, array in update.items():  # an attack that runs again with other settings keeps its name
             arrays[name] = arrays[name] & array if name.startswith("robust/") and name in arrays else array
     return arrays
@@ -133,7 +196,7 @@ def pictures(store: Store, front: Sequence[Trial]) -> dict[int, dict[str, np.nda
     """Reconstructions and attribution maps of the trials of a front, by number; unreadable files are skipped."""
     by_trial: dict[int, dict[str, np.ndarray]] = {}
     for trial in front[:MAX_PICTURES]:
-        data = store.read(f"{network_folder(store, trial.number)}/pictures.npz")
-        with contextlib.suppress(ValueError):
-            by_trial |= {trial.number: of_npz(data)} if data else {}
+        with contextlib.suppress(Damaged):
+            arrays = store.read_arrays(f"{network_folder(store, trial.number)}/pictures.npz")
+            by_trial |= {trial.number: arrays} if arrays else {}
     return by_trial

@@ -21,6 +21,9 @@ Next to the studies' folders, shared by all of them:
 Files are written atomically, so every file that can be read is complete, even after a crash. The result files are the only record
 of what has been done: a study is resumed from them alone. Processes of a killed driver may keep writing from other machines for
 some seconds; their writes raise `Superseded` once the next driver has the lease.
+
+The content of a file is not trusted: a name that it contains cannot leave the folder, nothing in it is executed, and a file that is
+truncated or has another content than it should is reported as `Damaged`, with its path.
 """
 
 import contextlib
@@ -28,7 +31,8 @@ import io
 import json
 import os
 import uuid
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,14 +40,25 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+import numpy as np
+
 from core.errors import InputError, first_line, redacted
+from trainables.storage.contents import Damaged, Record, arrays_of, record_of, state_of
 
 PART = ".part"
 """Suffix of a file while it is being written."""
+MIN_ARCHIVE_BYTES = 22
+"""Size of the end of a ZIP archive, which .pt and .npz files are."""
 
 
 class Superseded(OSError):
     """Another driver has resumed the study, so this one may no longer write."""
+
+
+def is_name(name: str) -> bool:
+    """Whether a name stands for something below a folder on every file system: no `..`, no absolute path, no empty part."""
+    parts = name.split("/")
+    return not ({"", ".", ".."} & set(parts) or set("\\\0") & set(name)) and name.isprintable()
 
 
 @dataclass(frozen=True)
@@ -72,9 +87,38 @@ class Store:
         return store
 
     def below(self, name: str) -> "Store":
-        """A subfolder of this one, with the same lease; the query string of a URI stays at its end."""
+        """A subfolder of this one, with the same lease; the query string of a URI stays at its end.
+
+        Raises:
+            InputError: the name does not stand for a folder below this one.
+        """
+        self._check_name(name)
         place, question, options = self.root.partition("?")
-        return Store(f"{place}/{name}{question}{options}" if "://" in place else f"{self.root}/{name}", self.lease)
+        if "://" not in place:
+            return Store(f"{self.root}/{name}", self.lease)
+        if set("%?#") & set(name):  # they have a meaning in URIs; %2e%2e would be ..
+            raise InputError(f"{name!r} in {redacted(self.root)}: a folder below a URI has none of % ? # in its name")
+        return Store(f"{place}/{name}{question}{options}", self.lease)
+
+    def _check_name(self, name: str) -> None:
+        """Check a name, which may come from a file.
+
+        Raises:
+            InputError: it does not stand for something below this folder.
+        """
+        if not is_name(name):
+            raise InputError(f"{name!r} is not the name of a file or folder below {redacted(self.root)}")
+
+    def _full(self, name: str) -> str:
+        """The path of a file or folder in the file system."""
+        self._check_name(name)
+        return f"{self._place[1]}/{name}"
+
+    def contains(self, name: str) -> bool:
+        """Whether a path, which may come from a file, is below this folder, also after symbolic links are followed."""
+        if not is_name(name):
+            return False
+        return not self.path or (self.path / name).resolve().is_relative_to(self.path.resolve())
 
     def with_new_lease(self) -> "Store":
         """A handle with a new write lease; writes through earlier handles raise `Superseded`."""
@@ -137,9 +181,9 @@ class Store:
             Superseded: another driver has the lease.
             OSError: the file system raised an error; no part of the new file is left.
         """
+        full = self._full(name)
         if self.lease:
             self.lease.check()
-        system, base = self._place
         if self.path:
             target = self.path / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +198,7 @@ class Store:
                 part.unlink(missing_ok=True)  # frees the space on a full disk
                 raise
         else:  # object stores show a file only when it is complete
-            with system.open_output_stream(f"{base}/{name}") as stream:
+            with self._place[0].open_output_stream(full) as stream:
                 stream.write(data)
 
     def write_all(self, files: Mapping[str, bytes]) -> None:
@@ -164,16 +208,15 @@ class Store:
 
     def read(self, name: str) -> bytes | None:
         """Content of a file, or None if there is no such file."""
-        system, base = self._place
+        full = self._full(name)
         try:
-            with system.open_input_stream(f"{base}/{name}") as stream:
+            with self._place[0].open_input_stream(full) as stream:
                 return stream.read()
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def _delete(self, name: str) -> None:
-        system, base = self._place
-        system.delete_file(f"{base}/{name}")
+        self._place[0].delete_file(self._full(name))
 
     def discard(self, name: str) -> None:
         """Remove a file if it exists."""
@@ -183,10 +226,9 @@ class Store:
             pass
 
     def discard_folder(self, name: str) -> None:
-        """Remove a folder with its contents if it exists."""
-        system, base = self._place
+        """Remove a folder with its contents if it exists; symbolic links are removed and not followed."""
         with contextlib.suppress(FileNotFoundError):
-            system.delete_dir(f"{base}/{name}")
+            self._place[0].delete_dir(self._full(name))
 
     def discard_parts(self) -> None:
         """Remove partially written files of killed processes, in this folder and below."""
@@ -194,12 +236,32 @@ class Store:
             part.unlink(missing_ok=True)
 
     def names(self, folder: str) -> list[str]:
-        """Names of the files and folders directly in a folder, sorted; empty if there is no such folder."""
+        """Names of the files and folders directly in a folder, sorted; empty if there is no such folder.
+
+        Names that this program never writes, such as one with a line break, are left out.
+        """
         from pyarrow import fs
 
-        system, base = self._place
-        entries = system.get_file_info(fs.FileSelector(f"{base}/{folder}", allow_not_found=True))
-        return sorted(info.base_name for info in entries)
+        full = self._full(folder) if folder else self._place[1]
+        if self.path:  # pyarrow cannot list a folder with a name that is not UTF-8
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                return sorted(filter(is_name, os.listdir(full)))
+            return []
+        entries = self._place[0].get_file_info(fs.FileSelector(full, allow_not_found=True))
+        return sorted(name for name in (info.base_name for info in entries) if is_name(name))
+
+    def place_of(self, name: str) -> str:
+        """The path or URI of a file, for messages."""
+        return f"{redacted(self.root.partition('?')[0])}/{name}"
+
+    def is_truncated(self, name: str) -> bool:
+        """Whether a .pt or .npz file exists and is empty or truncated; only its end is read."""
+        full = self._full(name)
+        try:
+            with self._place[0].open_input_file(full) as file:
+                return file.size() < MIN_ARCHIVE_BYTES or not zipfile.is_zipfile(file)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def write_json(self, name: str, content: Any) -> None:
         """Write plain data as JSON.
@@ -210,9 +272,30 @@ class Store:
         self.write(name, json.dumps(content, allow_nan=False, indent=1).encode())
 
     def read_json(self, name: str) -> Any:
-        """Plain data from a JSON file, or None if there is no such file."""
+        """Plain data from a JSON file, or None if there is no such file.
+
+        Raises:
+            Damaged: the file is not JSON.
+        """
+        return self.read_record(name, lambda plain: plain)
+
+    def read_record(self, name: str, parse: Callable[[Any], Record], fix: str = "") -> Record | None:
+        """A record from a JSON file, or None if there is no such file; see `trainables.storage.contents.record_of`.
+
+        Raises:
+            Damaged: the file is not JSON, or `parse` does not accept its content.
+        """
         data = self.read(name)
-        return None if data is None else json.loads(data)
+        return None if data is None else record_of(data, self.place_of(name), parse, fix)
+
+    def read_arrays(self, name: str, fix: str = "") -> dict[str, np.ndarray] | None:
+        """Arrays from a .npz file, or None if there is no such file.
+
+        Raises:
+            Damaged: the file has other content.
+        """
+        data = self.read(name)
+        return None if data is None else arrays_of(data, self.place_of(name), fix)
 
     def write_state(self, name: str, state: dict) -> None:
         """Write a checkpoint."""
@@ -222,12 +305,14 @@ class Store:
         torch.save(state, buffer)
         self.write(name, buffer.getvalue())
 
-    def read_state(self, name: str) -> dict | None:
-        """Read a checkpoint without executing code in it; None if there is no such file."""
-        import torch
+    def read_state(self, name: str, fix: str = "") -> dict | None:
+        """Read a checkpoint without executing code in it; None if there is no such file.
 
+        Raises:
+            Damaged: the file has other content.
+        """
         data = self.read(name)
-        return None if data is None else torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+        return None if data is None else state_of(data, self.place_of(name), fix)
 
 
 @dataclass(frozen=True)
@@ -245,7 +330,11 @@ class Lease:
 
         Raises:
             Superseded: another driver has resumed the study.
+            OSError: the lease cannot be read.
         """
-        newest = self.home.read_json(self.FILE)
-        if newest is not None and newest["driver"] != self.driver:
+        try:
+            newest = self.home.read_record(self.FILE, lambda plain: plain["driver"])
+        except Damaged as error:
+            raise OSError(str(error)) from None
+        if newest is not None and newest != self.driver:
             raise Superseded(f"another driver has resumed the study in {redacted(self.home.root)}; this one stops")

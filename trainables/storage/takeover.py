@@ -6,10 +6,12 @@ lose their checkpoint. Runs in MLflow are put in order by their only writer, `tr
 reached.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from core.errors import InputError
+from trainables.storage.contents import Damaged
 from trainables.storage.jobs import seed_jobs
+from trainables.storage.repair import discard_damaged
 from trainables.storage.results import ended_trials, suggestion, trial_numbers
 from trainables.storage.store import Store
 from trainables.study.plan import Plan
@@ -34,6 +36,8 @@ class RecoveredState:
     """Number of trials that were not started."""
     is_new: bool
     """Whether this is the first driver of the study."""
+    repaired: list[str] = field(default_factory=list)
+    """One line for each damaged file, with what is done about it."""
 
     def __str__(self) -> str:
         ended, interrupted = len(self.ended), len(self.interrupted)
@@ -53,13 +57,14 @@ def resume_state(store: Store, plan: Plan) -> RecoveredState:
         store.write_json("plan.json", plan.to_json())
     store.discard_parts()
     store.discard_folder(TUNE_FOLDER)
+    repaired = discard_damaged(store)
     ended = ended_trials(store)
     for trial in ended:
         for job in seed_jobs(trial.number, trial.params, plan.seeds_per_trial):
             store.discard(f"{job.folder}/checkpoint.pt")
     started = {number for number in trial_numbers(store) if suggestion(store, number) is not None}
     interrupted = sorted(started - {trial.number for trial in ended})
-    return RecoveredState(store, ended, interrupted, plan.trials - len(ended) - len(interrupted), is_new)
+    return RecoveredState(store, ended, interrupted, plan.trials - len(ended) - len(interrupted), is_new, repaired)
 
 
 def study_store(site: Site, name: str) -> Store:
@@ -78,9 +83,15 @@ def stored_plan(name: str, site: Site) -> Plan:
     if name not in known:
         raise InputError(f"no study {name!r} in --storage {site.storage}, expected one of: {', '.join(known) or 'none'}")
     try:
-        return Plan.of_json(store.read_json(f"{name}/plan.json"))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{store.root}/{name}/plan.json is not a plan of this version ({type(error).__name__}: {error})") from None
+        plan = store.read_record(f"{name}/plan.json", Plan.of_json)
+    except Damaged as error:
+        raise InputError(f"{store.place_of(f'{name}/plan.json')} is not a plan of this version ({error.reason})") from None
+    assert plan, "it was there a moment ago"
+    if plan.name != name:  # MLflow and other studies know it by the name in the plan
+        raise InputError(
+            f"{store.place_of(name)} contains the study {plan.name!r}; a study has the name of its folder, so rename the folder"
+        )
+    return plan
 
 
 def is_finished(store: Store) -> bool:

@@ -13,6 +13,8 @@ The outcome at a version combines each trial's own result with every re-evaluati
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from core.errors import InputError
 from core.space import Value
@@ -21,6 +23,7 @@ from trainables.storage.results import LOST, audit_result, ended_trials, picture
 from trainables.storage.store import Store
 from trainables.study.outcome import Confirmed, Outcome, front_revision
 from trainables.study.plan import Plan
+from trainables.study.records import record
 from trainables.study.results import NetworkResult, mean_metrics, seed_errors
 from trainables.study.trial_state import TrialState
 from trainables.study.verdicts import verdicts
@@ -50,18 +53,20 @@ def versions(store: Store) -> list[Version]:
     """The versions after the first, by number; the last one may be unfinished.
 
     Raises:
-        InputError: a version.json cannot be read.
+        Damaged: a version.json cannot be read, or is that of another version.
     """
-    stored = []
-    for number in sorted(int(name) for name in store.names("versions") if name.isdecimal() and int(name) > 1):
-        try:
-            plain = store.read_json(f"versions/{number}/version.json")
-            if plain is not None:
-                stored.append(Version(**plain))
-        except (ValueError, TypeError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise InputError(f"{store.root}/versions/{number}/version.json was not written by this program ({reason})") from None
-    return stored
+    numbers = sorted(int(name) for name in store.names("versions") if name.isdecimal() and int(name) > 1)
+    stored = (store.read_record(f"versions/{number}/version.json", partial(_version, number)) for number in numbers)
+    return [version for version in stored if version]
+
+
+def _version(number: int, plain: Any) -> Version:
+    version = record(Version, plain)
+    if version.number != number:
+        raise InputError(f"it is that of version {version.number}")
+    if lacking := [name for name in ("command", "commit", "started") if name not in version.facts]:
+        raise InputError(f"no fact {lacking[0]}")
+    return version
 
 
 def write_version(store: Store, version: Version) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_type_hints
 
 from core import data, space
 from core.config import TrialConfig
@@ -12,7 +12,9 @@ from core.evaluation.interim import INTERIM_METRICS
 from core.search_space import checked_space
 from core.space import Range, Value, flat
 from core.study import Constraint, Objective
-from trainables.study.options import Option, integer, option, options, options_of
+from trainables.study.data_identity import DataIdentity
+from trainables.study.options import Option, all_options, integer, option, options, options_of
+from trainables.study.records import checked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,8 @@ class Plan:
                None, {"type": integer(1), "nargs": "*", "metavar": "EPOCH"}),
     ))  # fmt: skip
     """Epochs after which a dominated trial may be stopped early."""
+    data: DataIdentity | None = None
+    """Identity of the images; None until they are loaded, never in a stored plan."""
     requested: dict[str, Any] = field(default_factory=dict)
     """Values of the options that started the study, by name, without those at their defaults."""
 
@@ -123,7 +127,17 @@ class Plan:
 
     @classmethod
     def of_json(cls, plain: Mapping[str, Any]) -> "Plan":
-        """Restore a plan from `to_json`."""
+        """Restore a plan from `to_json`.
+
+        Raises:
+            ValueError, KeyError, TypeError, AttributeError: the data are no plan of this version.
+        """
+        checked(_PLAIN | {"data": dict}, {name: plain[name] for name in (*_PLAIN, "data")})
+        for name in (plain["name"], plain["study"]):
+            if name in ("", ".", "..") or not name.isprintable() or set("/\\") & set(name):  # it becomes a part of paths
+                raise InputError(f"{name!r} is not the name of a study")
+        for declared in all_options(cls):
+            declared.words(plain["requested"].get(declared.name, declared.default))
         config = TrialConfig.of(plain["config"])
         return cls(**{
             **plain,
@@ -131,5 +145,10 @@ class Plan:
             "space": checked_space(config, {name: space.range_of_json(span) for name, span in plain["space"].items()}),
             "objectives": tuple(Objective(**objective) for objective in plain["objectives"]),
             "require": tuple(Constraint.of(text) for text in plain.get("require", ())),
-            "rungs": tuple(plain.get("rungs", ())),
+            "rungs": tuple(plain.get("rungs", ())), "data": DataIdentity.of_json(plain["data"]),
         })  # fmt: skip
+
+
+_CONVERTED = ("config", "space", "objectives", "require", "rungs", "data")
+_PLAIN = {name: hint for name, hint in get_type_hints(Plan).items() if name not in _CONVERTED}
+"""Fields that are stored as they are, with their types."""

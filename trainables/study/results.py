@@ -40,6 +40,8 @@ class TrainingResult:
     """Folder of the training that the result was copied from; empty if the network was trained for this result."""
     stopped_epoch: int = 0
     """Epoch after which the training was stopped early; 0 if it was not."""
+    key: str = ""
+    """Key of the training in the cache; empty for a mean over seeds, and for a trial that could not write its own result."""
 
     @property
     def state(self) -> TrialState:

@@ -16,8 +16,11 @@ Output = Literal["text", "quiet", "json"]
 class Site:
     """The machines that run a study, and the places of its data, results and MLflow runs."""
 
-    data_dir: str = option("data", "folder for downloaded data sets (default: {default})", metavar="DIR")
-    """Folder for downloaded data sets."""
+    data_dir: str = option(
+        "data", "folder for downloaded data sets, or of a stored study's parquet files that were moved (default: {default})",
+        metavar="DIR",
+    )  # fmt: skip
+    """Folder for downloaded data sets, or of the parquet files of a stored study if they were moved."""
     address: str = option(
         "", "Ray cluster to join, from its head node: auto or HOST:PORT (default: start Ray here)", metavar="ADDR"
     )  # fmt: skip

@@ -3,7 +3,6 @@
 import os
 import platform
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -17,25 +16,19 @@ from trainables.study.options import all_options, options_of
 from trainables.study.outcome import TIMESTAMP_FORMAT
 from trainables.study.plan import Plan
 from trainables.study.site import REPOSITORY, Site
+from trainables.terminal.source import NAME, own_commit, own_version
+
+PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow")
+"""Packages whose versions are recorded."""
 
 
 def facts(command: Sequence[str]) -> dict[str, str]:
     """Command, commit, versions, hardware and start time of this run, in display order."""
-
-    def git(*words: str) -> str:
-        try:
-            run = subprocess.run(["git", "-C", str(REPOSITORY), *words], capture_output=True, text=True, timeout=5)
-            return run.stdout.strip()
-        except (OSError, subprocess.SubprocessError):
-            return ""
-
-    commit = git("rev-parse", "--short=12", "HEAD") or "unknown"
-    dirty = " with local changes" if git("status", "--porcelain", "--untracked-files=no") else ""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "command": redacted(shlex.join(["python", *command])),
-        "commit": commit + dirty,
-        "versions": ", ".join(f"{p} {version(p)}" for p in ("torch", "torchvision", "ray", "optuna", "mlflow")),
+        "commit": own_commit(REPOSITORY),
+        "versions": ", ".join([f"{NAME} {own_version(REPOSITORY)}", *(f"{p} {version(p)}" for p in PACKAGES)]),
         "hardware": f"{os.cpu_count()} CPU cores ({platform.machine()})" + (f", {', '.join(gpus)}" if gpus else ""),
         "started": time.strftime(TIMESTAMP_FORMAT),
     }
@@ -62,7 +55,8 @@ def resumed_facts(known: dict[str, str], command: Sequence[str]) -> dict[str, st
     """The facts of a study after it has been resumed once more."""
     now = facts(command)
     earlier = f"{known['resumed']}; " if "resumed" in known else ""
-    return known | {"resumed": f"{earlier}{now['started']} at commit {now['commit']}"}
+    changed = f" with {now['versions']}" if known.get("versions") != now["versions"] else ""
+    return known | {"resumed": f"{earlier}{now['started']} at commit {now['commit']}{changed}"}
 
 
 def resume_command(plan: Plan, site: Site, script: str = "") -> str:

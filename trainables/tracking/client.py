@@ -22,6 +22,8 @@ NAME, KIND, NUMBER, VERSION = "trilemma.name", "trilemma.kind", "trilemma.trial"
 """Tags of runs: name of the study's run, `study` or `trial`, number of the trial, version of the front."""
 DUPLICATE_OF = "trilemma.duplicate_of"
 """Tag of a run that was created twice; its value is the run that is kept."""
+DATA = "data"
+"""Parameter of a study's run: fingerprint of its images."""
 STOPPED_AFTER_EPOCH = "stopped_after_epoch"
 """Tag of a trial that was stopped early."""
 RUN_STATUS = {

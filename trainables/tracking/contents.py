@@ -7,7 +7,7 @@ from core.space import Value, flat, range_text, searched_names
 from trainables.study.outcome import Confirmed, Outcome
 from trainables.study.plan import Plan
 from trainables.study.text import show
-from trainables.tracking.client import NAME
+from trainables.tracking.client import DATA, NAME
 
 NOTE = "mlflow.note.content"
 """Tag that MLflow shows as the description of a run or experiment."""
@@ -19,6 +19,7 @@ def study_params(plan: Plan, facts: Mapping[str, str]) -> dict[str, Value]:
         **{f"space/{name}": range_text(span) for name, span in flat(plan.space).items()},
         **{f"config/{name}": value for name, value in plan.config.params().items()},
         **{f"fact/{name}": text for name, text in facts.items()},
+        DATA: plan.data.fingerprint if plan.data else "",
         "objectives": json.dumps([vars(objective) for objective in plan.objectives]),
         "trials": plan.trials, "sampler": plan.sampler, "seed": plan.seed, "replicates": plan.replicates, "shadows": plan.shadows,
         "require": " and ".join(map(str, plan.require)), "seeds": plan.seeds_per_trial,

@@ -97,7 +97,7 @@ def registered_version(uri: str, name: str, tags: Mapping[str, str]) -> str:
     return ""
 
 
-def log_model(net: nn.Module, images: Images, example: Tensor, card: str, run: str, uri: str) -> Any:
+def log_model(net: nn.Module, images: Images, example: Tensor, card: str, run: str, commit: str, uri: str) -> Any:
     """Log a network as a model of a run; the status of the run does not change.
 
     Args:
@@ -106,6 +106,7 @@ def log_model(net: nn.Module, images: Images, example: Tensor, card: str, run: s
         example: two images in [0, 1]; with one, the exported graph would accept single images only.
         card: the model card.
         run: run ID.
+        commit: commit of this project's code. MLflow would record that of whatever repository the command is in.
         uri: MLflow tracking URI.
     """
     import mlflow
@@ -123,6 +124,7 @@ def log_model(net: nn.Module, images: Images, example: Tensor, card: str, run: s
             artifact_path=None, name="model", flavor=_CPUFlavor, run_id=run, pytorch_model=ServedModel(net).eval(), card=card,
             signature=ModelSignature(inputs=schema(*images.shape), outputs=schema(images.classes)),
             input_example=example.numpy(), serialization_format="pt2",
+            tags={"mlflow.source.git.commit": commit, "mlflow.source.git.branch": "", "mlflow.source.git.repoURL": ""},
             pip_requirements=[f"{package}=={version(package)}" for package in ("torch", "numpy")],
         )  # fmt: skip
 

@@ -118,7 +118,7 @@ ROWS: Rows = {
     "resume of no name": (["--resume", ""], ["no study ''"]),
     "resume of an unknown study": (
         ["--resume", "mime", "--storage", "{runs}"],
-        ["no study 'mime'", "mine, older, other"],
+        ["no study 'mime'", "mine, no_data, null, odd, older, other"],
     ),
     "resume from outside": (["--resume", "../runs/mine", "--storage", "{runs}"], ["no study '../runs/mine'"]),
     "resume of the whole storage": (["--resume", ".", "--storage", "{runs}/mine"], ["no study '.'"]),
@@ -142,6 +142,16 @@ ROWS: Rows = {
     "resume of a list": (["--resume", "list", "--storage", "{runs}"], ["list/plan.json is not a plan"]),
     "resume of an incomplete plan": (["--resume", "lacking", "--storage", "{runs}"], ["lacking/plan.json", "sampler"]),
     "resume of another version": (["--resume", "older", "--storage", "{runs}"], ["older/plan.json", "'sharpness'"]),
+    "resume of a renamed study": (
+        ["--resume", "renamed", "--storage", "{runs}"],
+        ["{runs}/renamed contains the study 'old'", "rename the folder"],
+    ),
+    "resume of a plan that names another folder": (["--resume", "outside", "--storage", "{runs}"], ["'../mine' is not the name"]),
+    "resume of a plan whose study is a path": (["--resume", "up", "--storage", "{runs}"], ["'../crl_tradeoff' is not the name"]),
+    "resume of an empty plan": (["--resume", "zero", "--storage", "{runs}"], ["zero/plan.json is not a plan", "it is empty"]),
+    "resume of nothing but null": (["--resume", "null", "--storage", "{runs}"], ["null/plan.json is not a plan"]),
+    "resume of a plan without its data": (["--resume", "no_data", "--storage", "{runs}"], ["not a plan of this version", "data"]),
+    "resume of a plan with a word for a number": (["--resume", "odd", "--storage", "{runs}"], ["odd/plan.json", "trials"]),
     "resume where tracking is gone": (
         ["--resume", "mine", "--storage", "{runs}", "--tracking-uri", "http://{closed}"],
         ["no MLflow server answers"],

@@ -1,5 +1,7 @@
 """Fronts of several studies, read from a real MLflow store and compared."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from compared import (
@@ -16,6 +18,7 @@ from compared import (
 from mlflow import MlflowClient
 
 from core import pareto
+from core.errors import InputError
 from trainables.decisions.fronts import StudyFront, comparable, compare, epsilon_indicator, read_fronts
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -103,3 +106,11 @@ def test_confirmed_points_that_a_reevaluation_has_excluded_or_lost_do_not_count(
 
 def test_the_order_of_the_objectives_of_a_study_does_not_matter(store):
     assert [[o.metric for o in front.objectives] for front in fronts(store, "three", "better")] == [NAMES, NAMES]
+
+
+def test_studies_of_other_images_under_the_same_name_cannot_be_compared(store):
+    """A parquet folder whose pixels changed between two studies, for example."""
+    three, better = fronts(store, "three", "better")
+    assert comparable([three, better])
+    with pytest.raises(InputError, match=r"they differ in pixels or labels of their images \(fingerprints\): three: ; better: abc"):
+        comparable([three, replace(better, settings=better.settings | {"data": "abc"})])

@@ -137,6 +137,11 @@ def test_the_registered_model_does_what_was_reported(cwd, monkeypatch, capfd):
     assert registered.tags["data_fingerprint"] == images_fingerprint(images) and registered.tags["members"] == str(members)
     assert registered.tags.keys() >= {"mia_auc", "mia_auc.interval", "commit", "flags", "dataset"}
 
+    # MLflow itself would record the commit of whatever repository the command is in
+    (logged,) = client.search_logged_models([experiment.experiment_id])
+    git = {name: text for name, text in logged.tags.items() if name.startswith("mlflow.source.git")}
+    assert git.pop("mlflow.source.git.commit") == registered.tags["commit"] and not any(git.values())
+
     # registering again changes nothing, and the study and its runs are unchanged
     monkeypatch.chdir(cwd)
     with pytest.raises(SystemExit) as exit_info:

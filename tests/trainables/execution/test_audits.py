@@ -141,13 +141,16 @@ def test_fewer_shadow_models_than_expected_are_flagged(root, replicates):
     assert results[7, 2].metrics["flag/audit_lacks_models"] == 1
 
 
-def test_a_network_whose_outputs_were_not_stored_is_queried_again(root, replicates):
+@pytest.mark.parametrize("remains", [None, b"", b"PK and half of them"])
+def test_a_network_whose_outputs_were_not_stored_or_are_damaged_is_queried_again(root, replicates, remains):
     store, jobs, _ = replicates
     files, job = store.below("confirm/00007/1"), jobs[7, 1]
     content = files.read("outputs.npz")
     images, config, cpu = data.load("digits"), TrialConfig.of(job.params), torch.device("cpu")
     before = stored_outputs(files, config, images, cpu)
     files.discard("outputs.npz")
+    if remains is not None:
+        files.write("outputs.npz", remains)
     after = stored_outputs(files, config, images, cpu)
     files.write("outputs.npz", content)
     assert np.array_equal(before.state, after.state) and np.abs(before.logits - after.logits).max() < 1e-5
@@ -156,7 +159,7 @@ def test_a_network_whose_outputs_were_not_stored_is_queried_again(root, replicat
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda files: files.write("outputs.npz", b"nonsense"), "outputs.npz"),
+        (lambda files: files.write_all(dict.fromkeys(("outputs.npz", "network.pt"), b"nonsense")), "network.pt is damaged"),
         (lambda files: [files.discard("outputs.npz"), files.discard("network.pt")], "no network.pt"),
     ],
 )

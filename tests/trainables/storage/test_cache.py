@@ -1,10 +1,12 @@
 """The cache of trainings: what is reused from an earlier training of the same content, and what is trained again."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from finished import everything
 from in_process import SHARE, workspace
 
 from core import data
@@ -77,3 +79,78 @@ def test_studies_below_different_folders_do_not_share_a_cache(tmp_path):
     results = [run(tmp_path / name, "one-1") for name in "ab"]
     assert not any(result.reused_from for result in results)
     assert all(len(list((tmp_path / name / "cache").iterdir())) == 1 for name in "ab")
+
+
+# ---------------------------------------------------------------- entries and results that cannot be trusted
+
+
+@pytest.fixture
+def trained(root, tmp_path) -> Path:
+    """A copy of a folder with one training, runs/one-1/trials/00000, and its entry; beside it, another copy of the training."""
+    run(root, "untrusted-1", seed=7)
+    for name in ("runs/untrusted-1", "outside/one-1"):
+        shutil.copytree(root / "untrusted-1", tmp_path / name)
+    (entry,) = [path for path in (root / "cache").iterdir() if "untrusted-1/" in path.read_text()]
+    (tmp_path / "runs/cache").mkdir()
+    shutil.copy(entry, tmp_path / "runs/cache")
+    return tmp_path / "runs"
+
+
+def entry_of(runs: Path) -> Path:
+    (entry,) = (runs / "cache").iterdir()
+    return entry
+
+
+def reused(runs: Path) -> str:
+    """The folder that another study reuses, after a check that it has the complete training and changed nothing outside."""
+    before = everything(runs.parent / "outside")
+    result = run(runs, "two-1", seed=7)
+    assert result.metrics and everything(runs.parent / "outside") == before
+    assert not Store.at(str(runs)).is_truncated("two-1/trials/00000/network.pt")
+    return result.reused_from
+
+
+def test_the_copy_is_reused_as_long_as_nothing_is_wrong_with_it(trained):
+    assert reused(trained) == "untrusted-1/trials/00000"
+
+
+@pytest.mark.parametrize("folder", [
+    "../outside/one-1/trials/00000", "{outside}/one-1/trials/00000", "untrusted-1/../../outside/one-1/trials/00000",
+    "link/trials/00000", "untrusted-1", "untrusted-1/trials/00000/", "", "cache", 7, None, ["untrusted-1/trials/00000"],
+])  # fmt: skip
+def test_an_entry_that_names_anything_but_a_training_below_the_storage_is_ignored(trained, folder):
+    (trained / "link").symlink_to(trained.parent / "outside/one-1")
+    folder = folder.format(outside=trained.parent / "outside") if isinstance(folder, str) else folder
+    entry_of(trained).write_text(json.dumps({"folder": folder}))
+    assert not reused(trained)
+    assert json.loads(entry_of(trained).read_text()) == {"folder": "two-1/trials/00000"}
+
+
+def test_a_linked_file_of_a_training_is_not_followed_out_of_the_storage(trained):
+    network = trained / "untrusted-1/trials/00000/network.pt"
+    network.unlink()
+    network.symlink_to(trained.parent / "outside/one-1/trials/00000/network.pt")
+    assert not reused(trained)
+
+
+def test_an_entry_that_names_the_training_of_another_configuration_is_ignored(trained):
+    other = run(trained, "other-1", seed=8)
+    (entry,) = [path for path in (trained / "cache").iterdir() if "untrusted-1" in path.read_text()]
+    entry.write_text(json.dumps({"folder": "other-1/trials/00000"}))
+    result = run(trained, "two-1", seed=7)
+    assert not result.reused_from and result.key not in ("", other.key)
+
+
+@pytest.mark.parametrize("change", [{"key": ""}, {"key": "0" * 32}, {"metrics": {}}, {"metrics": {"accuracy": "high"}}, {"x": 1}])
+def test_a_result_that_states_another_key_or_is_no_result_is_not_reused(trained, change):
+    path = trained / "untrusted-1/trials/00000/result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert not reused(trained)
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.99])
+@pytest.mark.parametrize("name", ["network.pt", "predictions.npz", "result.json", "entry"])
+def test_a_training_with_a_truncated_file_is_run_again(trained, name, share):
+    path = entry_of(trained) if name == "entry" else trained / "untrusted-1/trials/00000" / name
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    assert not reused(trained)

@@ -7,7 +7,10 @@ from revised import SECOND, THIRD, write_reevaluation
 
 from core.errors import InputError
 from trainables.storage.arrays import to_npz
-from trainables.storage.results import evidence
+from trainables.storage.contents import Damaged
+from trainables.storage.results import audit_result, evidence, training_result
+from trainables.storage.store import Store
+from trainables.study.results import AuditResult, TrainingResult
 
 
 def test_an_image_is_robust_against_an_attack_only_if_every_version_says_so(tmp_path):
@@ -23,11 +26,32 @@ def test_an_image_is_robust_against_an_attack_only_if_every_version_says_so(tmp_
     assert updated["robust/pgd"].tolist() == known["robust/pgd"].tolist() and (updated["rows"] == known["rows"]).all()
 
 
-@pytest.mark.parametrize("content, reason", [(None, "missing"), (b"PK\x03\x04 no", "not a zip")])
+@pytest.mark.parametrize("content, reason", [(None, "missing"), (b"PK\x03\x04 no", "truncated"), (b"", "empty")])
 def test_the_error_for_unreadable_evidence_names_its_file(tmp_path, content, reason):
     store = finished.study(tmp_path)
     store.discard("trials/00001/predictions.npz")
-    if content:
+    if content is not None:
         store.write("trials/00001/predictions.npz", content)
-    with pytest.raises(InputError, match=f"cannot read .*trials/00001/predictions.npz: .*{reason}"):
+    with pytest.raises(InputError, match=f"trials/00001/predictions.npz.*{reason}"):
         evidence(store, "trials/00001", [])
+
+
+READERS = {
+    "training": (TrainingResult(metrics={"accuracy": 0.5}), lambda store: training_result(store, "a")),
+    "audit": (AuditResult(metrics={"accuracy": 0.5}), lambda store: audit_result(store, "a/result.json")),
+}
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_a_stored_result_with_an_unknown_or_missing_field_or_one_of_another_type_is_damaged(tmp_path, kind):
+    result, read = READERS[kind]
+    store, plain = Store.at(str(tmp_path)), result.to_json()
+    store.write_json("a/result.json", plain)
+    assert read(store) == result
+    changes = ({"x": "x"}, {"metrics": [0.5]}, {"metrics": {"accuracy": "0.5"}}, {"error": None}, {"seconds": "1"})
+    wrong = {next(iter(change)): plain | change for change in changes}
+    wrong |= {f"{name}: Field required": {n: v for n, v in plain.items() if n != name} for name in plain}
+    for reason, content in (*wrong.items(), *(("dictionary", other) for other in ([], None, "text", 1))):
+        store.write_json("a/result.json", content)
+        with pytest.raises(Damaged, match=f"a/result.json is damaged .*{reason}"):
+            read(store)

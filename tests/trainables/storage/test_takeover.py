@@ -17,7 +17,7 @@ def test_the_state_that_a_killed_driver_left_is_put_in_order_and_counted(tmp_pat
     for number in (0, 1, 2):
         params = plan.config.set({"seed": number + 1, "epochs": 5}).params()
         first.write_json(f"trials/{number:05d}/params.json", {"number": number, "baseline": "", "params": params})
-        first.write(f"trials/{number:05d}/checkpoint.pt", b"state")
+        first.write_state(f"trials/{number:05d}/checkpoint.pt", {"epoch": 1})
     finished.write_training(first, "trials/00001", 1, finished.metrics(1))
     first.write("ray/tune-1/experiment_state.json", b"{}")
     for partial in ("trials/00000/result.json.0123.part", "plan.json.4567.part"):

@@ -23,11 +23,11 @@ def test_versions_are_read_in_the_order_of_their_numbers_and_other_files_are_ski
     assert versions(store) == [replace(SECOND, number=number) for number in (2, 9, 10)]
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b'{"number": 2}', b'{"name": 2}', b"\x00"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"number": 2}', b'{"name": 2}', b"\x00", b"\xff", b"[" * 10_000])
 def test_the_error_for_an_unreadable_version_names_its_file(tmp_path, content):
     store = Store.at(str(tmp_path))
     store.write("versions/2/version.json", content)
-    with pytest.raises(InputError, match=r"versions/2/version\.json was not written by this program"):
+    with pytest.raises(InputError, match=r"versions/2/version\.json is damaged"):
         versions(store)
 
 

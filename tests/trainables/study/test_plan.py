@@ -5,6 +5,7 @@ import json
 import finished
 import pytest
 from command_lines import plan as plan_of_command
+from digits import DIGITS
 
 from core.config import TrialConfig
 from core.errors import InputError
@@ -33,7 +34,7 @@ def plan(**changes) -> Plan:
         name="s-20260101-000000-abcd", study="s", question="What – “exactly”?", config=CONFIG,
         space=checked_space(CONFIG, SPACE), objectives=trilemma(10), trials=9, sampler="tpe", seed=2**40,
         baselines={"plain": {"loss": "cross_entropy"}, "FGSM": {"perturbation": "fgsm"}},
-        confirm={"judge.part": "test", "judge.restarts": 5}, replicates=3,
+        confirm={"judge.part": "test", "judge.restarts": 5}, replicates=3, data=DIGITS,
     )  # fmt: skip
     return Plan(**fields | changes)
 
