@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks.ball import Norm, project, step
+from core.attacks.contract import attack
 from core.attacks.losses import cw, misclassified
 from core.modes import eval_mode
 from core.rng import PerImage
@@ -21,9 +22,10 @@ SPOTS = 1 << 20
 """Positions are drawn as integers below this number, then scaled to the range of positions of a window."""
 
 
+@attack
 def square(
     net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, norm: Norm = "linf", queries: int = 5000, p_init: float = 0.8,
-    draw: PerImage,
+    rescale: bool = True, draw: PerImage,
 ) -> Tensor:  # fmt: skip
     """Change a square window at a random position in each query, and keep the change if it reduces the label's margin.
 
@@ -36,12 +38,13 @@ def square(
         queries: forward passes per image at most, in addition to one for the clean image; an image that is misclassified needs no
             more.
         p_init: share of the image that the first windows cover; later windows are smaller, see `window_side`.
+        rescale: reach the smallest windows in the last queries, whatever their number. Otherwise the schedule is that of 10,000
+            queries, cut off after `queries`, as in AutoAttack.
         draw: source of starts, positions and signs.
 
     Returns:
         Images like x: a misclassified one where one was found, otherwise the one of smallest margin.
     """
-    x = x.detach()
     best = x.clone()
     if not len(x):
         return best
@@ -60,7 +63,7 @@ def square(
                 begin = draw.named("start").at(rows)
                 tried = _stripes(clean, begin, epsilon) if norm == "linf" else _tiles(clean, begin, epsilon)
             else:
-                side = window_side(i, queries, p_init, x.shape[2], x.shape[3], norm)
+                side = window_side(i, queries if rescale else 10_000, p_init, x.shape[2], x.shape[3], norm)
                 propose = _propose_linf if norm == "linf" else _propose_l2
                 tried = propose(now, clean, spots[:, i % BLOCK], signs[:, i % BLOCK], side, epsilon)
             logits = net(tried)
@@ -140,7 +143,7 @@ def _propose_l2(now: Tensor, x: Tensor, spots: Tensor, signs: Tensor, side: int,
 
 def _unit(v: Tensor) -> Tensor:
     """Each channel of each image scaled to length 1; zero stays zero."""
-    return v / v.flatten(2).norm(dim=2).clamp(min=1e-12)[:, :, None, None]
+    return v / torch.where((length := v.flatten(2).norm(dim=2)) > 0, length, 1)[:, :, None, None]
 
 
 @functools.lru_cache(maxsize=32)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import unknown
-from core.modes import eval_mode
+from core.modes import eval_mode, with_autograd
 from core.rng import PerImage
 
 Penalty = Callable[[Tensor], Tensor]
@@ -41,6 +41,7 @@ class Inverted:
     """Logits of the classes during the ascent, the final ones last, [T, K]."""
 
 
+@with_autograd
 def gradient_ascent(
     net: nn.Module, classes: Tensor, start: Tensor, *, lr: float, iterations: int,
     scaling: Literal["raw", "l2", "mean_abs"] = "raw", penalty: Penalty | None = None, every: int | None = None,
@@ -89,6 +90,7 @@ def _ascend(net, classes, x, lr, iterations, scale, penalty, every):
     return x, first, trajectory[-1], torch.stack(trajectory)
 
 
+@with_autograd
 def logit_gradient(net: nn.Module, x: Tensor, classes: Tensor, penalty: Penalty | None = None) -> tuple[Tensor, Tensor]:
     """The gradient of z_c - penalty by the images, like x (0 in place of NaN), and all logits, [K, C]."""
     x = x.detach().requires_grad_()

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.inversion.ascent import Inverted, gradient_ascent
+from core.modes import with_autograd
 
 
+@with_autograd
 def deepdream(
     net: nn.Module, classes: Tensor, start: Tensor, *, lr: float = 1.5 / 255, passes: int = 5, octaves: int = 4,
     scale: float = 2.0, steps: int = 10, weight: float = 1e-3, power: int = 6, blend: float = 0.0,

@@ -80,7 +80,7 @@ def test_an_integer_is_accepted_as_a_float():
         ({"seed": -1}, "seed=-1 is outside [0, inf)"),
         ({"net.width": 0}, "net.width=0 is outside [1, inf)"),
         ({"judge.epsilon": 8}, "judge.epsilon=8 is outside [0, 1]; images are in [0, 1], so write 8/255"),
-        ({"perturbation": "pgd", "perturbation.epsilon": "8"}, "perturbation.epsilon=8 is outside [0, 3]"),
+        ({"perturbation": "pgd", "perturbation.epsilon": "8"}, "perturbation.epsilon=8 is outside [0, 1]"),
         ({"loss": "crl", "loss.lambda": -0.1}, "loss.lambda=-0.1 is outside [0, inf)"),
         ({"loss": "crl", "loss.upper": 1.5}, "loss.upper=1.5 is outside [0, 1]"),
         ({"loss": "crl", "loss.lambda": float("nan")}, "loss.lambda=nan is not a finite number"),

@@ -81,7 +81,7 @@ def test_checked_space_returns_legal_ranges():
 @pytest.mark.parametrize(
     "spans, text",
     [
-        ({"perturbation.epsilon": Uniform(0, 8)}, "epsilon=8 is outside [0, 3]"),
+        ({"perturbation.epsilon": Uniform(0, 8)}, "epsilon=8 is outside [0, 1]"),
         ({"loss.lambda": Uniform(-1, 1)}, "lambda=-1 is outside [0, inf)"),
         ({"perturbation.norm": Choice(("l2", "l1"))}, "unknown value of perturbation.norm 'l1'"),
         ({"perturbation.norm": Uniform(0, 1)}, "perturbation.norm"),

@@ -172,6 +172,8 @@ def _baselines(study: Study, config: TrialConfig) -> dict[str, dict[str, Value]]
         changes = dict(changes)
         if "perturbation.epsilon" in changes:
             changes["perturbation.epsilon"] = config.judge.epsilon
+            if config.judge.norm == "l2" and "perturbation.norm" not in changes:
+                changes["perturbation.norm"] = config.judge.norm
         config.set(changes)
         adapted[name] = changes
     return adapted
