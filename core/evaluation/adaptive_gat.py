@@ -31,5 +31,6 @@ def generator(net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, norm: Nor
         unchanged = misclassified(net(x), y)
     delta, _ = probability_gradient(net, x, y)
     with torch.no_grad():
-        adv = project(x + step(adversary.offset(delta), epsilon, norm), x, epsilon, norm)
+        offset = adversary.offset(delta.to(next(adversary.parameters()).dtype)).to(x)
+        adv = project(x + step(offset, epsilon, norm), x, epsilon, norm)
     return torch.where(unchanged.view(-1, 1, 1, 1), x, adv)

@@ -41,7 +41,7 @@ def main() -> None:
     torch.set_num_threads(1)
     print("| network | norm | correct | " + " | ".join(f"{q} queries" for q in args.queries) + " |")
     for name, source, pool, epochs, training, radii in CASES:
-        dataset = source if source in data.DATASETS else f"parquet:{args.data / source}"
+        dataset = source if source == "digits" else f"parquet:{args.data / source}"
         config = TrialConfig.of({**BASE, **training, "dataset": dataset, "pool": pool, "epochs": epochs})
         images = data.load(dataset, pool=pool)
         parts = data.split(images, config.split)
