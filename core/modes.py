@@ -70,6 +70,28 @@ def _ordinary(value):
     return value
 
 
+def wide(net: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
+    """A network and images with which to compute in float32 or float64; the same ones unless the images have half precision.
+
+    Raises:
+        ValueError: the images are not floating-point.
+    """
+    if not x.is_floating_point():
+        raise ValueError(f"floating-point images in [0, 1] are needed, got {x.dtype}; convert them with core.modes.as_float")
+    return (_Narrow(net, x.dtype), x.float()) if x.dtype in (torch.float16, torch.bfloat16) else (net, x)
+
+
+class _Narrow(nn.Module):
+    """A network of half precision, called with float32 images; its logits become float32."""
+
+    def __init__(self, net: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        self.net, self.dtype = net, dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x.to(self.dtype)).float()
+
+
 def predict(net: nn.Module, x: Tensor, batch_size: int = 512) -> Tensor:
     """Logits in evaluation mode, float32 [N, C] on the images' device, of uint8 images or of floats in [0, 1]."""
     with eval_mode(net), torch.no_grad():

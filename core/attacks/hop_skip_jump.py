@@ -30,7 +30,8 @@ def hop_skip_jump(
         chunk: images per forward pass, at most.
 
     Returns:
-        Images like x in [0, 1] with another class than y, the nearest of the boundary points that were reached; x itself if it is misclassified already or if no start was found.
+        Images like x in [0, 1] with another class than y, the nearest of the boundary points that were reached; x itself if it is
+        misclassified already or if no start was found.
     """
     best = x.clone()
     if not len(x):
@@ -70,7 +71,8 @@ def _starts(fooled, x: Tensor, y: Tensor, draw: PerImage) -> tuple[Tensor, Tenso
             break
         noise = draw.named("start", attempt).at(left).uniform(*x.shape[1:]).to(x)
         if attempt % 2:  # some networks give all uniform noise one class, but not all single colours
-            noise = noise.mean((2, 3), keepdim=True).sub(0.5).mul(noise[0, 0].numel() ** 0.5).add(0.5).clamp(0, 1).expand(-1, *x.shape[1:])
+            shade = noise.mean((2, 3), keepdim=True).sub(0.5).mul(noise[0, 0].numel() ** 0.5).add(0.5)  # as wide on every shape
+            noise = shade.clamp(0, 1).expand(-1, *x.shape[1:])
         hit = fooled(noise, y[left])
         start[left[hit]], started[left[hit]] = noise[hit], True
     return start, started

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks.ball import Norm, step
-from core.attacks.contract import wide
 from core.attacks.gradient import input_gradient
 from core.attacks.losses import ATTACK_LOSSES
-from core.modes import eval_mode, with_autograd
+from core.modes import eval_mode, wide, with_autograd
 from core.stats import Interval, mean_interval
 
 
@@ -28,7 +27,8 @@ def adversarial_radius(
         steps: number of steps after which an image counts as never misclassified.
 
     Returns:
-        Lengths, [N], in float64 for such images and otherwise in float32; 0 for an image that is misclassified already, infinite for one that is never misclassified.
+        [N], float64 for images in float64 and otherwise float32; 0 for an image that is misclassified already, infinite for one
+        that is never misclassified.
     """
     size = step_size or (0.01 if norm == "l2" else 1 / 255)
     net, x = wide(net, x)

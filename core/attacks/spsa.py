@@ -85,7 +85,12 @@ def estimate(
 
     Returns:
         Estimates like x, unbiased up to terms in d^2 times third derivatives of the loss.
+
+    Raises:
+        ValueError: no samples.
     """
+    if samples < 1:
+        raise ValueError(f"an estimate needs 1 sample or more, got {samples}")
     total = torch.zeros_like(x)
     for rows in torch.arange(len(x), device=x.device).split(max(1, chunk // 2)):
         stream = draw.at(rows)

@@ -7,14 +7,14 @@ There is no ball: only the pixel range bounds the image. Images are in [0, 1], s
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from core.errors import unknown
-from core.modes import eval_mode, with_autograd
+from core.modes import eval_mode, wide, with_autograd
 from core.rng import PerImage
 
 Penalty = Callable[[Tensor], Tensor]
@@ -68,12 +68,14 @@ def gradient_ascent(
         raise ValueError(f"one class per image is needed, got {len(classes)} classes and {len(start)} images")
     if scaling not in SCALINGS:
         raise unknown("scaling", scaling, SCALINGS)
-    every = every or max(1, iterations // 100)
+    every, dtype = every or max(1, iterations // 100), start.dtype
+    net, start = wide(net, start)
     parts = []
     with eval_mode(net, freeze_weights=True):
         for rows in torch.arange(len(start), device=start.device).split(batch_size):
             parts.append(_ascend(net, classes[rows], start[rows], lr, iterations, SCALINGS[scaling], penalty, every))
-    return Inverted(*(torch.cat(column, -1 if i == 3 else 0) for i, column in enumerate(zip(*parts, strict=True))))
+    result = Inverted(*(torch.cat(column, -1 if i == 3 else 0) for i, column in enumerate(zip(*parts, strict=True))))
+    return replace(result, images=result.images.to(dtype))
 
 
 def _ascend(net, classes, x, lr, iterations, scale, penalty, every):

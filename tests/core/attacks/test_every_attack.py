@@ -97,7 +97,7 @@ def state_of(net):
     return (
         [module.training for module in net.modules()], [p.requires_grad for p in net.parameters()],
         [None if p.grad is None else p.grad.clone() for p in net.parameters()], [t.clone() for t in net.state_dict().values()],
-        torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate(),  # noqa: NPY002
+        torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate(),
         torch.is_grad_enabled(), torch.is_inference_mode_enabled(),
     )  # fmt: skip
 
@@ -270,5 +270,5 @@ def test_a_network_made_in_inference_mode_is_refused_and_its_copy_is_attacked():
 
 
 def test_integer_images_are_refused():
-    with pytest.raises(ValueError, match="floating-point images in"):
+    with pytest.raises(ValueError, match="floating-point images"):
         fgsm(Net((1, 4, 4), 3), torch.zeros(1, 1, 4, 4, dtype=torch.uint8), torch.tensor([0]), epsilon=0.1)
