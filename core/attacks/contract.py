@@ -1,4 +1,4 @@
-"""What every attack accepts and returns: images of any floating type, in every mode of autograd."""
+"""The decorator of attacks: they accept images of any floating type, in every mode of autograd."""
 
 import functools
 from collections.abc import Callable

@@ -1,6 +1,11 @@
 """Square attack (Andriushchenko et al. 2020): random search that uses logits only, Linf (Algorithm 2) and L2 (Algorithm 3).
 
 It uses no gradient, so it also works on networks that mask their gradients.
+
+Windows shrink on a schedule for 10,000 queries. For fewer it can be compressed, as in the authors' program, or cut off, as in
+AutoAttack. Images that remain correct under the compressed / the cut-off one, two seeds (tests/benchmarks/bench_square.py):
+
+TABLE
 """
 
 import functools
@@ -38,8 +43,8 @@ def square(
         queries: forward passes per image at most, in addition to one for the clean image; an image that is misclassified needs no
             more.
         p_init: share of the image that the first windows cover; later windows are smaller, see `window_side`.
-        rescale: reach the smallest windows in the last queries, whatever their number. Otherwise the schedule is that of 10,000
-            queries, cut off after `queries`, as in AutoAttack.
+        rescale: compress the schedule of 10,000 queries into `queries`, so that the last windows are the smallest, as in the
+            authors' program. Otherwise it is cut off after `queries`, as in AutoAttack.
         draw: source of starts, positions and signs.
 
     Returns:
@@ -81,7 +86,7 @@ def square(
 def window_side(query: int, queries: int, p_init: float, height: int, width: int, norm: Norm) -> int:
     """Side in pixels of the window of a query, counted from 0: sqrt(p * height * width), rounded.
 
-    p starts at `p_init` and is halved after each of the `HALVINGS`, rescaled from 10 000 to `queries`. The side is at least 1; in
+    p starts at `p_init` and is halved after each of the `HALVINGS`, compressed from 10 000 to `queries`. The side is at least 1; in
     L2, where a window has a middle pixel, it is odd and at least 3. It never exceeds the image.
     """
     p = p_init / 2 ** sum(query * 10_000 // queries > mark for mark in HALVINGS)

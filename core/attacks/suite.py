@@ -63,7 +63,7 @@ def quick(steps: int, restarts: int) -> dict[str, Attack]:
         "pgd": Attack(pgd, {"steps": steps, "restarts": restarts, **EVAL_PGD}, on_all_images=True),
         "pgd_more": Attack(pgd, {"steps": 2 * steps, "restarts": 1, **EVAL_PGD}, images=PROBE),
         "pgd_cw_probe": Attack(pgd, {"steps": steps, "restarts": 1, "loss": "cw", **EVAL_PGD}, images=PROBE),
-        "square_probe": Attack(square, {"queries": 100}, black_box=True, images=PROBE),
+        "square_probe": Attack(square, {"queries": 100, "rescale": False}, black_box=True, images=PROBE),
     }
 
 

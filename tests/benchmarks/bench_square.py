@@ -20,13 +20,13 @@ from core.modes import as_float
 from core.train import train
 
 BASE = {"net": "convnet", "net.width": 16}
-PGD = {"perturbation": "pgd", "perturbation.steps": 5, "perturbation.alpha": 0.5}
+PGD = {"perturbation": "pgd", "perturbation.steps": 2, "perturbation.alpha": 0.5}
 CASES = [  # name, data set, pool, epochs, training, radii
     ("digits", "digits", 0, 40, {}, {"linf": 0.1, "l2": 0.5}),
     ("digits, PGD-trained", "digits", 0, 40, {**PGD, "perturbation.epsilon": 0.1}, {"linf": 0.1, "l2": 0.5}),
-    ("MNIST, PGD-trained", "mnist", 8000, 4, {**PGD, "perturbation.epsilon": 0.2}, {"linf": 0.2, "l2": 1.5}),
-    ("CIFAR-10", "cifar10-jpeg", 8000, 10, {}, {"linf": 2 / 255, "l2": 0.25}),
-    ("CIFAR-10, PGD-trained", "cifar10-jpeg", 8000, 10, {**PGD, "perturbation.epsilon": 8 / 255}, {"linf": 8 / 255, "l2": 0.5}),
+    ("MNIST", "mnist", 4000, 12, {}, {"linf": 0.1, "l2": 1.0}),
+    ("CIFAR-10", "cifar10-jpeg", 6000, 25, {}, {"linf": 2 / 255, "l2": 0.25}),
+    ("CIFAR-10, PGD-trained", "cifar10-jpeg", 6000, 15, {**PGD, "perturbation.epsilon": 4 / 255}, {"linf": 6 / 255, "l2": 0.4}),
 ]
 
 
@@ -34,8 +34,8 @@ def main() -> None:
     """Train the networks, attack them with both schedules, and print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--images", type=int, default=100)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=80)
+    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--queries", type=int, nargs="+", default=[100, 500, 5000])
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -118,6 +118,14 @@ def test_the_knobs_of_an_option_are_checked_with_that_option_chosen_and_converte
         assert isinstance(checked["loss.lambda"].low, float)
 
 
+def test_an_option_whose_norm_is_l2_may_have_larger_radii():
+    radii = {"perturbation.epsilon": Uniform(0.0, 3.0)}
+    l2 = {"perturbation": Switch({"pgd": radii | {"perturbation.norm": Choice(("l2",))}, "none": {}})}
+    assert checked_space(TrialConfig(), l2) == l2
+    for norms in ({}, {"perturbation.norm": Choice(("linf",))}, {"perturbation.norm": Choice(("l2", "linf"))}):
+        assert_space_rejected({"perturbation": Switch({"pgd": radii | norms})}, "perturbation.epsilon=3 is outside [0, 1]")
+
+
 @pytest.mark.parametrize(
     "ranges_, fragments",
     [
