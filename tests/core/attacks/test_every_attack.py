@@ -272,3 +272,36 @@ def test_a_network_made_in_inference_mode_is_refused_and_its_copy_is_attacked():
 def test_integer_images_are_refused():
     with pytest.raises(ValueError, match="floating-point images"):
         fgsm(Net((1, 4, 4), 3), torch.zeros(1, 1, 4, 4, dtype=torch.uint8), torch.tensor([0]), epsilon=0.1)
+
+
+class Extreme(nn.Module):
+    """A network whose logits are replaced by other values where a pixel is bright."""
+
+    def __init__(self, net, value):
+        super().__init__()
+        self.net, self.value = net, value
+
+    def forward(self, x):
+        logits = self.net(x)
+        return torch.where((x[:, :1, 0, 0] > 0.5) & (torch.arange(logits.shape[1]) % 2 == 0), self.value, logits)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 3e38])
+@pytest.mark.parametrize("name", EVERY)
+def test_logits_that_are_not_finite_lead_to_no_image_outside_the_ball(name, value):
+    net = Extreme(Net((1, 4, 3), 4).eval(), value)
+    x, y = torch.rand(8, 1, 4, 3, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 4
+    for norm in ("linf", "l2"):
+        adv = EVERY[name](net, x, y, epsilon=0.3, norm=norm, draw=draws(8))
+        assert adv.isfinite().all() and (adv >= 0).all() and (adv <= 1).all()
+        assert name not in BALL or inside(adv, x, 0.3, norm)
+
+
+def test_without_a_step_the_result_is_the_image_or_its_random_start():
+    net, x = Net((1, 4, 3), 3).eval(), torch.rand(4, 1, 4, 3, generator=torch.Generator().manual_seed(0))
+    from_image = ((ifgsm, {"steps": 0}), (pgd, {"steps": 0}), (square, {"queries": 0}), (spsa, {"steps": 0}), (noise, {"tries": 0}))
+    from_start = ((pgd, {"steps": 0, "restarts": 1}), (apgd, {"steps": 0}), (targeted_apgd, {"steps": 0}))
+    for attack, knobs in (*from_image, *from_start):
+        stream = {} if attack is ifgsm else {"draw": draws(4)}
+        adv = attack(net, x, correct_labels(net, x), epsilon=0.01, **knobs, **stream)
+        assert inside(adv, x, 0.01, "linf") and torch.equal(adv, x) == ((attack, knobs) in from_image)

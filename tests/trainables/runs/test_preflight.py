@@ -30,7 +30,7 @@ def test_settings_that_do_not_fit_the_size_of_the_images_are_refused():
     preflight.check_config(TrialConfig(), small, Site())
     with pytest.raises(InputError, match=r"judge\.attribution needs images of at least 3x3 pixels.*these are 2x5"):
         preflight.check_config(TrialConfig.of({"judge.attribution": 1}), small, Site())
-    with pytest.raises(InputError, match=r"judge\.epsilon=128 is longer than the L2 distance 8 from black to white of 1x8x8 images"):
+    with pytest.raises(InputError, match=r"judge\.epsilon=128 is longer than the L2 distance 8 from black to white"):
         preflight.check_config(TrialConfig.of({"judge.norm": "l2", "judge.epsilon": 128}), digits, Site())
 
 
