@@ -128,7 +128,7 @@ def _ascend(net, x, y, start, best, rows, epsilon, steps, size, norm, attack_los
     adv, clean, labels = start[rows], x[rows], y[rows]
     visited = _VisitedPoints(adv) if stop_when_fooled and norm == "linf" else None
     for _ in range(steps):
-        gradient, hit = input_gradient(net, adv, labels, attack_loss, targeted)
+        gradient, hit = gradient_step(net, adv, labels, attack_loss, targeted)
         if stop_when_fooled and hit.any():
             best[rows[hit]] = adv[hit]
             fooled[rows[hit]] = True
@@ -171,9 +171,8 @@ class _VisitedPoints:
         return (bits.long() * self.weights).sum(1)
 
 
-@with_autograd
-def input_gradient(net: nn.Module, x: Tensor, y: Tensor, loss: AttackLoss, targeted: bool = False) -> tuple[Tensor, Tensor]:
-    """The gradient of a loss by the images, like x (0 in place of NaN), and which images are misclassified already, [B] bool."""
+def gradient_step(net: nn.Module, x: Tensor, y: Tensor, loss: AttackLoss, targeted: bool = False) -> tuple[Tensor, Tensor]:
+    """The same as `input_gradient`, for loops inside functions that are decorated already."""
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         logits = net(x)
@@ -182,3 +181,9 @@ def input_gradient(net: nn.Module, x: Tensor, y: Tensor, loss: AttackLoss, targe
         if total.requires_grad:  # not if the network detaches its input
             (gradient,) = torch.autograd.grad(total, x, allow_unused=True, materialize_grads=True)
     return gradient.nan_to_num_(nan=0.0), misclassified(logits.detach(), y, targeted)
+
+
+@with_autograd
+def input_gradient(net: nn.Module, x: Tensor, y: Tensor, loss: AttackLoss, targeted: bool = False) -> tuple[Tensor, Tensor]:
+    """The gradient of a loss by the images, like x (0 in place of NaN), and which images are misclassified already, [B] bool."""
+    return gradient_step(net, x, y, loss, targeted)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks.ball import Norm, step
-from core.attacks.gradient import input_gradient
+from core.attacks.gradient import gradient_step
 from core.attacks.losses import ATTACK_LOSSES
 from core.modes import eval_mode, wide, with_autograd
 from core.stats import Interval, mean_interval
@@ -38,7 +38,7 @@ def adversarial_radius(
         for _ in range(steps + 1):
             if not len(rows):
                 break
-            gradient, hit = input_gradient(net, adv, y[rows], ATTACK_LOSSES["ce"])
+            gradient, hit = gradient_step(net, adv, y[rows], ATTACK_LOSSES["ce"])
             if hit.any():
                 radius[rows[hit]] = length(adv[hit] - x[rows[hit]], norm)
                 rows, adv, gradient = rows[~hit], adv[~hit], gradient[~hit]

@@ -82,7 +82,7 @@ def _ascend(net, classes, x, lr, iterations, scale, penalty, every):
     first = torch.full((len(x),), -1, dtype=torch.long, device=x.device)
     trajectory = []
     for t in range(iterations + 1):
-        gradient, logits = logit_gradient(net, x, classes, penalty)
+        gradient, logits = _logit_gradient(net, x, classes, penalty)
         first = torch.where((first < 0) & (logits.argmax(1) == classes), t, first)
         if t % every == 0 or t == iterations:
             trajectory.append(_class_logit(logits, classes))
@@ -95,6 +95,10 @@ def _ascend(net, classes, x, lr, iterations, scale, penalty, every):
 @with_autograd
 def logit_gradient(net: nn.Module, x: Tensor, classes: Tensor, penalty: Penalty | None = None) -> tuple[Tensor, Tensor]:
     """The gradient of z_c - penalty by the images, like x (0 in place of NaN), and all logits, [K, C]."""
+    return _logit_gradient(net, x, classes, penalty)
+
+
+def _logit_gradient(net: nn.Module, x: Tensor, classes: Tensor, penalty: Penalty | None) -> tuple[Tensor, Tensor]:
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         logits = net(x)
