@@ -64,10 +64,11 @@ def test_projections_of_every_size_are_inside_the_ball(shape, dtype, norm):
     stream = torch.Generator().manual_seed(0)
     for epsilon in RADII:
         grey = torch.rand(2, *shape, generator=stream, dtype=dtype)
-        for x in (grey, grey.round()):
+        for x in (grey, grey.round(), torch.full_like(grey, 0.5)):  # around plain grey, few pixels are clipped
             for spread in (1.0, 30 * epsilon):
-                points = project(x + spread * torch.randn(2, *shape, generator=stream, dtype=dtype), x, epsilon, norm)
-                assert inside(points, x, epsilon, norm), (epsilon, spread)
+                noise = torch.randn(2, *shape, generator=stream, dtype=dtype)
+                for offset in (noise, noise.sign()):
+                    assert inside(project(x + spread * offset, x, epsilon, norm), x, epsilon, norm), (epsilon, spread)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -78,7 +79,8 @@ def test_images_that_are_a_thousandth_of_the_radius_too_far_are_outside_the_ball
     tested = 0
     for epsilon in RADII[1:]:
         offset = 1.001 * epsilon * direction
-        if offset.abs().max() < 0.5:
+        rounded = norm == "l2" and shape == (3, 224, 224) and epsilon < 0.02  # the pixels round by up to 1.2e-5 in all
+        if offset.abs().max() < 0.5 and not rounded:
             x = torch.full((1, *shape), 0.5)
             assert not inside((x + offset).float(), x, epsilon, norm), epsilon
             tested += 1
