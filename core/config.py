@@ -4,6 +4,7 @@
 values and text (MLflow returns parameters as text).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal
@@ -16,7 +17,7 @@ from core.losses import LOSSES
 from core.nets import NETS
 from core.optimizers import OPTIMIZERS
 from core.perturbations import PERTURBATIONS
-from core.perturbations.adversarial import IN_PIXELS
+from core.perturbations.adversarial import RADIUS
 from core.regularizers import REGULARIZERS
 from core.space import LogUniform, Value
 
@@ -31,6 +32,10 @@ SLOTS: dict[str, dict[str, type]] = {
 """The components of each slot, by name."""
 
 
+MIN_MAP_SIDE = 3
+"""Shorter side of the smallest images that have attribution maps: a 5x5 kernel reflects 2 pixels at the border."""
+
+
 @knobs
 class Judge:
     """Settings of the evaluation: how a trained network is attacked and audited."""
@@ -39,8 +44,8 @@ class Judge:
     """Non-members to evaluate on. A sweep uses `val`; only the confirmation step uses `test`."""
     norm: Norm = "linf"
     """Norm of the threat model."""
-    epsilon: Annotated[float, Bounds(0, 1, IN_PIXELS)] = 8 / 255
-    """Radius of the threat model, in units of [0, 1] images."""
+    epsilon: Annotated[float, RADIUS] = 8 / 255
+    """Radius of the threat model, in units of [0, 1] images; at most 1 in Linf."""
     suite: Literal["quick", "standard", "strong"] = "quick"
     """Attack suite; see `core.attacks.suite`."""
     steps: Annotated[int, Bounds(1)] = 20
@@ -108,6 +113,26 @@ class TrialConfig:
         """Share of the members that a component holds out as a reference set."""
         return max(float(getattr(getattr(self, name), "reference", 0)) for name in SLOTS)
 
+    def check_shape(self, shape: tuple[int, int, int]) -> None:
+        """Reject settings that do not fit images of this shape, (channels, height, width).
+
+        Raises:
+            InputError: an L2 radius is longer than every difference of two images, or the images have no attribution maps.
+        """
+        longest = math.sqrt(math.prod(shape))
+        for name in ("judge", "perturbation"):
+            part, size = getattr(self, name), "x".join(map(str, shape))
+            if getattr(part, "norm", "") == "l2" and part.epsilon > longest:
+                raise InputError(
+                    f"{name}.epsilon={part.epsilon:g} is longer than the L2 distance {longest:.4g} from black to white of {size} "
+                    f"images; images are in [0, 1]"
+                )
+        if self.judge.attribution and min(shape[1:]) < MIN_MAP_SIDE:
+            raise InputError(
+                f"judge.attribution needs images of at least {MIN_MAP_SIDE}x{MIN_MAP_SIDE} pixels, as it blurs them with a 5x5 "
+                f"kernel; these are {shape[1]}x{shape[2]}, so set judge.attribution=0"
+            )
+
     def params(self) -> dict[str, Value]:
         """The configuration in flat form, `{dotted name: value}`."""
         flat: dict[str, Value] = {}
@@ -150,12 +175,13 @@ class TrialConfig:
                 known = knobs_of(type(parts[head]))
                 if tail not in known:
                     raise _no_such_knob(head, tail, parts[head])
-                value = known[tail].read(name, value)
-                known[tail].check(name, value)
-                inner.setdefault(head, {})[known[tail].attribute] = value
+                inner.setdefault(head, {})[known[tail].attribute] = known[tail].read(name, value)
             else:
                 raise unknown("setting", name, self.params())
         for head, values in inner.items():
+            for tail, knob in knobs_of(type(parts[head])).items():
+                if knob.attribute in values:
+                    knob.check(f"{head}.{tail}", values[knob.attribute], values.get("norm", getattr(parts[head], "norm", "")))
             try:
                 parts[head] = type(parts[head])(**(vars(parts[head]) | values))
             except InputError as error:

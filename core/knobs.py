@@ -12,7 +12,7 @@ a study may replace. Flat names drop the trailing underscore of a reserved word 
 import dataclasses
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
 
 from core.errors import InputError, unknown
@@ -21,11 +21,15 @@ from core.space import Range, Value, number
 
 @dataclass(frozen=True)
 class Bounds:
-    """Legal values of a knob, both ends included; `hint` is appended to the error message."""
+    """Legal values of a knob, both ends included; `hint` is appended to the error message.
+
+    With `l2`, `high` holds for all norms but L2: lengths in Linf end where images do, and lengths in L2 grow with the images.
+    """
 
     low: float = -math.inf
     high: float = math.inf
     hint: str = ""
+    l2: bool = False
 
 
 T = TypeVar("T")
@@ -40,7 +44,7 @@ def knobs(cls: type[T]) -> type[T]:
 
     def validate(self) -> None:
         for name, knob in knobs_of(type(self)).items():
-            knob.check(name, getattr(self, knob.attribute))
+            knob.check(name, getattr(self, knob.attribute), getattr(self, "norm", ""))
         if hasattr(self, "check"):
             self.check()
 
@@ -63,8 +67,8 @@ class Knob:
         """The legal values of a `Literal`; empty for every other type."""
         return get_args(self.type) if get_origin(self.type) is Literal else ()
 
-    def check(self, name: str, value: Any) -> None:
-        """Reject a value that is not legal for this knob.
+    def check(self, name: str, value: Any, norm: str = "") -> None:
+        """Reject a value that is not legal for this knob of a component, whose norm decides on the bound of a length.
 
         Raises:
             InputError: the value has the wrong type, is not one of the options, or is outside the bounds.
@@ -79,8 +83,9 @@ class Knob:
                 raise InputError(f"{name} takes {self.type.__name__}, got {value!r}")
             if numeric and not math.isfinite(value):
                 raise InputError(f"{name}={value} is not a finite number")
-            if numeric and not self.bounds.low <= value <= self.bounds.high:
-                raise InputError(f"{name}={value:g} is outside {_interval(self.bounds)}{self.bounds.hint}")
+            bounds = replace(self.bounds, high=math.inf) if self.bounds.l2 and norm == "l2" else self.bounds
+            if numeric and not bounds.low <= value <= bounds.high:
+                raise InputError(f"{name}={value:g} is outside {_interval(bounds)}{bounds.hint}")
 
     def read(self, name: str, value: Value) -> Any:
         """Convert a value to this knob's type; text may be written as 8/255, true or 1e-3.

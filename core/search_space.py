@@ -113,9 +113,10 @@ def _checked_option(slot: str, option: str, chosen: TrialConfig, switch_: Switch
     for name in switch_.options[option]:
         if not name.startswith(f"{slot}."):
             raise InputError(f"space {slot}={option} {name}: only the knobs of {slot} can depend on which {slot} is chosen")
-    return {
-        name: _checked_range(chosen, name, span, f"space {slot}={option} {name}") for name, span in switch_.options[option].items()
-    }
+    own = switch_.options[option]
+    if f"{slot}.norm" in own and (norms := space.ends(own[f"{slot}.norm"]))[1:] == ():  # decides which radii are legal
+        chosen = chosen.set({f"{slot}.norm": norms[0]})
+    return {name: _checked_range(chosen, name, span, f"space {slot}={option} {name}") for name, span in own.items()}
 
 
 def _checked_outside(slot: str, option: str, chosen: TrialConfig, name: str, span: Range, switch_: Switch) -> Range:

@@ -21,7 +21,7 @@ from core import data, memory, nets, rng, workers
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError, TrialError
-from core.modes import predict
+from core.modes import predict, with_autograd
 from core.optimizers.standard import factor
 from core.slots import Context, Distillation, ExtraBatches, Part, Step, classes_of
 
@@ -89,12 +89,14 @@ OnEpoch = Callable[[dict[str, float], Bound], None]
 """Callback after each epoch, with the epoch's row of the curve and everything that was trained."""
 
 
+@with_autograd
 def bind(config: TrialConfig, members: Images, device: torch.device) -> Bound:
     """Build a network with new weights and bind every slot to it; the result depends on the configuration and members alone.
 
     Raises:
         InputError: a component cannot work with this network or these images.
     """
+    config.check_shape(members.shape)
     net = _build_net(config, members, device, "weights")
     context = Context(members.classes, net.dim, members.shape, config.epochs, net)
     slots = {}
@@ -137,6 +139,7 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean.float(), variance.sqrt().float().clamp(min=1e-3)
 
 
+@with_autograd
 def train(
     config: TrialConfig, members: Images, val: Images, *, device: torch.device | str = "cpu",
     on_epoch: OnEpoch | None = None, resume: State | None = None,

@@ -25,7 +25,9 @@ PAPER = TrialConfig.of({
 
 def space(config: TrialConfig) -> dict[str, Range]:
     """Three switched slots, with radii up to that of the evaluation and few attack steps, so that a sweep is affordable."""
-    radius = Uniform(0.0, config.judge.epsilon)
+    radius, l2 = Uniform(0.0, config.judge.epsilon), config.judge.norm == "l2"
+    norm: dict[str, Range] = {"norm": Choice(("l2",))} if l2 else {}
+    linf_only = {} if l2 else {"rfgsm": ("epsilon", "random_share")}
     return {
         "loss": switch("loss", LOSSES, only={
             "cross_entropy": (), "label_smoothing": (), "confidence_penalty": (), "relaxloss": ("alpha",),
@@ -33,11 +35,12 @@ def space(config: TrialConfig) -> dict[str, Range]:
             "dmp": ("reference", "temperature"),
         }),
         "perturbation": switch("perturbation", PERTURBATIONS, only={
-            "none": (), "noise": ("epsilon",), "fgsm": ("epsilon",), "rfgsm": ("epsilon", "random_share"),
+            "none": (), "noise": ("epsilon",), "fgsm": ("epsilon",), **linf_only,
             "pgd": ("epsilon", "steps"), "gat": ("c_g", "k", "alpha"),
         }, limits={
-            "noise": {"epsilon": radius}, "fgsm": {"epsilon": radius}, "rfgsm": {"epsilon": radius},
-            "pgd": {"epsilon": radius, "steps": Choice((2, 3, 5)), "alpha": Uniform(0.0, 1.0)},
+            "noise": {"epsilon": radius, **norm}, "fgsm": {"epsilon": radius, **norm},
+            **({} if l2 else {"rfgsm": {"epsilon": radius}}),
+            "pgd": {"epsilon": radius, **norm, "steps": Choice((2, 3, 5)), "alpha": Uniform(0.0, 1.0)},
             "gat": {"lr_g": LogUniform(1e-5, 1e-3), "delta_scale": Choice(("batch_std",)), "width": Choice((16,))},
         }),
         "regularizer": switch("regularizer", REGULARIZERS, only={

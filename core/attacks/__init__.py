@@ -8,10 +8,12 @@
     transfer.py, noise.py            images made on another network; random noise
     suite.py                         several attacks, and the worst case per image
     radius.py                        distance to misclassification
+    contract.py, ball.py, losses.py  what all attacks have in common, balls, and losses
 
 Adaptive attacks on a defence and flags of gradient masking are in `core.evaluation`.
 
 y holds the true labels. A network is returned to its own mode, and its gradients are unchanged. An attack for evaluation stops on
 an image as soon as it is misclassified, and returns images that are misclassified already unchanged. Its noise is a
-`core.rng.PerImage`: it belongs to the image, so that the result for an image does not depend on the batch.
+`core.rng.PerImage`: it belongs to the image, so that the result for an image does not depend on the batch. Attacks accept images
+of every floating type, work under `torch.no_grad` and `torch.inference_mode`, and return images that require no gradient.
 """

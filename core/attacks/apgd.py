@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks.ball import Norm, draw_offset, project, step
+from core.attacks.contract import attack
 from core.attacks.losses import ATTACK_LOSSES, AttackLoss, misclassified, targeted_dlr
 from core.modes import eval_mode
 from core.rng import PerImage
@@ -24,6 +25,7 @@ Goal = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(images that require a gradient, their logits, their row numbers in the batch) -> loss to ascend, [B]."""
 
 
+@attack
 def apgd(
     net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, norm: Norm = "linf", steps: int = 100,
     loss: str | AttackLoss = "ce", restarts: int = 1, draw: PerImage,
@@ -52,6 +54,7 @@ def apgd(
     return _runs(net, x, y, lambda clean: [goal] * restarts, epsilon, norm, steps, draw)
 
 
+@attack
 def targeted_apgd(
     net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, norm: Norm = "linf", steps: int = 100, targets: int = 9,
     draw: PerImage,
@@ -106,7 +109,6 @@ def _runs(
     draw: PerImage,
 ) -> Tensor:  # fmt: skip
     """One run for each goal (made from the clean logits), on the images that the earlier runs did not fool."""
-    x = x.detach()
     best = x.clone()
     if not len(x):
         return best

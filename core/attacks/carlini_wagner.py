@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from core.attacks.contract import attack
 from core.attacks.losses import cw, misclassified
 from core.modes import eval_mode
 
@@ -13,6 +14,7 @@ ROUNDING = 16
 forward pass in another batch rounds differently, and the smallest of thousands of iterates is close to the boundary."""
 
 
+@attack
 def carlini_wagner(
     net: nn.Module, x: Tensor, y: Tensor, *, steps: int = 1000, lr: float = 5e-3, confidence: float = 0.0,
     c: float = 1e-2, search_steps: int = 5,
@@ -42,7 +44,6 @@ def carlini_wagner(
         Images like x: the smallest successful perturbation of each image, or x itself if there is none or if it is misclassified
         already.
     """
-    x = x.detach()
     best = x.clone()
     if not len(x):
         return best

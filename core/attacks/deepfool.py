@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from core.attacks.contract import attack
 from core.attacks.losses import misclassified
 from core.modes import eval_mode
 
@@ -10,6 +11,7 @@ MIN_STEP = 1e-4
 """Minimum length of a step: ever smaller steps towards a boundary would be lost in rounding before they cross it."""
 
 
+@attack
 def deepfool(net: nn.Module, x: Tensor, y: Tensor, *, steps: int = 50, overshoot: float = 0.02, candidates: int = 10) -> Tensor:
     """Add up steps r = |f_k - f_y| / |w|^2 * w, with w = grad f_k - grad f_y, for the class k whose boundary is nearest.
 
@@ -33,7 +35,6 @@ def deepfool(net: nn.Module, x: Tensor, y: Tensor, *, steps: int = 50, overshoot
     """
     if candidates < 2:
         raise ValueError(f"candidates must be at least 2, got {candidates}")
-    x = x.detach()
     best, rows = x.clone(), torch.arange(len(x), device=x.device)
     adv, clean, labels, total = x, x, y, torch.zeros_like(x)
     flat = torch.zeros(len(x), dtype=torch.bool, device=x.device)  # images without a usable gradient
@@ -85,7 +86,8 @@ def _nearest_boundary(point: Tensor, logits: Tensor, y: Tensor, rivals: Tensor) 
     if not logits.requires_grad:  # the network detaches its input
         return direction, nearest
     true = y.unsqueeze(1)
-    for k, rival in enumerate(rivals.split(1, 1)):
+    for k in range(rivals.shape[1]):  # none if the network has a single class
+        rival = rivals[:, k : k + 1]
         towards = torch.zeros_like(logits).scatter_(1, rival, 1).scatter_(1, true, -1)
         (gradient,) = torch.autograd.grad(
             logits, point, towards, retain_graph=k + 1 < rivals.shape[1], allow_unused=True, materialize_grads=True

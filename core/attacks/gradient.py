@@ -8,11 +8,13 @@ from torch import Tensor, nn
 
 from core import rng
 from core.attacks.ball import Norm, draw_offset, project, step
+from core.attacks.contract import attack
 from core.attacks.losses import ATTACK_LOSSES, AttackLoss, misclassified
-from core.modes import eval_mode
+from core.modes import eval_mode, with_autograd
 from core.rng import Draw, PerImage
 
 
+@attack
 def fgsm(net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, norm: Norm = "linf", targeted: bool = False) -> Tensor:
     """One step of length epsilon: x + epsilon * sign(grad), or epsilon * grad / |grad| in L2, clipped to [0, 1].
 
@@ -30,6 +32,7 @@ def fgsm(net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, norm: Norm = "
     return pgd(net, x, y, epsilon=epsilon, steps=1, step_size=epsilon, norm=norm, targeted=targeted)
 
 
+@attack
 def ifgsm(
     net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, steps: int, norm: Norm = "linf", stop_when_fooled: bool = False
 ) -> Tensor:
@@ -42,10 +45,11 @@ def ifgsm(
     Returns:
         Images like x.
     """
-    size = epsilon / steps
+    size = epsilon / max(1, steps)
     return pgd(net, x, y, epsilon=epsilon, steps=steps, step_size=size, norm=norm, stop_when_fooled=stop_when_fooled)
 
 
+@attack
 def rfgsm(
     net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, start: float, draw: Draw | PerImage, total: bool = True
 ) -> Tensor:
@@ -65,6 +69,7 @@ def rfgsm(
     return fgsm(net, begin.clamp(0, 1), y, epsilon=epsilon - start) if total else fgsm(net, begin, y, epsilon=epsilon)
 
 
+@attack
 def pgd(
     net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, steps: int, step_size: float | None = None,
     norm: Norm = "linf", loss: str | AttackLoss = "ce", restarts: int = 0, targeted: bool = False,
@@ -97,7 +102,7 @@ def pgd(
     if not len(x):
         return x.clone()
     attack_loss = ATTACK_LOSSES[loss] if isinstance(loss, str) else loss
-    size = (-1 if targeted else 1) * (2.5 * epsilon / steps if step_size is None else step_size)
+    size = (-1 if targeted else 1) * (2.5 * epsilon / max(1, steps) if step_size is None else step_size)
     best, rows = x.clone(), torch.arange(len(x), device=x.device)
     with eval_mode(net, freeze_weights=stop_when_fooled):
         if stop_when_fooled and restarts and skip_misclassified:
@@ -123,7 +128,7 @@ def _ascend(net, x, y, start, best, rows, epsilon, steps, size, norm, attack_los
     adv, clean, labels = start[rows], x[rows], y[rows]
     visited = _VisitedPoints(adv) if stop_when_fooled and norm == "linf" else None
     for _ in range(steps):
-        gradient, hit = input_gradient(net, adv, labels, attack_loss, targeted)
+        gradient, hit = gradient_step(net, adv, labels, attack_loss, targeted)
         if stop_when_fooled and hit.any():
             best[rows[hit]] = adv[hit]
             fooled[rows[hit]] = True
@@ -166,8 +171,8 @@ class _VisitedPoints:
         return (bits.long() * self.weights).sum(1)
 
 
-def input_gradient(net: nn.Module, x: Tensor, y: Tensor, loss: AttackLoss, targeted: bool = False) -> tuple[Tensor, Tensor]:
-    """The gradient of a loss by the images, like x (0 in place of NaN), and which images are misclassified already, [B] bool."""
+def gradient_step(net: nn.Module, x: Tensor, y: Tensor, loss: AttackLoss, targeted: bool = False) -> tuple[Tensor, Tensor]:
+    """The same as `input_gradient`, for loops inside functions that are decorated already."""
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         logits = net(x)
@@ -176,3 +181,9 @@ def input_gradient(net: nn.Module, x: Tensor, y: Tensor, loss: AttackLoss, targe
         if total.requires_grad:  # not if the network detaches its input
             (gradient,) = torch.autograd.grad(total, x, allow_unused=True, materialize_grads=True)
     return gradient.nan_to_num_(nan=0.0), misclassified(logits.detach(), y, targeted)
+
+
+@with_autograd
+def input_gradient(net: nn.Module, x: Tensor, y: Tensor, loss: AttackLoss, targeted: bool = False) -> tuple[Tensor, Tensor]:
+    """The gradient of a loss by the images, like x (0 in place of NaN), and which images are misclassified already, [B] bool."""
+    return gradient_step(net, x, y, loss, targeted)

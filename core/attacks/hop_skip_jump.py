@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from core.attacks.contract import attack
 from core.modes import eval_mode
 from core.rng import PerImage
 
@@ -10,13 +11,14 @@ _HALVINGS = 12
 _TRIES = 32
 
 
+@attack
 def hop_skip_jump(
     net: nn.Module, x: Tensor, y: Tensor, *, draw: PerImage, steps: int = 8, samples: int = 50, chunk: int = 1024
 ) -> Tensor:
     """Move from an image of another class towards x, always staying misclassified.
 
     Each step estimates the boundary's normal from the predicted labels of `samples * sqrt(t)` points nearby, moves along it, and
-    returns to the boundary by bisection on the line to x.
+    returns to the boundary by bisection on the line to x. A step may lead to a point that is farther from x than the one before.
 
     Args:
         net: images -> logits, of which only the argmax is used; returned to its own mode.
@@ -28,9 +30,9 @@ def hop_skip_jump(
         chunk: images per forward pass, at most.
 
     Returns:
-        Images like x in [0, 1] with another class than y; x itself if it is misclassified already or if no start was found.
+        Images like x in [0, 1] with another class than y, the nearest of the boundary points that were reached; x itself if it is
+        misclassified already or if no start was found.
     """
-    x = x.detach()
     best = x.clone()
     if not len(x):
         return best
@@ -47,13 +49,16 @@ def hop_skip_jump(
             return best
         clean, labels = x[rows], y[rows]
         near = _to_boundary(fooled, near, clean, labels)
-        size = clean[0].numel()
+        nearest, shortest, size = near, _length(near - clean), clean[0].numel()
         for t in range(1, steps + 1):
             far = _length(near - clean)
             reach = (0.1 if t == 1 else 1 / size**0.5) * far  # wide at first, as in the paper; sqrt(d) suits the halvings here
             normal = _normal(fooled, near, labels, reach, round(samples * t**0.5), draw.named("around", t).at(rows), chunk)
             near = _to_boundary(fooled, _walk(fooled, near, normal, far / t**0.5, labels), clean, labels)
-    best[rows] = near
+            closer = _length(near - clean) < shortest
+            nearest = torch.where(closer, near, nearest)
+            shortest = torch.where(closer, _length(near - clean), shortest)
+    best[rows] = nearest
     return best
 
 
@@ -66,7 +71,8 @@ def _starts(fooled, x: Tensor, y: Tensor, draw: PerImage) -> tuple[Tensor, Tenso
             break
         noise = draw.named("start", attempt).at(left).uniform(*x.shape[1:]).to(x)
         if attempt % 2:  # some networks give all uniform noise one class, but not all single colours
-            noise = noise.mean((2, 3), keepdim=True).sub(0.5).mul(noise.shape[-1]).add(0.5).clamp(0, 1).expand(-1, *x.shape[1:])
+            shade = noise.mean((2, 3), keepdim=True).sub(0.5).mul(noise[0, 0].numel() ** 0.5).add(0.5)  # as wide on every shape
+            noise = shade.clamp(0, 1).expand(-1, *x.shape[1:])
         hit = fooled(noise, y[left])
         start[left[hit]], started[left[hit]] = noise[hit], True
     return start, started
@@ -79,7 +85,7 @@ def _to_boundary(fooled, far: Tensor, x: Tensor, y: Tensor) -> Tensor:
         middle = (low + high) / 2
         hit = fooled(x + middle * (far - x), y).view(-1, 1, 1, 1)
         low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
-    return x + high * (far - x)
+    return torch.where(high < 1, x + high * (far - x), far)  # x + (far - x) may round to another point than far
 
 
 def _normal(fooled, near: Tensor, y: Tensor, reach: Tensor, samples: int, draw: PerImage, chunk: int) -> Tensor:
@@ -92,7 +98,7 @@ def _normal(fooled, near: Tensor, y: Tensor, reach: Tensor, samples: int, draw: 
         votes, total, balance = votes + (2 * side - 1) * direction, total + direction, balance + 2 * side - 1
     one_sided = balance.abs() == samples  # then subtracting the mean would leave nothing
     normal = torch.where(one_sided, votes, votes - balance / samples * total)
-    return normal / _length(normal).clamp(min=1e-12)
+    return normal / torch.where((length := _length(normal)) > 0, length, 1)
 
 
 def _walk(fooled, near: Tensor, normal: Tensor, size: Tensor, y: Tensor) -> Tensor:

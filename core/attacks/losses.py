@@ -10,6 +10,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 AttackLoss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
@@ -37,7 +38,7 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
     if logits.shape[1] < 3:
         raise ValueError(f"the DLR loss needs 3 classes, got {logits.shape[1]}; use cw")
     top = logits.topk(3, 1).values
-    return cw(logits, y) / (top[:, 0] - top[:, 2] + 1e-12)
+    return cw(logits, y) / _nonzero(top[:, 0] - top[:, 2])
 
 
 def targeted_dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
@@ -50,7 +51,12 @@ def targeted_dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
         raise ValueError(f"the targeted DLR loss needs 4 classes, got {logits.shape[1]}; use cw")
     top = logits.topk(4, 1).values
     gap = logits.gather(1, target.unsqueeze(1)) - logits.gather(1, y.unsqueeze(1))
-    return gap.squeeze(1) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
+    return gap.squeeze(1) / _nonzero(top[:, 0] - (top[:, 2] + top[:, 3]) / 2)
+
+
+def _nonzero(scale: Tensor) -> Tensor:
+    """The scale, or 1 where all logits that it compares are equal."""
+    return torch.where(scale > 0, scale, 1)
 
 
 def _separate(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,11 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks.ball import Norm, project, step
+from core.attacks.contract import attack
 from core.attacks.losses import misclassified
 from core.modes import eval_mode
 from core.rng import PerImage
 
 
+@attack
 @torch.no_grad()
 def noise(net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, norm: Norm = "linf", tries: int = 10, draw: PerImage) -> Tensor:
     """Steps of length epsilon in random directions: epsilon * sign(n) in Linf, epsilon * n / |n| in L2, with n normal.

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks.ball import Norm, step
-from core.attacks.gradient import input_gradient
+from core.attacks.gradient import gradient_step
 from core.attacks.losses import ATTACK_LOSSES
-from core.modes import eval_mode
+from core.modes import eval_mode, wide, with_autograd
 from core.stats import Interval, mean_interval
 
 
+@with_autograd
 def adversarial_radius(
     net: nn.Module, x: Tensor, y: Tensor, *, norm: Norm = "l2", step_size: float | None = None, steps: int = 2000
 ) -> Tensor:
@@ -27,16 +28,18 @@ def adversarial_radius(
         steps: number of steps after which an image counts as never misclassified.
 
     Returns:
-        [N]; 0 for an image that is misclassified already, infinite for one that is never misclassified.
+        [N], float64 for images in float64 and otherwise float32; 0 for an image that is misclassified already, infinite for one
+        that is never misclassified.
     """
     size = step_size or (0.01 if norm == "l2" else 1 / 255)
-    radius = torch.full((len(x),), float("inf"), device=x.device)
+    net, x = wide(net, x)
+    radius = torch.full((len(x),), float("inf"), dtype=x.dtype, device=x.device)
     rows, adv = torch.arange(len(x), device=x.device), x
     with eval_mode(net, freeze_weights=True):
         for _ in range(steps + 1):
             if not len(rows):
                 break
-            gradient, hit = input_gradient(net, adv, y[rows], ATTACK_LOSSES["ce"])
+            gradient, hit = gradient_step(net, adv, y[rows], ATTACK_LOSSES["ce"])
             if hit.any():
                 radius[rows[hit]] = length(adv[hit] - x[rows[hit]], norm)
                 rows, adv, gradient = rows[~hit], adv[~hit], gradient[~hit]
@@ -46,7 +49,7 @@ def adversarial_radius(
 
 def length(offset: Tensor, norm: Norm) -> Tensor:
     """Length of each image's perturbation, [N, c, h, w] -> [N]."""
-    flat = offset.flatten(1)
+    flat = offset.to(torch.promote_types(offset.dtype, torch.float32)).flatten(1)
     return flat.abs().amax(1) if norm == "linf" else flat.norm(dim=1)
 
 

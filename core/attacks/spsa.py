@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from core.attacks.ball import Norm, project
 from core.attacks.carlini_wagner import Adam
+from core.attacks.contract import attack
 from core.attacks.losses import cw, misclassified
 from core.modes import eval_mode
 from core.rng import PerImage
 
 
+@attack
 def spsa(
     net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, norm: Norm = "linf", samples: int = 128, steps: int = 100,
     delta: float = 0.01, lr: float = 0.01, draw: PerImage, chunk: int = 1024,
@@ -43,7 +45,6 @@ def spsa(
         Images like x: the first misclassified iterate of each image (x itself if it is misclassified already), otherwise the last
         iterate.
     """
-    x = x.detach()
     best, rows = x.clone(), torch.arange(len(x), device=x.device)
     adv, clean, labels, adam = x, x, y, Adam(x)
     with eval_mode(net, freeze_weights=True), torch.no_grad():
@@ -84,7 +85,12 @@ def estimate(
 
     Returns:
         Estimates like x, unbiased up to terms in d^2 times third derivatives of the loss.
+
+    Raises:
+        ValueError: no samples.
     """
+    if samples < 1:
+        raise ValueError(f"an estimate needs 1 sample or more, got {samples}")
     total = torch.zeros_like(x)
     for rows in torch.arange(len(x), device=x.device).split(max(1, chunk // 2)):
         stream = draw.at(rows)

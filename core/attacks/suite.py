@@ -21,7 +21,7 @@ from core.attacks.ball import Norm, inside
 from core.attacks.gradient import fgsm, pgd
 from core.attacks.losses import misclassified
 from core.attacks.square import square
-from core.modes import eval_mode
+from core.modes import eval_mode, with_autograd
 from core.rng import PerImage
 
 EVAL_BATCH = 256
@@ -63,7 +63,7 @@ def quick(steps: int, restarts: int) -> dict[str, Attack]:
         "pgd": Attack(pgd, {"steps": steps, "restarts": restarts, **EVAL_PGD}, on_all_images=True),
         "pgd_more": Attack(pgd, {"steps": 2 * steps, "restarts": 1, **EVAL_PGD}, images=PROBE),
         "pgd_cw_probe": Attack(pgd, {"steps": steps, "restarts": 1, "loss": "cw", **EVAL_PGD}, images=PROBE),
-        "square_probe": Attack(square, {"queries": 100}, black_box=True, images=PROBE),
+        "square_probe": Attack(square, {"queries": 100, "rescale": False}, black_box=True, images=PROBE),
     }
 
 
@@ -117,6 +117,7 @@ class SuiteResult:
         return torch.stack([self.clean, self.known, *self.robust.values()]).all(0)
 
 
+@with_autograd
 def run_suite(
     net: nn.Module, x: Tensor, y: Tensor, attacks: Mapping[str, Attack], *, epsilon: float, norm: Norm = "linf",
     seed: int = 0, ids: Tensor | None = None, known: Tensor | None = None,
@@ -163,6 +164,7 @@ def correct(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return ~misclassified(logits, y) & ~logits.isnan().any(1)
 
 
+@with_autograd
 def accuracy_over_epsilon(
     net: nn.Module, x: Tensor, y: Tensor, epsilons: Iterable[float], *, norm: Norm = "linf", steps: int = 20, seed: int = 0
 ) -> dict[float, float]:

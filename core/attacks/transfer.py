@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks.losses import misclassified
-from core.modes import eval_mode
+from core.modes import eval_mode, with_autograd
 
 
+@with_autograd
 def transfer(net: nn.Module, x: Tensor, y: Tensor, *, source: nn.Module, attack: Callable[..., Tensor], **knobs) -> Tensor:
     """The images that `attack` makes on `source`; images that `net` misclassifies already are unchanged.
 

@@ -4,10 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.modes import eval_mode
+from core.modes import eval_mode, with_autograd
 from core.nets.maps import LastMaps, last_maps_of
 
 
+@with_autograd
 def grad_cam(net: nn.Module, x: Tensor, y: Tensor, *, layer: nn.Module | None = None, batch_size: int = 256) -> Tensor:
     """M = relu(sum_k a_k A_k) with a_k = mean over positions of dz_y / dA_k, upsampled bilinearly to the image's size.
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from core.attribution.grad_cam import grad_cam
 from core.attribution.occlusion import occlusion
-from core.modes import eval_mode
+from core.modes import eval_mode, with_autograd
 from core.regularizers.bpfc import quantise
 from core.rng import PerImage
 
@@ -48,6 +48,7 @@ def patches(side: int) -> tuple[int, int, int]:
     return (4, 2, 2) if side >= 16 else (2, 1, 1)
 
 
+@with_autograd
 def attribution_maps(
     net: nn.Module, x: Tensor, *, draw: PerImage | None = None, sigma: float = 0.5, bits: int = 5, batch_size: int = 256
 ) -> AttributionMaps:

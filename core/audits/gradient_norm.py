@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from core.modes import as_float, eval_mode
+from core.modes import as_float, eval_mode, with_autograd
 
 
+@with_autograd
 def gradient_norm(net: nn.Module, x: Tensor, y: Tensor, *, norm: int = 2, batch_size: int = 512) -> Tensor:
     """Negative norm of each image's input gradient of the cross-entropy; larger means more likely a member.
 

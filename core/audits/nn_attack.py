@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core import rng
+from core.modes import with_autograd
 
 HIDDEN = (128, 64, 64)
 EPOCHS, BATCH_SIZE = 100, 256
@@ -35,6 +36,7 @@ class NNAttack(nn.Module):
         return logits[:, 1] - logits[:, 0]
 
 
+@with_autograd
 def train_attack(
     probabilities: Tensor, y: Tensor, member: Tensor, *, seed: int, epochs: int = EPOCHS, lr: float = 0.1,
     batch_size: int = BATCH_SIZE,

@@ -8,12 +8,14 @@ from torch import Tensor, nn
 
 from core import rng
 from core.attacks.ball import Norm
+from core.attacks.contract import attack
 from core.attacks.gradient import pgd
 from core.attacks.losses import AttackLoss, margin
 from core.regularizers.bpfc import BPFC, distance, quantise
 from core.rng import PerImage
 
 
+@attack
 def adaptive_pgd(
     net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, norm: Norm = "linf", steps: int = 20, restarts: int = 1,
     defence: BPFC, weight: float = 1.0, passes: int = 1, draw: PerImage,

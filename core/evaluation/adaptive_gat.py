@@ -4,11 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks.ball import Norm, project, step
+from core.attacks.contract import attack
 from core.attacks.losses import misclassified
 from core.modes import eval_mode
 from core.perturbations.gat import Adversary, probability_gradient
 
 
+@attack
 def generator(net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, norm: Norm = "linf", adversary: Adversary) -> Tensor:
     """One step to the edge of the ball in the generator's direction, as FGSM takes one in the gradient's direction.
 
@@ -33,5 +35,6 @@ def generator(net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, norm: Nor
         unchanged = misclassified(net(x), y)
     delta, _ = probability_gradient(net, x, y)
     with eval_mode(adversary), torch.no_grad():
-        adv = project(x + step(adversary.offset(delta), epsilon, norm), x, epsilon, norm)
+        offset = adversary.offset(delta.to(next(adversary.parameters()).dtype)).to(x)
+        adv = project(x + step(offset, epsilon, norm), x, epsilon, norm)
     return torch.where(unchanged.view(-1, 1, 1, 1), x, adv)

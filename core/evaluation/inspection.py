@@ -12,7 +12,7 @@ from core.attribution.stability import attribution_maps, compare_maps
 from core.config import TrialConfig
 from core.data import Images, Parts
 from core.inversion.leak import Reconstructions, invert
-from core.modes import as_float
+from core.modes import as_float, with_autograd
 from core.regularizers.bpfc import BPFC
 
 MAX_MAPS = 6
@@ -27,6 +27,7 @@ and `l2` between an image and its nearest member [K]. `attribution/...`: `images
 `maps/<name>` (float32 [n, h, w])."""
 
 
+@with_autograd
 def inspect_model(
     config: TrialConfig, net: nn.Module, images: Images, parts: Parts, members: np.ndarray, device: torch.device
 ) -> tuple[dict[str, float], Pictures]:

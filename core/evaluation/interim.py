@@ -8,7 +8,7 @@ from core.audits.threshold import leak_metrics, threshold_audits, worst_case_auc
 from core.config import TrialConfig
 from core.data import Images, Parts
 from core.evaluation.stored import finite_logits, member_rows
-from core.modes import as_float
+from core.modes import as_float, with_autograd
 from core.train import Bound
 
 INTERIM_METRICS = ("accuracy", "robust_accuracy", "mia_auc")
@@ -17,6 +17,7 @@ MAX_STEPS = 10
 """PGD steps of an interim evaluation, at most."""
 
 
+@with_autograd
 @workers.alone()
 def evaluate_interim(config: TrialConfig, bound: Bound, images: Images, parts: Parts) -> dict[str, float]:
     """Estimate `INTERIM_METRICS` of a network that is still in training, on the part that `config.judge` names.

@@ -20,6 +20,7 @@ from core.evaluation.sparsity import activation_density, share_near_zero
 from core.evaluation.stored import finite_logits, member_rows, threat_model
 from core.evaluation.timing import PhaseTimer
 from core.metrics import Metrics
+from core.modes import with_autograd
 from core.perturbations.gat import MIN_GENERATOR_NORM
 from core.stats import wilson
 from core.train import Bound, State
@@ -42,6 +43,7 @@ class TrialResult:
     """Reconstructions and attribution maps, if the judge settings request them; see `core.evaluation.inspection`."""
 
 
+@with_autograd
 @workers.alone()
 def judge(
     config: TrialConfig, bound: Bound, images: Images, parts: Parts, *, device: torch.device | str = "cpu",

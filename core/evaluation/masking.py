@@ -14,7 +14,7 @@ from core.attacks.ball import Norm, step
 from core.attacks.gradient import input_gradient, pgd
 from core.attacks.losses import ATTACK_LOSSES, margin
 from core.attacks.suite import EVAL_BATCH, Attack, SuiteResult, correct, run_suite
-from core.modes import eval_mode
+from core.modes import eval_mode, with_autograd
 from core.stats import wilson
 
 MIN_SHARE = 0.01
@@ -25,6 +25,7 @@ GREY_RADIUS = 0.5
 """Linf radius within which every image can be turned into plain grey; in L2, times the square root of the number of pixels."""
 
 
+@with_autograd
 def masking_flags(
     net: nn.Module, x: Tensor, y: Tensor, result: SuiteResult, attacks: Mapping[str, Attack], *,
     epsilon: float, norm: Norm = "linf", seed: int = 0, probe: int = 128,
@@ -63,7 +64,7 @@ def is_random(net: nn.Module, x: Tensor) -> bool:
         return False
     with eval_mode(net), torch.no_grad():
         first, second = net(x), net(x)
-    return bool((first - second).abs().max() > 1e-3 * first.std() + 1e-12)
+    return bool((first - second).abs().max() > 1e-3 * first.std())
 
 
 def _batches(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -73,7 +74,7 @@ def _batches(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 def _gradient_flags(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, bool]:
     """Whether input gradients vanish or are not finite, and whether logits saturate float32's softmax."""
     unusable, margins = 0, []
-    with eval_mode(net, freeze_weights=True), torch.enable_grad():
+    with eval_mode(net, freeze_weights=True):
         for part, labels in _batches(x, y):
             part = part.detach().requires_grad_()
             odds = margin(net(part), labels)
@@ -90,6 +91,7 @@ def _gradient_flags(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, bool]:
     }
 
 
+@with_autograd
 def fgsm_overfitted(net: nn.Module, x: Tensor, y: Tensor, epsilon: float, norm: Norm = "linf") -> bool:
     """Whether a shorter step in FGSM's direction, or none, leaves fewer images correct than the full step.
 

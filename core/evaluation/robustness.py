@@ -20,7 +20,7 @@ from core.evaluation.masking import masking_flags
 from core.evaluation.stored import stored_model, threat_model
 from core.evaluation.timing import PhaseTimer
 from core.metrics import UNBOUNDED, Metrics
-from core.modes import as_float
+from core.modes import as_float, with_autograd
 from core.perturbations.gat import Adversary
 from core.regularizers.bpfc import BPFC
 from core.train import Bound, State
@@ -36,6 +36,7 @@ class FurtherAttacks:
     """`robust/<attack>` of the new attacks."""
 
 
+@with_autograd
 @workers.alone()
 def attack_further(
     config: TrialConfig, modules: Mapping[str, State], images: Images, suite: str, known: Mapping[str, np.ndarray], *,

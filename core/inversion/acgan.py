@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from core import rng
 from core.errors import TrialError
-from core.modes import as_float, eval_mode
+from core.modes import as_float, eval_mode, with_autograd
 from core.rng import PerImage
 
 
@@ -91,6 +91,7 @@ class _Dropout(nn.Module):
         return x * kept / (1 - self.share)
 
 
+@with_autograd
 def train_generator(
     target: nn.Module, images: Tensor, labels: Tensor, classes: int, *, w: float = 1.0, epochs: int = 200, batch_size: int = 100,
     nz: int = 100, width: int = 64, lr: float = 2e-4, dropout: float = 0.5, seed: int = 0,

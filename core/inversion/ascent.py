@@ -7,14 +7,14 @@ There is no ball: only the pixel range bounds the image. Images are in [0, 1], s
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from core.errors import unknown
-from core.modes import eval_mode
+from core.modes import eval_mode, wide, with_autograd
 from core.rng import PerImage
 
 Penalty = Callable[[Tensor], Tensor]
@@ -41,6 +41,7 @@ class Inverted:
     """Logits of the classes during the ascent, the final ones last, [T, K]."""
 
 
+@with_autograd
 def gradient_ascent(
     net: nn.Module, classes: Tensor, start: Tensor, *, lr: float, iterations: int,
     scaling: Literal["raw", "l2", "mean_abs"] = "raw", penalty: Penalty | None = None, every: int | None = None,
@@ -67,19 +68,21 @@ def gradient_ascent(
         raise ValueError(f"one class per image is needed, got {len(classes)} classes and {len(start)} images")
     if scaling not in SCALINGS:
         raise unknown("scaling", scaling, SCALINGS)
-    every = every or max(1, iterations // 100)
+    every, dtype = every or max(1, iterations // 100), start.dtype
+    net, start = wide(net, start)
     parts = []
     with eval_mode(net, freeze_weights=True):
         for rows in torch.arange(len(start), device=start.device).split(batch_size):
             parts.append(_ascend(net, classes[rows], start[rows], lr, iterations, SCALINGS[scaling], penalty, every))
-    return Inverted(*(torch.cat(column, -1 if i == 3 else 0) for i, column in enumerate(zip(*parts, strict=True))))
+    result = Inverted(*(torch.cat(column, -1 if i == 3 else 0) for i, column in enumerate(zip(*parts, strict=True))))
+    return replace(result, images=result.images.to(dtype))
 
 
 def _ascend(net, classes, x, lr, iterations, scale, penalty, every):
     first = torch.full((len(x),), -1, dtype=torch.long, device=x.device)
     trajectory = []
     for t in range(iterations + 1):
-        gradient, logits = logit_gradient(net, x, classes, penalty)
+        gradient, logits = _logit_gradient(net, x, classes, penalty)
         first = torch.where((first < 0) & (logits.argmax(1) == classes), t, first)
         if t % every == 0 or t == iterations:
             trajectory.append(_class_logit(logits, classes))
@@ -89,8 +92,13 @@ def _ascend(net, classes, x, lr, iterations, scale, penalty, every):
     return x, first, trajectory[-1], torch.stack(trajectory)
 
 
+@with_autograd
 def logit_gradient(net: nn.Module, x: Tensor, classes: Tensor, penalty: Penalty | None = None) -> tuple[Tensor, Tensor]:
     """The gradient of z_c - penalty by the images, like x (0 in place of NaN), and all logits, [K, C]."""
+    return _logit_gradient(net, x, classes, penalty)
+
+
+def _logit_gradient(net: nn.Module, x: Tensor, classes: Tensor, penalty: Penalty | None) -> tuple[Tensor, Tensor]:
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         logits = net(x)

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.inversion.ascent import Inverted, gradient_ascent
+from core.modes import wide, with_autograd
 
 
+@with_autograd
 def deepdream(
     net: nn.Module, classes: Tensor, start: Tensor, *, lr: float = 1.5 / 255, passes: int = 5, octaves: int = 4,
     scale: float = 2.0, steps: int = 10, weight: float = 1e-3, power: int = 6, blend: float = 0.0,
@@ -40,7 +42,8 @@ def deepdream(
     Returns:
         See `gradient_ascent`. Iterations are counted over all octaves; the trajectory has one entry for each octave of each pass.
     """
-    channels = start.shape[1]
+    dtype, channels = start.dtype, start.shape[1]
+    net, start = wide(net, start)
     shift = torch.zeros(channels) if mean is None else mean
     spread = torch.ones(channels) if std is None else std
     shift, spread = (v.to(start).view(-1, 1, 1) for v in (shift, spread))
@@ -61,7 +64,7 @@ def deepdream(
             first = torch.where((first < 0) & (result.first >= 0), done + result.first, first)
             x, logits, done = result.images, result.logits, done + steps
             trajectory.append(logits)
-    return Inverted(x, first, logits, torch.stack(trajectory))
+    return Inverted(x.to(dtype), first, logits, torch.stack(trajectory))
 
 
 def blurred(x: Tensor, factor: float) -> Tensor:

@@ -27,7 +27,7 @@ from core.inversion.acgan import train_generator
 from core.inversion.ascent import Inverted, class_logits, constant, gradient_ascent, reached, uniform
 from core.inversion.deepdream import deepdream
 from core.inversion.nearest import image_distances, iter_last_maps, iter_pixels, last_maps, nearest, same_class
-from core.modes import as_float, predict
+from core.modes import as_float, predict, with_autograd
 from core.rng import PerImage
 from core.train import channel_statistics
 
@@ -69,6 +69,7 @@ class Inversion:
     """Reconstructions by attack."""
 
 
+@with_autograd
 def invert(
     net: nn.Module, images: Images, members: Rows, others: Rows, *, shadow: Rows | None = None,
     attacks: Sequence[str] = ("ascent",), restarts: int = 4, iterations: int = 1000, lr: float = 0.1, start: str = "grey_noise",

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from core.modes import eval_mode
+from core.modes import eval_mode, with_autograd
 from core.nets.net import Net
 
 
@@ -18,6 +18,7 @@ class LastMaps(NamedTuple):
     """Whether they are its input; otherwise they are its output."""
 
 
+@with_autograd
 def last_maps_of(net: nn.Module, x: Tensor) -> LastMaps:
     """The place of the network's last feature maps: the input of `Net.pool` if that is declared.
 

@@ -15,7 +15,8 @@ from core.rng import Draw
 from core.slots import Context, Part
 from core.space import Choice, Uniform
 
-IN_PIXELS = "; images are in [0, 1], so write 8/255 and not 8"
+RADIUS = Bounds(0, 1, "; images are in [0, 1], so write 8/255 and not 8; only norm=l2 has longer ones", l2=True)
+"""Legal radii and step sizes: at most 1 in Linf, the whole range of a pixel; in L2 any, up to the size of the images."""
 
 
 @knobs
@@ -34,7 +35,7 @@ class NoPerturbation:
 class Noise:
     """Random noise of a fixed length, a control for adversarial images: epsilon * sign(n), or n / |n| * epsilon in L2."""
 
-    epsilon: Annotated[float, Bounds(0, 3, IN_PIXELS), Uniform(0.0, 8 / 255)] = 8 / 255
+    epsilon: Annotated[float, RADIUS, Uniform(0.0, 8 / 255)] = 8 / 255
     """Length of the noise; 0 is ordinary training."""
     norm: Norm = "linf"
     """Norm in which the length is measured."""
@@ -58,7 +59,7 @@ class Noise:
 class FGSM:
     """FGSM: one signed (Linf) or normalised (L2) gradient step, a weak attack to which a network may overfit."""
 
-    epsilon: Annotated[float, Bounds(0, 3, IN_PIXELS), Uniform(0.0, 8 / 255)] = 8 / 255
+    epsilon: Annotated[float, RADIUS, Uniform(0.0, 8 / 255)] = 8 / 255
     """Length of the step."""
     norm: Norm = "linf"
     """Norm of the ball."""
@@ -82,7 +83,7 @@ class FGSM:
 class RFGSM:
     """R-FGSM: FGSM from a random corner of a smaller ball, so that masking the gradient at the image itself does not help."""
 
-    epsilon: Annotated[float, Bounds(0, 1, IN_PIXELS), Uniform(0.0, 8 / 255)] = 8 / 255
+    epsilon: Annotated[float, RADIUS, Uniform(0.0, 8 / 255)] = 8 / 255
     """Radius of the Linf ball."""
     random_share: Annotated[float, Bounds(0, 1), Uniform(0.1, 0.75)] = 0.25
     """Share of epsilon that the random step takes (2/255 of 8/255); the length of the signed gradient step is the remainder."""
@@ -106,13 +107,13 @@ class RFGSM:
 class PGD:
     """PGD: several projected gradient steps from a random start."""
 
-    epsilon: Annotated[float, Bounds(0, 3, IN_PIXELS), Uniform(0.0, 8 / 255)] = 8 / 255
+    epsilon: Annotated[float, RADIUS, Uniform(0.0, 8 / 255)] = 8 / 255
     """Radius of the ball; 0 is ordinary training."""
     norm: Norm = "linf"
     """Norm of the ball."""
     steps: Annotated[int, Bounds(1), Choice((3, 7, 10, 20))] = 7
     """Number of gradient steps per batch."""
-    step_size: Annotated[float, Bounds(0, 1, IN_PIXELS)] = 0.0
+    step_size: Annotated[float, RADIUS] = 0.0
     """Length of a step; 0 means 2.5 * epsilon / steps, which scales with epsilon in a sweep."""
     random_start: bool = True
     """Start from a point drawn uniformly from the ball instead of from the image."""

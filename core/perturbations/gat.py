@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from core import workers
 from core.knobs import Bounds, knobs
-from core.modes import eval_mode
+from core.modes import eval_mode, with_autograd
 from core.nets import Net
 from core.rng import Draw
 from core.slots import Context, ExtraBatches, Part
@@ -83,6 +83,7 @@ class Adversary(Part):
         self._count("norms", _squares(offset).sqrt().sum(), x.new_tensor(float(len(x))))
         return self._added(x, offset)
 
+    @with_autograd
     def train_step(self, net: Net, extra_batches: ExtraBatches) -> None:
         """Take k steps on the generator's loss, Eq. 9."""
         for _ in range(self.knobs.k):
@@ -165,6 +166,7 @@ def build_generator(channels: int, width: int = 48) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+@with_autograd
 def probability_gradient(net: nn.Module, x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     """Delta = dF(x)_y / dx in evaluation mode, like x, and the predicted classes, [B].
 

@@ -59,6 +59,21 @@ def test_fractions_are_numbers(text):
     assert config.perturbation.epsilon == config.judge.epsilon == 8 / 255
 
 
+def test_a_radius_is_bounded_by_its_norm():
+    """In Linf by the range of a pixel. In L2 the customary radii are 1.5 for MNIST and 3 for ImageNet."""
+    assert_config_rejected({"judge.norm": "linf", "judge.epsilon": 1.5}, "judge.epsilon=1.5 is outside [0, 1]")
+    assert_config_rejected({"judge.norm": "l2", "judge.epsilon": -1}, "judge.epsilon=-1 is outside [0, inf)")
+    assert_config_rejected({"perturbation": "rfgsm", "perturbation.epsilon": 1.5}, "perturbation.epsilon=1.5 is outside [0, 1]")
+    for component in ("noise", "fgsm", "pgd"):
+        given = {"perturbation": component, "perturbation.epsilon": 3.0}
+        assert_config_rejected({**given, "perturbation.norm": "linf"}, "perturbation.epsilon=3 is outside [0, 1]")
+        config = TrialConfig.of({"judge.epsilon": "3.0", "judge.norm": "l2", **given, "perturbation.norm": "l2"})
+        assert config.judge.epsilon == config.perturbation.epsilon == 3.0 and TrialConfig.of(config.params()) == config
+        assert_config_rejected({**config.params(), "judge.norm": "linf"}, "judge.epsilon=3 is outside [0, 1]")
+    step = TrialConfig.of({"perturbation": "pgd", "perturbation.norm": "l2", "perturbation.step_size": 1.5})
+    assert step.perturbation.step_size == 1.5
+
+
 def test_text_is_converted_to_the_type_of_the_knob():
     config = TrialConfig.of({"epochs": "7", "normalize": "False", "optimizer.lr": "1e-2", "judge.norm": "l2"})
     assert (config.epochs, config.normalize, config.optimizer.lr, config.judge.norm) == (7, False, 0.01, "l2")
@@ -80,7 +95,7 @@ def test_an_integer_is_accepted_as_a_float():
         ({"seed": -1}, "seed=-1 is outside [0, inf)"),
         ({"net.width": 0}, "net.width=0 is outside [1, inf)"),
         ({"judge.epsilon": 8}, "judge.epsilon=8 is outside [0, 1]; images are in [0, 1], so write 8/255"),
-        ({"perturbation": "pgd", "perturbation.epsilon": "8"}, "perturbation.epsilon=8 is outside [0, 3]"),
+        ({"perturbation": "pgd", "perturbation.epsilon": "8"}, "perturbation.epsilon=8 is outside [0, 1]"),
         ({"loss": "crl", "loss.lambda": -0.1}, "loss.lambda=-0.1 is outside [0, inf)"),
         ({"loss": "crl", "loss.upper": 1.5}, "loss.upper=1.5 is outside [0, 1]"),
         ({"loss": "crl", "loss.lambda": float("nan")}, "loss.lambda=nan is not a finite number"),

@@ -81,7 +81,7 @@ def test_checked_space_returns_legal_ranges():
 @pytest.mark.parametrize(
     "spans, text",
     [
-        ({"perturbation.epsilon": Uniform(0, 8)}, "epsilon=8 is outside [0, 3]"),
+        ({"perturbation.epsilon": Uniform(0, 8)}, "epsilon=8 is outside [0, 1]"),
         ({"loss.lambda": Uniform(-1, 1)}, "lambda=-1 is outside [0, inf)"),
         ({"perturbation.norm": Choice(("l2", "l1"))}, "unknown value of perturbation.norm 'l1'"),
         ({"perturbation.norm": Uniform(0, 1)}, "perturbation.norm"),
@@ -116,6 +116,14 @@ def test_the_knobs_of_an_option_are_checked_with_that_option_chosen_and_converte
         checked = checked_space(config, mixed)["loss"].options["crl"]
         assert checked == {"loss.lambda": Uniform(1.0, 3.0), "loss.detach_p": Choice((True, False))}
         assert isinstance(checked["loss.lambda"].low, float)
+
+
+def test_an_option_whose_norm_is_l2_may_have_larger_radii():
+    radii = {"perturbation.epsilon": Uniform(0.0, 3.0)}
+    l2 = {"perturbation": Switch({"pgd": radii | {"perturbation.norm": Choice(("l2",))}, "none": {}})}
+    assert checked_space(TrialConfig(), l2) == l2
+    for norms in ({}, {"perturbation.norm": Choice(("linf",))}, {"perturbation.norm": Choice(("l2", "linf"))}):
+        assert_space_rejected({"perturbation": Switch({"pgd": radii | norms})}, "perturbation.epsilon=3 is outside [0, 1]")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import torch
 
 from core import data, trial
 from core.config import TrialConfig
+from core.errors import InputError
 from core.evaluation.judge import judge
 from core.train import train
 
@@ -42,3 +43,38 @@ def test_a_shadow_model_is_queried_but_not_attacked_or_audited():
     assert result.metrics["train_accuracy"] == pytest.approx(correct[parts.members].mean())
     assert not any("mia" in name or "robust" in name or "flag" in name for name in result.metrics.values)
     assert np.array_equal(result.predictions["member_rows"], parts.members) and not len(result.predictions["reference_rows"])
+
+
+def test_an_l2_radius_above_one_is_trained_against_and_evaluated():
+    config = CONFIG.set({
+        "epochs": 1, "perturbation": "pgd", "perturbation.norm": "l2", "perturbation.epsilon": 1.5, "perturbation.steps": 1,
+        "judge.norm": "l2", "judge.epsilon": 1.5, "judge.steps": 10, "judge.restarts": 1, "judge.images": 100,
+    })  # fmt: skip
+    images = data.load("digits", pool=600)
+    wide = trial.run(config, images).metrics
+    near = trial.run(config.set({"judge.epsilon": 0.05}), images).metrics
+    assert wide["robust_accuracy"] < near["robust_accuracy"] <= near["accuracy"] + 0.1
+
+
+@pytest.mark.parametrize(
+    "changes, side, text",
+    [
+        ({"judge.attribution": 4}, 2, "judge.attribution needs images of at least 3x3 pixels.*these are 2x2.*judge.attribution=0"),
+        ({"judge.norm": "l2", "judge.epsilon": 8.5}, 8, "judge.epsilon=8.5 is longer than the L2 distance 8 from black to white"),
+        ({"perturbation": "fgsm", "perturbation.norm": "l2", "perturbation.epsilon": 128}, 8, "perturbation.epsilon=128 is longer"),
+    ],
+)
+def test_settings_that_do_not_fit_the_size_of_the_images_are_refused_before_training(changes, side, text):
+    digits = data.load("digits", pool=300)
+    images = data.Images(digits.x[:, :, :side, :side].contiguous(), digits.y, digits.classes)
+    epochs = []
+    with pytest.raises(InputError, match=text):
+        trial.run(CONFIG.set(changes), images, on_epoch=lambda row, bound: epochs.append(row))
+    assert not epochs
+
+
+def test_maps_of_the_smallest_images_that_are_accepted_are_compared():
+    digits = data.load("digits", pool=300)
+    images = data.Images(digits.x[:, :, 2:5, 1:6].contiguous(), digits.y, digits.classes)
+    result = trial.run(CONFIG.set({"epochs": 1, "judge.attribution": 4, "judge.images": 8}), images)
+    assert -1 <= result.metrics["attribution_rank/patch_blur"] <= 1

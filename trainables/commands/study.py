@@ -172,6 +172,9 @@ def _baselines(study: Study, config: TrialConfig) -> dict[str, dict[str, Value]]
         changes = dict(changes)
         if "perturbation.epsilon" in changes:
             changes["perturbation.epsilon"] = config.judge.epsilon
+            kind = SLOTS["perturbation"][str(changes["perturbation"])] if "perturbation" in changes else type(config.perturbation)
+            if config.judge.norm == "l2" and "norm" in knobs_of(kind):
+                changes.setdefault("perturbation.norm", "l2")
         config.set(changes)
         adapted[name] = changes
     return adapted

@@ -79,6 +79,7 @@ def reference(net, x, y, noise, *, steps, samples):
         return x + high * (far - x)
 
     near = to_boundary(noise.named("start", 0).uniform(*x.shape)[0].double())
+    reached = [near]
     for t in range(1, steps + 1):
         far, stream, directions, sides = (near - x).norm(), noise.named("around", t), [], []
         reach = far * (0.1 if t == 1 else x.numel() ** -0.5)
@@ -97,7 +98,8 @@ def reference(net, x, y, noise, *, steps, samples):
                 break
             size = size / 2
         near = to_boundary(near)
-    return near
+        reached.append(near)
+    return min(reached, key=lambda point: (point - x).norm())
 
 
 def test_results_equal_those_of_the_reference_implementation_image_by_image():
@@ -137,6 +139,29 @@ def test_starts_are_single_colours_where_uniform_noise_has_the_same_class():
     adv = hop_skip_jump(bright, x, y, draw=draw(40), steps=1, samples=4)
     fooled = ~correct(bright, adv, y)
     assert fooled.sum() >= 38 and torch.equal(adv[~fooled], x[~fooled])
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 8), (3, 8, 32), (1, 64, 2), (1, 2, 64)])
+def test_starts_are_found_on_images_of_every_shape_as_often_as_on_square_ones(shape):
+    bright = Above(lambda x: x.mean((1, 2, 3)), 0.7)
+    square = (shape[0], 16, 16) if shape[0] == 3 else (1, 11, 11)
+    started = []
+    for size in (square, shape):
+        x = 0.3 * torch.rand(40, *size, generator=torch.Generator().manual_seed(0))
+        adv = hop_skip_jump(bright, x, torch.zeros(40, dtype=torch.long), draw=draw(40), steps=1, samples=2)
+        started.append(int((adv != x).flatten(1).any(1).sum()))
+    assert abs(started[0] - started[1]) <= 6 and started[1] >= 24
+
+
+def test_the_nearest_boundary_point_is_returned_and_no_step_makes_the_result_worse():
+    """With few samples a step often leads away from x; the walks of 0, 1, 2, ... steps are beginnings of the same walk."""
+    net, x, y = contract.trained()
+    x, y = x[:60], y[:60]
+    lengths = torch.stack([
+        distance(hop_skip_jump(net, x, y, draw=draw(60), steps=steps, samples=2), x, "l2") for steps in range(6)
+    ])  # fmt: skip
+    assert (lengths[1:] <= lengths[:-1]).all()
+    assert (lengths[1:] == lengths[:-1])[:, lengths[0] > 0].sum() > 10  # steps that led away
 
 
 def test_a_start_is_searched_again_only_for_images_without_one():

@@ -57,6 +57,21 @@ def test_the_schedule_is_rescaled_to_the_number_of_queries():
             assert window_side(round(part * queries), queries, 0.8, 28, 28, "linf") == whole
 
 
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_schedule_of_autoattack_is_that_of_10_000_queries_cut_off(norm):
+    x, y = torch.full((6, 2, 12, 9), 0.5), torch.zeros(6, dtype=torch.long)
+    tried = {}
+    for queries, rescale in ((20, False), (70, False), (70, True)):
+        with Passes(net := Constant()) as passes:
+            square(net, x, y, epsilon=0.1, norm=norm, queries=queries, rescale=rescale, draw=draw(6))
+        tried[queries, rescale] = torch.stack(passes.inputs)
+    assert torch.equal(tried[20, False], tried[70, False][:21]) and not torch.equal(tried[70, True], tried[70, False])
+    if norm == "linf":  # the constant network keeps no proposal, so each one shows its own window
+        for query in range(1, 70):
+            changed = (tried[70, False][query + 1] - tried[70, False][1]).abs() > 0.1
+            assert max(max(extent(one)) for one in changed) <= window_side(query, 10_000, 0.8, 12, 9, norm)
+
+
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 9), (32, 8)])
 @pytest.mark.parametrize("norm", NORMS)
 def test_windows_fit_into_images_of_any_size(norm, height, width):

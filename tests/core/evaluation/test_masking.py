@@ -14,7 +14,7 @@ from core.attacks.suite import Attack, SuiteResult, correct, quick, run_suite
 from core.config import TrialConfig
 from core.evaluation import masking
 from core.evaluation.judge import judge
-from core.evaluation.masking import fgsm_overfitted, is_random, masking_flags
+from core.evaluation.masking import _robust_in_grey_radius, fgsm_overfitted, is_random, masking_flags
 from core.flags import FLAGS, raised
 from core.modes import as_float
 from core.study import trilemma
@@ -203,6 +203,17 @@ def test_dropout_is_inactive_and_noise_below_rounding_does_not_count_as_random()
     assert not is_random(nn.Sequential(nn.Dropout(0.5), net), x)
     assert not is_random(Wrapped(net, after=lambda z: z + 1e-6 * torch.randn_like(z)), x)
     assert is_random(Wrapped(net, after=lambda z: z + 0.1 * torch.randn_like(z)), x)
+    assert is_random(Wrapped(net, after=lambda z: 1e-15 * (z + 0.1 * torch.randn_like(z))), x)  # relative to the logits
+    assert not is_random(Wrapped(net, after=lambda z: 0 * z), x)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_large_images_are_attacked_in_the_grey_radius(norm):
+    """In L2 it is 55 for 3x64x64 and 194 for 3x224x224, where float32 rounds a length by more than 1e-5."""
+    for side in (64, 224):
+        net = nn.Sequential(nn.AvgPool2d(side // 4), nn.Flatten(), nn.Linear(48, 3))
+        x = torch.rand(4, 3, side, side, generator=torch.Generator().manual_seed(0))
+        assert not _robust_in_grey_radius(net, x, net(x).argmax(1), norm, 0)
 
 
 def test_every_flag_of_a_trial_is_documented():

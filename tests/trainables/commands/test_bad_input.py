@@ -54,7 +54,7 @@ ROWS: Rows = {
     "space of suites": (["--space", "judge.suite=quick,strong"], ["--space judge.suite", "judge"]),
     "unknown option": (["--set", "judge.norm=l1"], ["judge.norm", "'l1'", "linf, l2"]),
     "epsilon in 255ths": (["--set", "judge.epsilon=8"], ["epsilon=8 is outside [0, 1]", "write 8/255"]),
-    "training epsilon in 255ths": (["--set", "perturbation.epsilon=8"], ["epsilon=8 is outside [0, 3]", "write 8/255"]),
+    "training epsilon in 255ths": (["--set", "perturbation.epsilon=8"], ["epsilon=8 is outside [0, 1]", "write 8/255"]),
     "negative weight": (["--set", "loss.lambda=-1"], ["lambda=-1 is outside [0, inf)"]),
     "share above one": (["--set", "perturbation.alpha=1.5"], ["alpha=1.5 is outside [0, 1]"]),
     "no epochs": (["--set", "epochs=0"], ["epochs=0 is outside [1, inf)"]),

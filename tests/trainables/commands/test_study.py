@@ -168,6 +168,16 @@ def test_a_radius_that_is_set_replaces_that_of_the_data_set():
     assert planned.baselines["adversarial training alone"]["perturbation.epsilon"] == 0.2
 
 
+def test_baselines_have_the_norm_and_the_radius_of_the_threat_model():
+    l2 = ("--set", "judge.norm=l2", "judge.epsilon=1.5")
+    planned = plan(*l2, "perturbation.norm=l2")
+    assert planned.space["perturbation.epsilon"] == Uniform(0.0, 1.5)
+    baseline = planned.configured(planned.baselines["adversarial training alone"]).perturbation
+    assert (baseline.norm, baseline.epsilon) == ("l2", 1.5)
+    with pytest.raises(InputError, match=r"perturbation.epsilon=1.5 is outside \[0, 1\].*only norm=l2 has longer ones"):
+        plan(*l2)  # the study trains in Linf
+
+
 def test_a_folder_of_images_is_stored_as_an_absolute_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert plan("--dataset", "parquet:sets/mine").config.dataset == f"parquet:{tmp_path}/sets/mine"

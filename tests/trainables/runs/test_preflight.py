@@ -24,6 +24,16 @@ def test_every_option_is_bound_to_the_images_before_anything_starts(tmp_path, mo
     assert not list(tmp_path.iterdir())
 
 
+def test_settings_that_do_not_fit_the_size_of_the_images_are_refused():
+    digits = data.load("digits", pool=300)
+    small = data.Images(digits.x[:, :, :2, :5].contiguous(), digits.y, digits.classes)
+    preflight.check_config(TrialConfig(), small, Site())
+    with pytest.raises(InputError, match=r"judge\.attribution needs images of at least 3x3 pixels.*these are 2x5"):
+        preflight.check_config(TrialConfig.of({"judge.attribution": 1}), small, Site())
+    with pytest.raises(InputError, match=r"judge\.epsilon=128 is longer than the L2 distance 8 from black to white"):
+        preflight.check_config(TrialConfig.of({"judge.norm": "l2", "judge.epsilon": 128}), digits, Site())
+
+
 def test_a_constraint_on_a_metric_that_is_not_measured_is_refused_with_the_metrics_that_are():
     images = data.load("digits")
 
