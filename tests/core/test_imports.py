@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "rng": set(),
     "stats": set(),
     "workers": set(),
-    "data": {"errors", "rng"},
+    "data": {"errors", "memory", "rng"},
     "metrics": {"errors"},
     "space": {"errors"},
     "recipes": {"space"},

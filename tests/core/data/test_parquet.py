@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 import torch
 from shared_data import real
 
-from core import data
 from core.data import load
+from core.data.decode import decode
 from core.errors import InputError
 
 pa = pytest.importorskip("pyarrow")
@@ -205,7 +206,7 @@ def test_a_damaged_image_is_either_decoded_or_rejected(kind, capfd):
         for place in stream.randint(0, min(len(original), 200), stream.randint(1, 5)):
             damaged[place] = stream.randint(256)
         try:
-            assert data._decode(bytes(damaged), Path("f"), 0).dtype == np.uint8
+            assert decode(bytes(damaged), "f row 0", Counter()).dtype == np.uint8
         except InputError as error:
             assert "\n" not in str(error)
             rejections += 1
@@ -224,14 +225,14 @@ def tiff(offset_type: int) -> bytes:
 @pytest.mark.parametrize("offset_type", [4, 2], ids=["sound", "offset is text"])
 def test_a_tiff_is_rejected_whether_valid_or_not(offset_type):
     with pytest.raises(InputError, match="f row 0: the image cannot be decoded"):
-        data._decode(tiff(offset_type), Path("f"), 0)
+        decode(tiff(offset_type), "f row 0", Counter())
 
 
 def test_16_bit_grey_images_are_rejected_instead_of_being_truncated():
     buffer = io.BytesIO()
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(buffer, "PNG")
     with pytest.raises(InputError, match="f row 3: image has mode I;16, expected 8 bits"):
-        data._decode(buffer.getvalue(), Path("f"), 3)
+        decode(buffer.getvalue(), "f row 3", Counter())
 
 
 @pytest.mark.parametrize("width, height", [(1025, 1), (1, 1025)])
