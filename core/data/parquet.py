@@ -118,7 +118,7 @@ def _integers(labels, path: Path) -> np.ndarray:
     import pyarrow as pa
 
     if not pa.types.is_integer(labels.type):
-        found = ", ".join(repr(label) for label in labels.unique()[:SHOWN].to_pylist())
+        found = ", ".join(list(dict.fromkeys(map(repr, labels[:1000].to_pylist())))[:SHOWN])
         raise InputError(
             f"{path}: column label is {labels.type} (such as {found}), expected integers; number the classes 0, 1, ... and save them "
             "as int64"

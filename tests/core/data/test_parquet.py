@@ -1,7 +1,10 @@
 """Data sets from parquet files: valid files are read as written, and each kind of invalid file is rejected by name."""
 
 import io
+import os
 import struct
+import subprocess
+import sys
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -165,6 +168,134 @@ def test_encoded_images_stored_as_text_are_rejected(folder):
     assert_rejected(folder, "test.parquet")
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\n"
+
+
+@pytest.mark.parametrize(
+    "content, text",
+    [
+        (POINTER, "Git LFS pointer, not the data; run `git lfs pull`"),
+        (b"", "the file is empty"),
+        (b"<!DOCTYPE html><html>Sign in</html>", "a web page"),
+        (b"\n <html><body>404</body></html>", "a web page"),
+    ],
+)
+def test_a_file_that_is_something_else_is_recognised(folder, content, text):
+    (folder / "test.parquet").write_bytes(content)
+    assert_rejected(folder, f"cannot read {folder}/test.parquet", text)
+
+
+def test_a_folder_in_place_of_a_file_and_a_file_in_place_of_the_folder_are_named(folder, tmp_path):
+    assert_rejected(folder / "train.parquet", "train.parquet is a file; parquet:DIR needs DIR/train.parquet")
+    (folder / "test.parquet").unlink()
+    (folder / "test.parquet").mkdir()
+    assert_rejected(folder, "cannot read", "test.parquet")
+
+
+@pytest.mark.parametrize("name", ["validation.parquet", "val.parquet", "train-00000-of-00002.parquet", "data/validation-00000.parquet"])
+def test_other_parquet_files_of_the_folder_are_noted(folder, name):
+    (folder / name).parent.mkdir(exist_ok=True)
+    write(folder / name, [encoded(p) for p in noise(4)], [0, 1] * 2)
+    images = load(f"parquet:{folder}")
+    assert images.notes == (f"not used: {name} in {folder} (only train.parquet and test.parquet are read)",)
+    assert len(images.y) == 30
+
+
+def test_a_folder_with_the_two_files_alone_has_no_notes(folder):
+    assert load(f"parquet:{folder}").notes == ()
+
+
+def test_parts_of_a_missing_file_are_listed_with_the_remedy(folder):
+    (folder / "data").mkdir()
+    for i in range(7):
+        (folder / "train.parquet").read_bytes()
+        write(folder / f"data/train-0000{i}-of-00007.parquet", [encoded(noise(1)[0])], [0])
+    (folder / "train.parquet").unlink()
+    listed = "data/train-00000-of-00007.parquet, data/train-00001-of-00007.parquet"
+    assert_rejected(folder, "no file", "train.parquet", f"found {listed}", "(7 files): join the files of each part into one")
+
+
+def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch):
+    if os.geteuid() == 0:
+        pytest.skip("root may read every file")
+    (folder / "train.parquet").chmod(0)
+    assert_rejected(folder, "cannot read", "train.parquet", "Permission denied")
+
+
+def test_a_page_that_is_damaged_is_named_when_images_are_read(folder):
+    content = bytearray((folder / "train.parquet").read_bytes())
+    content[4:60] = b"\xff" * 56  # the header of the first page; the footer and the labels are sound
+    (folder / "train.parquet").write_bytes(content)
+    assert_rejected(folder, "cannot read", "train.parquet")
+
+
+# -- row groups ---------------------------------------------------------------------------------------------------------
+
+
+def group_reads(monkeypatch) -> list[list[int]]:
+    """Record the row groups whose images are read."""
+    reads, original = [], pq.ParquetFile.iter_batches
+
+    def recorded(self, batch_size, row_groups, columns, **options):
+        reads.append(row_groups)
+        return original(self, batch_size, row_groups, columns, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", recorded)
+    return reads
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 50])
+def test_images_do_not_depend_on_the_row_groups(tmp_path, size):
+    pixels, stream = noise(100), np.random.RandomState(1)
+    labels = stream.permutation(np.arange(100) % 2)
+    for name, own in (("train", slice(0, 60)), ("test", slice(60, 100))):
+        rows = [{"bytes": encoded(p), "path": None} for p in pixels[own]]
+        table = pa.table({"img": pa.array(rows), "label": labels[own]})
+        pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=size)
+    images = load(f"parquet:{tmp_path}")
+    assert np.array_equal(images.x.numpy(), pixels.transpose(0, 3, 1, 2)) and np.array_equal(images.y.numpy(), labels)
+    part = load(f"parquet:{tmp_path}", pool=40)
+    chosen = [int(np.flatnonzero((images.x == image).flatten(1).all(1))[0]) for image in part.x]
+    assert chosen == sorted(chosen) and np.array_equal(images.y.numpy()[chosen], part.y.numpy())
+
+
+def test_only_row_groups_with_images_of_the_pool_are_read(tmp_path, monkeypatch):
+    rows = [{"bytes": encoded(p), "path": None} for p in noise(400, (4, 4))]
+    for name in ("train", "test"):
+        table = pa.table({"img": pa.array(rows), "label": np.arange(400) % 2})
+        pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=2)
+    reads = group_reads(monkeypatch)
+    assert len(load(f"parquet:{tmp_path}", pool=16).y) == 16
+    assert 0 < sum(map(len, reads)) <= 16
+
+
+@pytest.mark.slow
+def test_a_row_group_with_more_than_2_gib_of_images_is_read_page_by_page(tmp_path):
+    image_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    for name, parts in (("train", 18), ("test", 1)):  # a BMP stores pixels as they are, so 40 images have 120 MiB
+        chunks = [
+            pa.array([{"bytes": encoded(np.full((1024, 1024, 3), i, np.uint8), "BMP"), "path": None}] * 40, image_type)
+            for i in range(parts)
+        ]
+        table = pa.table({"img": pa.chunked_array(chunks), "label": np.arange(40 * parts) % 2})
+        options = {"row_group_size": len(table), "write_batch_size": 8, "compression": "none", "use_dictionary": False}
+        pq.write_table(table, tmp_path / f"{name}.parquet", **options)
+        del chunks, table
+    assert (tmp_path / "train.parquet").stat().st_size > 2**31
+    code = """
+import resource, sys
+from core.data import load
+images = load(f"parquet:{sys.argv[1]}", pool=int(sys.argv[2]))
+print(len(images.y), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+"""
+    for pool, mib in ((16, 1000), (0, 3800)):
+        command = [sys.executable, "-c", code, str(tmp_path), str(pool)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        count, peak = map(int, done.stdout.split())
+        assert count == (pool or 760) and peak < mib
+
+
 # -- images -----------------------------------------------------------------------------------------------------------
 
 
@@ -183,7 +314,7 @@ def test_an_image_that_cannot_be_decoded_is_named_by_its_row(folder, bad):
     images = [encoded(p) for p in noise(10)]
     images[3] = bad
     write(folder / "test.parquet", images, [i % 2 for i in range(10)])
-    assert_rejected(folder, "test.parquet row 3", "the image cannot be decoded")
+    assert_rejected(folder, "test.parquet row 3", "the image is missing (null)" if bad is None else "the image cannot be decoded")
 
 
 def test_a_row_without_an_image_is_named(folder):
@@ -262,29 +393,55 @@ def test_a_decompression_bomb_is_rejected(folder):
 @pytest.mark.parametrize(
     "labels, text",
     [
-        ([3] * 10, "without gaps"),
-        ([-1] * 10, "without gaps"),
+        ([3] * 10, "no image has label 2; found 0, 1, 3; number the 3 classes 0 to 2 without gaps"),
+        ([0, 0, 0, 0, 0, -1, -1, -1, -1, -2], "5 labels are negative, the first one is -1 in {}/test.parquet row 5; drop these"),
         ([0, 1, None, 1, 0, 1, None, 1, 0, 1], "2 labels are missing"),
         ([0] * 9 + [2], "class 2 has 1 images; each needs at least 8"),
-        ([10**12] * 10, "without gaps"),
+        ([0, 1] * 4 + [10**12, 0], "label 1000000000000 in {}/test.parquet row 8 is too large, there are only 30 images"),
     ],
     ids=["gap", "negative", "null", "too-few", "huge"],
 )
 def test_labels_that_are_not_classes_are_rejected(folder, labels, text):
     write(folder / "test.parquet", [encoded(p) for p in noise(10)], pa.array(labels, pa.int64()))
-    assert_rejected(folder, text)
+    assert_rejected(folder, text.format(folder))
+
+
+def test_classes_numbered_from_1_are_listed(tmp_path):
+    for name in ("train", "test"):
+        write(tmp_path / f"{name}.parquet", [encoded(p) for p in noise(60)], [1 + i % 12 for i in range(60)])
+    assert_rejected(tmp_path, "no image has label 0; found 1, 2, 3, 4, 5, 6, 7, 8, 9, ..., 12; number the 12 classes 0 to 11")
+
+
+@pytest.mark.parametrize(
+    "labels, kind, found",
+    [
+        ([True, False] * 5, "bool", "True, False"),
+        ([0.0, 1.5] * 5, "double", "0.0, 1.5"),
+        (["cat", "dog"] * 5, "string", "'cat', 'dog'"),
+        ([[0], [1]] * 5, "list", "[0], [1]"),
+        ([None] * 10, "null", "None"),
+    ],
+)
+def test_labels_of_another_type_are_shown_with_the_remedy(folder, labels, kind, found):
+    write(folder / "train.parquet", [encoded(p) for p in noise(10)], pa.array(labels))
+    assert_rejected(folder, "train.parquet: column label is", kind, found, "number the classes 0, 1, ... and save them as int64")
+
+
+def test_unsigned_labels_beyond_int64_are_too_large_and_not_negative(folder):
+    write(folder / "test.parquet", [encoded(p) for p in noise(10)], pa.array([0] * 9 + [2**64 - 1], pa.uint64()))
+    assert_rejected(folder, "test.parquet: a label is too large", str(2**64 - 1))
 
 
 def test_a_single_class_is_rejected(folder):
     for name, n in (("train", 20), ("test", 10)):
         write(folder / f"{name}.parquet", [encoded(p) for p in noise(n)], [0] * n)
-    assert_rejected(folder, "all 30 images have the same label; a classifier needs at least 2 classes")
+    assert_rejected(folder, "all 30 images have the same label, 0; a classifier needs at least 2 classes")
 
 
 def test_files_without_rows_are_rejected(folder):
     for name in ("train", "test"):
         write(folder / f"{name}.parquet", [], [])
-    assert_rejected(folder, "labels must be")
+    assert_rejected(folder, "train.parquet has no rows")
 
 
 @pytest.mark.parametrize("size, text", [(31, "pool=31 is more than the 30 images"), (15, "pool=15 is too small")])

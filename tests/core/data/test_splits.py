@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from no_network import nothing_can_be_downloaded
 
@@ -24,7 +24,8 @@ def imbalanced_pool(seed=0, sizes=(41, 8, 29, 104, 13)) -> Images:
     return pool_with_labels(np.random.RandomState(seed).permutation(np.repeat(np.arange(len(sizes)), sizes)))
 
 
-UNEVEN = imbalanced_pool(sizes=(8, 11, 20, 33, 41))
+UNEVEN = {"stratified": imbalanced_pool(sizes=(8, 11, 20, 33, 41)), "paper": imbalanced_pool(sizes=(37, 41, 50, 63, 90))}
+"""Pools by protocol; that of the paper is not stratified, so that it may leave a rare class without members."""
 
 
 @st.composite
@@ -39,7 +40,11 @@ def pools(draw):
 @settings(deadline=None)
 @given(pools(), st.sampled_from(["stratified", "paper"]), st.integers(0, 3))
 def test_parts_are_disjoint_and_cover_the_pool(images, protocol, replicate):
-    parts = split(images, protocol, replicate)
+    try:
+        parts = split(images, protocol, replicate)
+    except InputError:  # a class is missing in a part; see below
+        assume(protocol != "paper")
+        raise
     together = np.concatenate([getattr(parts, name) for name in PARTS])
     assert sorted(together.tolist()) == list(range(len(images.y)))
 
@@ -71,7 +76,7 @@ def test_every_class_is_split_evenly_to_within_one_image(images, replicate):
 
 @pytest.mark.parametrize("protocol", ["stratified", "paper"])
 def test_no_replicate_trains_on_test_or_shadow_images(protocol):
-    images = imbalanced_pool()
+    images = UNEVEN[protocol]
     first = split(images, protocol)
     drawn = set()
     for replicate in range(1, 6):
@@ -113,15 +118,41 @@ def test_judged_returns_the_non_members_of_a_part():
     assert sorted(parts.judged("both")) == sorted([*parts.val, *parts.test])
 
 
+@pytest.mark.parametrize("without, part", [("members", "members"), ("others", "(val|test)")])
+def test_a_class_that_the_paper_split_leaves_without_images_in_a_part_is_named(without, part):
+    rows = np.arange(400)
+    target, _ = data.splits._paper_halves(rows, 0)
+    halves = dict(zip(("members", "others"), data.splits._paper_halves(target, 0), strict=True))
+    labels = rows % 3
+    labels[halves[without]] %= 2  # class 2 has none there
+    if without == "others":
+        labels[halves[without][0]] = 2  # one is not enough for both val and test
+    images = pool_with_labels(labels)
+    with pytest.raises(InputError, match=f"^class 2 has no image in {part}; use split=stratified, or a larger pool$"):
+        split(images, "paper")
+    split(images)
+
+
+def test_a_shadow_model_without_members_of_a_class_is_named():
+    rows = np.arange(400)
+    members, _ = data.splits._paper_halves(data.splits._paper_halves(rows, 0)[1], 1)
+    labels = rows % 3
+    labels[members] %= 2
+    images = pool_with_labels(labels)
+    split(images, "paper")
+    with pytest.raises(InputError, match="class 2 has no image in members of shadow model 2; use split=stratified"):
+        split(images, "paper", shadow=2)
+
+
 # -- splits of shadow models --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("protocol", ["stratified", "paper"])
 def test_members_and_val_of_a_shadow_model_are_halves_of_the_shadow_pool(protocol):
-    pool = split(UNEVEN, protocol).shadow
+    pool = split(UNEVEN[protocol], protocol).shadow
     drawn = set()
     for shadow in range(1, 9):
-        parts = split(UNEVEN, protocol, shadow=shadow)
+        parts = split(UNEVEN[protocol], protocol, shadow=shadow)
         assert sorted([*parts.members, *parts.val]) == sorted(pool)
         assert len(parts.val) - len(parts.members) in (-1, 0, 1) and not len(parts.test) and not len(parts.shadow)
         drawn.add(frozenset(parts.members))
@@ -130,16 +161,16 @@ def test_members_and_val_of_a_shadow_model_are_halves_of_the_shadow_pool(protoco
 
 @pytest.mark.parametrize("protocol", ["stratified", "paper"])
 def test_shadow_models_and_replicates_have_no_images_in_common(protocol):
-    of_shadow_models = set()
+    images, of_shadow_models = UNEVEN[protocol], set()
     for shadow in range(1, 5):
         for replicate in range(3):  # the replicate does not affect a shadow model
-            parts = split(UNEVEN, protocol, replicate, shadow)
-            assert np.array_equal(parts.members, split(UNEVEN, protocol, shadow=shadow).members)
+            parts = split(images, protocol, replicate, shadow)
+            assert np.array_equal(parts.members, split(images, protocol, shadow=shadow).members)
             of_shadow_models |= {*parts.members, *parts.val}
     for replicate in range(6):
-        parts = split(UNEVEN, protocol, replicate)
+        parts = split(images, protocol, replicate)
         of_replicate = {*parts.members, *parts.val, *parts.test}
-        assert not of_replicate & of_shadow_models and of_replicate | of_shadow_models == set(range(len(UNEVEN.y)))
+        assert not of_replicate & of_shadow_models and of_replicate | of_shadow_models == set(range(len(images.y)))
 
 
 @pytest.mark.parametrize("n", [200, 201, 202, 203])
@@ -154,10 +185,11 @@ def test_shadow_splits_of_the_protocol_paper_are_those_of_scikit_learn_with_seed
 
 
 def test_a_stratified_shadow_split_halves_every_class_up_to_one_image():
-    y = UNEVEN.y.numpy()
-    pool = np.bincount(y[split(UNEVEN).shadow])
+    images = UNEVEN["stratified"]
+    y = images.y.numpy()
+    pool = np.bincount(y[split(images).shadow])
     for shadow in range(1, 6):
-        parts = split(UNEVEN, shadow=shadow)
+        parts = split(images, shadow=shadow)
         assert np.abs(np.bincount(y[parts.members]) - pool / 2).max() < 1
 
 
