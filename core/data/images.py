@@ -51,7 +51,7 @@ def fingerprints(x: Tensor) -> Tensor:
 
     Among a million images, two different ones have the same hash with probability 3e-8.
     """
-    pixels = x.cpu().contiguous().numpy().reshape(len(x), -1)
+    pixels = x.cpu().contiguous().flatten(1).numpy()
     digests = b"".join(hashlib.blake2b(image, digest_size=8).digest() for image in pixels)
     return torch.from_numpy(np.frombuffer(digests, "<i8").astype(np.int64))
 

@@ -1,4 +1,4 @@
-"""A description of a pool in one line, with its exact copies and how they change the parts."""
+"""A description of a pool, with its exact copies and how they change the parts."""
 
 import numpy as np
 
@@ -25,3 +25,8 @@ def summary(images: Images, protocol: str = "stratified") -> str:
         f"{text}, {copies:,} of them exact copies of another ({relabelled:,} with another label), of which {left_out:,} are left "
         "out because they were drawn into another part"
     )
+
+
+def description(images: Images, protocol: str = "stratified") -> list[str]:
+    """The summary of a pool and the remarks of its loader, one line each."""
+    return [summary(images, protocol), *images.notes]

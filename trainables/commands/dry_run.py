@@ -28,6 +28,9 @@ def dry_run(plan: Plan, site: Site, *, objectives: preflight.Objectives) -> int:
     searched = space.searched_names(plan.space)
     for name, value in plan.config.params().items():
         info(f"  {name} = {value}{'   (searched)' if name in searched else ''}")
+    info("data")
+    for line in data.description(images, plan.config.split):
+        info(f"  {line}")
     info("space")
     for name, span in plan.space.items():
         info(f"  {name} = {'one of' if isinstance(span, Switch) else space.range_text(span)}")
