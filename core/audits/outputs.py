@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from core import rng
 from core.attacks.ball import Norm

@@ -59,8 +59,8 @@ def parquet(folder: Path) -> Source:
                 x = np.empty((len(rows), *image.shape), np.uint8)
             if image.shape != x.shape[1:]:
                 raise InputError(
-                    f"{place(row)}: image is {size_text(image.shape)}, the first one is {size_text(x.shape[1:])}; all must have one "
-                    "size and colour mode, after turning them as their EXIF orientation says"
+                    f"{place(row)}: image is {size_text(image.shape)}, the first one is {size_text(x.shape[1:])}; all must have "
+                    "one size and colour mode, after turning them as their EXIF orientation says"
                 )
             x[i] = image
         notes += [f"{count} images {text}" for text, count in remarks.items()]
@@ -120,8 +120,8 @@ def _integers(labels, path: Path) -> np.ndarray:
     if not pa.types.is_integer(labels.type):
         found = ", ".join(list(dict.fromkeys(map(repr, labels[:1000].to_pylist())))[:SHOWN])
         raise InputError(
-            f"{path}: column label is {labels.type} (such as {found}), expected integers; number the classes 0, 1, ... and save them "
-            "as int64"
+            f"{path}: column label is {labels.type} (such as {found}), expected integers; number the classes 0, 1, ... and save "
+            "them as int64"
         )
     if labels.null_count:
         raise InputError(f"{path}: {labels.null_count} labels are missing; drop these rows")
@@ -146,7 +146,7 @@ def _of_file(file: _File, rows: np.ndarray) -> Iterator[bytes | None]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(file.path, buffer_size=1 << 20) as reader:
+    with pq.ParquetFile(file.path, buffer_size=1 << 20, pre_buffer=False) as reader:  # otherwise Arrow reads whole row groups
         counts = [reader.metadata.row_group(group).num_rows for group in range(reader.num_row_groups)]
         ends = np.cumsum(counts)
         groups = np.unique(np.searchsorted(ends, rows, side="right")).tolist()

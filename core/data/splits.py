@@ -18,7 +18,6 @@ from core.data.images import Images
 from core.errors import InputError
 from core.rng import fold
 
-
 PARTS = ("members", "val", "test", "shadow")
 
 

@@ -1,63 +1,23 @@
-"""Data sets from parquet files: valid files are read as written, and each kind of invalid file is rejected by name."""
+"""Data sets from parquet files: valid files are read as written, and each kind of invalid file or image is rejected by name."""
 
 import io
 import os
 import struct
-import subprocess
-import sys
 import zlib
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from parquet_sets import assert_rejected, encoded, noise, write
+from PIL import Image
 from shared_data import real
 
 from core.data import load
 from core.data.decode import decode
 from core.errors import InputError
-
-pa = pytest.importorskip("pyarrow")
-pq = pytest.importorskip("pyarrow.parquet")
-Image = pytest.importorskip("PIL.Image")
-
-
-def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind)
-    return buffer.getvalue()
-
-
-def noise(n: int, shape=(6, 5, 3), seed=0) -> np.ndarray:
-    return np.random.RandomState(seed).randint(0, 256, (n, *shape)).astype(np.uint8)
-
-
-def write(path: Path, images, labels, *, column="img", kind=None) -> None:
-    image_type = pa.struct([("bytes", kind or pa.binary()), ("path", pa.string())])
-    rows = [None if image is None else {"bytes": image, "path": None} for image in images]
-    labels = labels if isinstance(labels, pa.Array) else pa.array(labels, pa.int64())
-    pq.write_table(pa.table({column: pa.array(rows, image_type), "label": labels}), path)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A valid data set: 20 training and 10 test images of two classes, 5 wide and 6 high."""
-    pixels = noise(30)
-    write(tmp_path / "train.parquet", [encoded(p) for p in pixels[:20]], [i % 2 for i in range(20)])
-    write(tmp_path / "test.parquet", [encoded(p) for p in pixels[20:]], [i % 2 for i in range(10)])
-    return tmp_path
-
-
-def assert_rejected(folder: Path, *texts: str, **options) -> None:
-    """Check that a data set is rejected with a message of one line that contains all texts."""
-    with pytest.raises(InputError) as caught:
-        load(f"parquet:{folder}", **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    for text in texts:
-        assert text in message, message
-
 
 # -- valid files ------------------------------------------------------------------------------------------------------
 
@@ -208,7 +168,6 @@ def test_a_folder_with_the_two_files_alone_has_no_notes(folder):
 def test_parts_of_a_missing_file_are_listed_with_the_remedy(folder):
     (folder / "data").mkdir()
     for i in range(7):
-        (folder / "train.parquet").read_bytes()
         write(folder / f"data/train-0000{i}-of-00007.parquet", [encoded(noise(1)[0])], [0])
     (folder / "train.parquet").unlink()
     listed = "data/train-00000-of-00007.parquet, data/train-00001-of-00007.parquet"
@@ -227,74 +186,6 @@ def test_a_page_that_is_damaged_is_named_when_images_are_read(folder):
     content[4:60] = b"\xff" * 56  # the header of the first page; the footer and the labels are sound
     (folder / "train.parquet").write_bytes(content)
     assert_rejected(folder, "cannot read", "train.parquet")
-
-
-# -- row groups ---------------------------------------------------------------------------------------------------------
-
-
-def group_reads(monkeypatch) -> list[list[int]]:
-    """Record the row groups whose images are read."""
-    reads, original = [], pq.ParquetFile.iter_batches
-
-    def recorded(self, batch_size, row_groups, columns, **options):
-        reads.append(row_groups)
-        return original(self, batch_size, row_groups, columns, **options)
-
-    monkeypatch.setattr(pq.ParquetFile, "iter_batches", recorded)
-    return reads
-
-
-@pytest.mark.parametrize("size", [1, 3, 7, 50])
-def test_images_do_not_depend_on_the_row_groups(tmp_path, size):
-    pixels, stream = noise(100), np.random.RandomState(1)
-    labels = stream.permutation(np.arange(100) % 2)
-    for name, own in (("train", slice(0, 60)), ("test", slice(60, 100))):
-        rows = [{"bytes": encoded(p), "path": None} for p in pixels[own]]
-        table = pa.table({"img": pa.array(rows), "label": labels[own]})
-        pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=size)
-    images = load(f"parquet:{tmp_path}")
-    assert np.array_equal(images.x.numpy(), pixels.transpose(0, 3, 1, 2)) and np.array_equal(images.y.numpy(), labels)
-    part = load(f"parquet:{tmp_path}", pool=40)
-    chosen = [int(np.flatnonzero((images.x == image).flatten(1).all(1))[0]) for image in part.x]
-    assert chosen == sorted(chosen) and np.array_equal(images.y.numpy()[chosen], part.y.numpy())
-
-
-def test_only_row_groups_with_images_of_the_pool_are_read(tmp_path, monkeypatch):
-    rows = [{"bytes": encoded(p), "path": None} for p in noise(400, (4, 4))]
-    for name in ("train", "test"):
-        table = pa.table({"img": pa.array(rows), "label": np.arange(400) % 2})
-        pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=2)
-    reads = group_reads(monkeypatch)
-    assert len(load(f"parquet:{tmp_path}", pool=16).y) == 16
-    assert 0 < sum(map(len, reads)) <= 16
-
-
-@pytest.mark.slow
-def test_a_row_group_with_more_than_2_gib_of_images_is_read_page_by_page(tmp_path):
-    image_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    for name, parts in (("train", 18), ("test", 1)):  # a BMP stores pixels as they are, so 40 images have 120 MiB
-        chunks = [
-            pa.array([{"bytes": encoded(np.full((1024, 1024, 3), i, np.uint8), "BMP"), "path": None}] * 40, image_type)
-            for i in range(parts)
-        ]
-        table = pa.table({"img": pa.chunked_array(chunks), "label": np.arange(40 * parts) % 2})
-        options = {"row_group_size": len(table), "write_batch_size": 8, "compression": "none", "use_dictionary": False}
-        pq.write_table(table, tmp_path / f"{name}.parquet", **options)
-        del chunks, table
-    assert (tmp_path / "train.parquet").stat().st_size > 2**31
-    code = """
-import pathlib, re, sys
-from core.data import load
-images = load(f"parquet:{sys.argv[1]}", pool=int(sys.argv[2]))
-peak = re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1]  # ru_maxrss includes the parent's
-print(len(images.y), int(peak) >> 10)
-"""
-    for pool, mib in ((16, 1000), (0, 3800)):
-        command = [sys.executable, "-c", code, str(tmp_path), str(pool)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        count, peak = map(int, done.stdout.split())
-        assert count == (pool or 760) and peak < mib
 
 
 # -- images -----------------------------------------------------------------------------------------------------------
@@ -388,63 +279,3 @@ def test_a_decompression_bomb_is_rejected(folder):
     assert_rejected(folder, "test.parquet row 2")
 
 
-# -- labels -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "labels, text",
-    [
-        ([3] * 10, "no image has label 2; found 0, 1, 3; number the 3 classes 0 to 2 without gaps"),
-        ([0, 0, 0, 0, 0, -1, -1, -1, -1, -2], "5 labels are negative, the first one is -1 in {}/test.parquet row 5; drop these"),
-        ([0, 1, None, 1, 0, 1, None, 1, 0, 1], "2 labels are missing"),
-        ([0] * 9 + [2], "class 2 has 1 images; each needs at least 8"),
-        ([0, 1] * 4 + [10**12, 0], "label 1000000000000 in {}/test.parquet row 8 is too large, there are only 30 images"),
-    ],
-    ids=["gap", "negative", "null", "too-few", "huge"],
-)
-def test_labels_that_are_not_classes_are_rejected(folder, labels, text):
-    write(folder / "test.parquet", [encoded(p) for p in noise(10)], pa.array(labels, pa.int64()))
-    assert_rejected(folder, text.format(folder))
-
-
-def test_classes_numbered_from_1_are_listed(tmp_path):
-    for name in ("train", "test"):
-        write(tmp_path / f"{name}.parquet", [encoded(p) for p in noise(60)], [1 + i % 12 for i in range(60)])
-    assert_rejected(tmp_path, "no image has label 0; found 1, 2, 3, 4, 5, 6, 7, 8, 9, ..., 12; number the 12 classes 0 to 11")
-
-
-@pytest.mark.parametrize(
-    "labels, kind, found",
-    [
-        ([True, False] * 5, "bool", "True, False"),
-        ([0.0, 1.5] * 5, "double", "0.0, 1.5"),
-        (["cat", "dog"] * 5, "string", "'cat', 'dog'"),
-        ([[0], [1]] * 5, "list", "[0], [1]"),
-        ([None] * 10, "null", "None"),
-    ],
-)
-def test_labels_of_another_type_are_shown_with_the_remedy(folder, labels, kind, found):
-    write(folder / "train.parquet", [encoded(p) for p in noise(10)], pa.array(labels))
-    assert_rejected(folder, "train.parquet: column label is", kind, found, "number the classes 0, 1, ... and save them as int64")
-
-
-def test_unsigned_labels_beyond_int64_are_too_large_and_not_negative(folder):
-    write(folder / "test.parquet", [encoded(p) for p in noise(10)], pa.array([0] * 9 + [2**64 - 1], pa.uint64()))
-    assert_rejected(folder, "test.parquet: a label is too large", str(2**64 - 1))
-
-
-def test_a_single_class_is_rejected(folder):
-    for name, n in (("train", 20), ("test", 10)):
-        write(folder / f"{name}.parquet", [encoded(p) for p in noise(n)], [0] * n)
-    assert_rejected(folder, "all 30 images have the same label, 0; a classifier needs at least 2 classes")
-
-
-def test_files_without_rows_are_rejected(folder):
-    for name in ("train", "test"):
-        write(folder / f"{name}.parquet", [], [])
-    assert_rejected(folder, "train.parquet has no rows")
-
-
-@pytest.mark.parametrize("size, text", [(31, "pool=31 is more than the 30 images"), (15, "pool=15 is too small")])
-def test_a_pool_that_cannot_be_drawn_is_rejected(folder, size, text):
-    assert_rejected(folder, text, pool=size)
