@@ -1,5 +1,7 @@
 """Messages of errors: suggestions for unknown names, first lines, and credentials that are removed."""
 
+import io
+
 import pytest
 
 from core.errors import first_line, redacted, unknown

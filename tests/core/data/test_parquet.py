@@ -128,7 +128,7 @@ def test_encoded_images_stored_as_text_are_rejected(folder):
     assert_rejected(folder, "test.parquet")
 
 
-POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\n"
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22e\nsize 12345\n"
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_folder_in_place_of_a_file_and_a_file_in_place_of_the_folder_are_named
     assert_rejected(folder, "cannot read", "test.parquet")
 
 
-@pytest.mark.parametrize("name", ["validation.parquet", "val.parquet", "train-00000-of-00002.parquet", "data/validation-00000.parquet"])
+@pytest.mark.parametrize("name", ["validation.parquet", "val.parquet", "train-00000-of-00002.parquet", "data/dev.parquet"])
 def test_other_parquet_files_of_the_folder_are_noted(folder, name):
     (folder / name).parent.mkdir(exist_ok=True)
     write(folder / name, [encoded(p) for p in noise(4)], [0, 1] * 2)

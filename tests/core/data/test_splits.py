@@ -1,14 +1,13 @@
-"""Splits by their definition and compared with scikit-learn, named data sets, and pools."""
+"""Splits by their definition and compared with scikit-learn, and classes that a split leaves out."""
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from no_network import nothing_can_be_downloaded
 
 from core import data
-from core.data import Images, load, split
+from core.data import Images, split
 from core.errors import InputError
 
 PARTS = ("members", "val", "test", "shadow")
@@ -191,56 +190,3 @@ def test_a_stratified_shadow_split_halves_every_class_up_to_one_image():
     for shadow in range(1, 6):
         parts = split(images, shadow=shadow)
         assert np.abs(np.bincount(y[parts.members]) - pool / 2).max() < 1
-
-
-# -- named data sets --------------------------------------------------------------------------------------------------
-
-
-def test_digits_are_those_of_scikit_learn_as_bytes():
-    raw = pytest.importorskip("sklearn.datasets").load_digits()
-    images = load("digits")
-    assert images.x.dtype == torch.uint8 and images.y.dtype == torch.int64
-    assert images.shape == (1, 8, 8) and images.classes == 10 and len(images.y) == 1797
-    assert (images.x.min(), images.x.max()) == (0, 255)
-    assert np.array_equal(images.y.numpy(), raw.target)
-    assert np.abs(images.x[:, 0].numpy() / 255 - raw.images / 16).max() <= 0.5 / 255 + 1e-9
-
-
-def test_a_smaller_pool_is_reproducible_and_stratified():
-    full, part = load("digits"), load("digits", pool=300)
-    repeated = load("digits", pool=300)
-    assert torch.equal(part.x, repeated.x) and torch.equal(part.y, repeated.y)
-    assert len(part.y) == 300
-    expected = np.bincount(full.y) * 300 / 1797
-    assert np.abs(np.bincount(part.y) - expected).max() < 1
-    assert len({image.numpy().tobytes() for image in part.x} - {image.numpy().tobytes() for image in full.x}) == 0
-
-
-def test_images_and_labels_stay_together_in_a_smaller_pool():
-    full, part = load("digits"), load("digits", pool=80)
-    labels = {image.numpy().tobytes(): int(label) for image, label in zip(full.x, full.y, strict=True)}
-    assert [labels[image.numpy().tobytes()] for image in part.x] == part.y.tolist()
-
-
-@pytest.mark.parametrize("size, text", [(2000, "more than the 1797 images"), (79, "at least 8 images for each of 10")])
-def test_a_pool_that_cannot_be_drawn_is_rejected(size, text):
-    with pytest.raises(InputError, match=text):
-        load("digits", pool=size)
-
-
-def test_an_unknown_data_set_is_rejected_with_the_most_similar_name():
-    with pytest.raises(InputError, match=r"did you mean 'cifar10'.*parquet:DIR"):
-        load("cifar_10")
-
-
-@pytest.mark.parametrize("name, epsilon", [("cifar10", 8 / 255), ("mnist", 0.3), ("parquet:mine", 8 / 255)])
-def test_the_default_epsilon_is_the_customary_one(name, epsilon):
-    assert data.default_epsilon(name) == epsilon
-
-
-def test_a_failed_download_keeps_the_empty_folders_of_the_user(tmp_path, monkeypatch):
-    nothing_can_be_downloaded(monkeypatch)
-    (tmp_path / "mine").mkdir()
-    with pytest.raises(InputError, match="cannot read CIFAR10"):
-        data.load("cifar10", tmp_path)
-    assert [path.name for path in tmp_path.rglob("*")] == ["mine"]

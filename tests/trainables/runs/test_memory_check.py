@@ -51,7 +51,7 @@ def test_trials_that_fit_alone_but_not_together_are_refused_with_the_number_that
     images = large(4 * members, 500)
     check(config, images)
     site = dataclasses.replace(SITE, concurrency=0, cpus_per_worker=0.001)
-    with pytest.raises(InputError, match="^.* trials at a time need at least .* use --concurrency 1, or a smaller batch_size$"):
+    with pytest.raises(InputError, match=r"^.* trials at a time need at least .* use --concurrency 1, or a smaller batch_size$"):
         check(config, images, site)
     check(config, images, dataclasses.replace(site, concurrency=1))
     check(config, images, dataclasses.replace(site, address="auto"))  # the memory of a cluster is not known here
