@@ -11,7 +11,7 @@ MAX_POINTER = 1024
 
 
 def mistaken(start: bytes) -> str:
-    """What a file is instead of data, with the remedy, from its first bytes; empty if nothing is recognised."""
+    """Recognise from its first bytes what a file is instead of data, with the remedy; empty if it is not recognised."""
     if not start:
         return "the file is empty; download it again"
     if start.startswith(LFS_MARKER):

@@ -75,12 +75,12 @@ def _open(path: Path, others: str) -> _File:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not path.parent.is_dir():
-        raise InputError(f"{path.parent} is {'a file' if path.parent.is_file() else 'no folder'}; {_needs()}")
-    if not path.exists():
-        found = f"; found {others}: join the files of each part into one" if others else ""
-        raise InputError(f"no file {path}; {_needs()}{found}")
     try:
+        if path.parent.is_file():
+            raise InputError(f"{path.parent} is a file; {_needs()}")
+        if not path.exists():
+            found = f"; found {others}: join the files of each part into one" if others else ""
+            raise InputError(f"no file {path}; {_needs()}{found}")
         with path.open("rb") as start:
             reason = mistaken(start.read(128))
         if reason:

@@ -6,8 +6,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from core import data
 from core.data import Images, split
+from core.data.splits import _paper_halves
 from core.errors import InputError
 
 PARTS = ("members", "val", "test", "shadow")
@@ -120,8 +120,8 @@ def test_judged_returns_the_non_members_of_a_part():
 @pytest.mark.parametrize("without, part", [("members", "members"), ("others", "(val|test)")])
 def test_a_class_that_the_paper_split_leaves_without_images_in_a_part_is_named(without, part):
     rows = np.arange(400)
-    target, _ = data.splits._paper_halves(rows, 0)
-    halves = dict(zip(("members", "others"), data.splits._paper_halves(target, 0), strict=True))
+    target, _ = _paper_halves(rows, 0)
+    halves = dict(zip(("members", "others"), _paper_halves(target, 0), strict=True))
     labels = rows % 3
     labels[halves[without]] %= 2  # class 2 has none there
     if without == "others":
@@ -134,7 +134,7 @@ def test_a_class_that_the_paper_split_leaves_without_images_in_a_part_is_named(w
 
 def test_a_shadow_model_without_members_of_a_class_is_named():
     rows = np.arange(400)
-    members, _ = data.splits._paper_halves(data.splits._paper_halves(rows, 0)[1], 1)
+    members, _ = _paper_halves(_paper_halves(rows, 0)[1], 1)
     labels = rows % 3
     labels[members] %= 2
     images = pool_with_labels(labels)
