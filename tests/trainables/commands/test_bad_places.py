@@ -34,7 +34,7 @@ ROWS: Rows = {
         ["40 images have the same label", "at least 2 classes"],
     ),
     "parquet few of a class": (["--dataset", "{parquet}/few"], ["class 1 has 4 images", "at least 8"]),
-    "parquet without rows": (["--dataset", "{parquet}/empty"], ["{parquet}/empty/train.parquet has no rows"]),
+    "parquet without rows": (["--dataset", "{parquet}/empty"], ["empty/train.parquet has no rows"]),
     "parquet different sizes": (["--dataset", "{parquet}/sizes"], ["sizes/test.parquet row 5", "9x8", "8x8"]),
     "parquet different modes": (["--dataset", "{parquet}/modes"], ["train.parquet row 31", "8x8 RGB", "8x8 grey"]),
     "parquet not an image": (["--dataset", "{parquet}/undecodable"], ["row 7: the image cannot be decoded"]),
