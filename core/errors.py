@@ -28,5 +28,6 @@ def unknown(what: str, got: object, known: Iterable[str]) -> InputError:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or the name of its type if the message is empty."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """The first line of an error's message, or the name of its type if the message is empty; addresses of objects are removed."""
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return re.sub(r"<([\w.]+)(?: object)? at 0x[0-9a-fA-F]+>", r"\1", line)

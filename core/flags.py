@@ -22,7 +22,9 @@ FLAGS: dict[str, Flag] = {
         "the network's accuracy is not significantly above that of always predicting the most common class",
         "train longer, or lower optimizer.lr or the radius of adversarial training",
     ),
-    "split_overlap": Flag("the network is evaluated on some of its members", "report this bug"),
+    "split_overlap": Flag(
+        "some images, or exact copies of them, are in more than one of members, val, test and the shadow pool", "report this bug"
+    ),
     "zero_gradients": Flag(
         "more than 1 % of the images have an input gradient that is zero or not finite, so gradient attacks cannot move them",
         "check the network for quantisation, saturation or hard thresholds; attack it without them, or use judge.suite=strong",

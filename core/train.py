@@ -190,7 +190,7 @@ class _TrainingData:
         self.config, self.bound, self.members = config, bound, members
         self.private, self.reference = members, members.at(torch.arange(0))
         if config.reference:
-            rows = data.hold_out(members.y, config.reference, config.seed)
+            rows = data.hold_out(members.y, members.ids, config.reference, config.seed)
             self.private, self.reference = members.at(rows[0]), members.at(rows[1])
         self.student_data: Images | None = None
 

@@ -5,13 +5,13 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from core import rng
 from core.attacks.ball import Norm
 from core.attacks.gradient import pgd
 from core.audits import scores
-from core.data import Images
+from core.data import Images, fingerprints
 from core.modes import as_float, predict
 
 ADVERSARIAL_STEPS = 10
@@ -27,7 +27,8 @@ class ModelOutputs:
     y: np.ndarray
     """Labels, [N]."""
     state: np.ndarray
-    """Membership of each image, int8 [N]: 1 if it is a training image, 0 if it is in the reference set, -1 otherwise."""
+    """Membership of each image, int8 [N]: 1 if it or an exact copy is a training image, 0 if one is in the reference set, -1
+    otherwise."""
     recognised: np.ndarray
     """Whether a query has the pixels of a training image, bool [N, Q]; used by the positive control."""
     adversarial: np.ndarray | None = None
@@ -101,15 +102,15 @@ def query(
         device: device to run on.
         batch_size: images on the device at a time.
     """
-    known = _fingerprints(images.x[torch.from_numpy(trained)])
+    known = images.ids[torch.from_numpy(trained)]
     logits, recognised = [], []
     for part in images.x.split(batch_size):
         queries = [part, part.flip(3)] if mirrored else [part]
         logits.append(torch.stack([predict(net, query.to(device)).cpu() for query in queries], 1))
-        recognised.append(torch.stack([torch.isin(_fingerprints(query), known) for query in queries], 1))
+        recognised.append(torch.stack([torch.isin(fingerprints(query), known) for query in queries], 1))
     state = np.full(len(images.y), -1, np.int8)
-    state[reference] = 0
-    state[trained] = 1
+    state[images.copies_of(reference)] = 0
+    state[images.copies_of(trained)] = 1
     adversarial = None
     if attack is not None:
         adversarial = np.full((len(images.y), logits[0].shape[2]), np.nan, np.float32)
@@ -119,10 +120,3 @@ def query(
             moved = pgd(net, as_float(batch.x), batch.y, epsilon=epsilon, norm=norm, steps=ADVERSARIAL_STEPS, restarts=1, draw=draw)
             adversarial[rows] = predict(net, moved).cpu().numpy()
     return ModelOutputs(torch.cat(logits).numpy(), images.y.numpy(), state, torch.cat(recognised).numpy(), adversarial)
-
-
-def _fingerprints(x: Tensor) -> Tensor:
-    """A 64-bit fingerprint of each image's pixels, int64 [N]."""
-    flat = x.contiguous().flatten(1)
-    weights = rng.words(flat.shape[1])
-    return torch.cat([(part.long() * weights).sum(1) for part in flat.split(4096)]) if len(flat) else weights[:0]

@@ -11,7 +11,7 @@ from core.attacks.suite import run_suite
 from core.audits.outputs import ModelOutputs
 from core.audits.threshold import below_half, leak_metrics, threshold_audits, worst_case_auc
 from core.config import TrialConfig
-from core.data import Images, Parts
+from core.data import Images, Parts, overlap
 from core.evaluation.inspection import inspect_model
 from core.evaluation.masking import masking_flags
 from core.evaluation.privacy import dp_metrics, further_audits, outputs_of
@@ -104,7 +104,7 @@ def judge(
         "flag/auc_below_half": float(below_half(leaks)),
         "flag/few_non_members": float(0.01 * len(rows) < 10),
         "flag/generator_silent": float(any(row.get("epoch/generator_norm", 1.0) < MIN_GENERATOR_NORM for row in bound.curve)),
-        "flag/split_overlap": float(len(np.intersect1d(parts.members, rows)) > 0),
+        "flag/split_overlap": float(overlap(images, parts) > 0),
         **timer.metrics(train=len(private) * len(bound.curve), attack=len(y), audit=len(members.y) + len(rows)),
     }
     evidence = {

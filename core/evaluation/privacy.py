@@ -45,7 +45,7 @@ def outputs_of(config: TrialConfig, net: nn.Module, images: Images, *, device: t
     """
     parts = data.split(images, config.split, config.replicate, config.shadow)
     target = data.split(images, config.split)
-    half = np.sort(np.concatenate([target.members, target.val, target.test]))
+    half = images.copies_of(np.concatenate([target.members, target.val, target.test]))
     mirrored = bool(getattr(config.augmentation, "flip", False))
     adversarial = not isinstance(config.perturbation, PERTURBATIONS["none"])
     outputs = query(
@@ -147,7 +147,7 @@ def audit_by_others(
     """
     parts = data.split(images, config.split, config.replicate)
     private, _ = member_rows(config, images, parts)
-    if not np.array_equal(np.sort(np.flatnonzero(target.state > 0)), np.sort(private)):
+    if not np.array_equal(np.flatnonzero(target.state > 0), images.copies_of(private)):
         raise TrialError("the stored outputs are of a network with other members; is it the same data set and version?")
     if bad := int((~target.finite).sum()):
         raise TrialError(f"the network's stored outputs are not finite for {bad} of {len(target.y)} images; train it again")

@@ -19,8 +19,9 @@ def member_rows(config: TrialConfig, images: Images, parts: Parts) -> tuple[np.n
     """Rows of the pool that the network is trained on, and rows of the reference set held out from the members (often empty)."""
     if not config.reference:
         return parts.members, parts.members[:0]
-    kept, reference = data.hold_out(images.y[parts.members], config.reference, config.seed)
-    return parts.members[kept], parts.members[reference]
+    rows = parts.members
+    kept, reference = data.hold_out(images.y[rows], images.ids[rows], config.reference, config.seed)
+    return rows[kept], rows[reference]
 
 
 def stored_model(config: TrialConfig, modules: Mapping[str, State], images: Images, device: torch.device) -> Bound:

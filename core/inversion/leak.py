@@ -109,7 +109,7 @@ def invert(
         no information on the members.
 
     Raises:
-        InputError: there is no such attack or start; no class has both members and others; a row is in two groups; `acgan` has
+        InputError: there is no such attack or start; no class has both members and others; an image is in two groups; `acgan` has
             no shadow images.
     """
     for name in attacks:
@@ -126,6 +126,9 @@ def invert(
     joined = torch.cat(list(rows.values()))
     if len(joined.unique()) < len(joined):
         raise InputError("members, others and shadow images must be disjoint, but a row occurs twice")
+    ids = torch.cat([images.ids[part].unique() for part in rows.values()])
+    if len(ids.unique()) < len(ids):
+        raise InputError("members, others and shadow images must be disjoint, but exact copies of an image are in two of them")
     baseline = Baseline.of(images, rows["members"], rows["others"], seed=seed, device=where)
     mean, std = (v.to(where) for v in channel_statistics(baseline.members.x))
 

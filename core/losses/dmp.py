@@ -6,6 +6,7 @@ teacher is trained in the first epochs and the student in the others, each with 
 """
 
 import copy
+from dataclasses import replace
 from typing import Annotated
 
 from torch import Tensor
@@ -85,4 +86,4 @@ class _DMP(Distillation):
         entropy = -(log_p.exp() * log_p).sum(1)
         most_certain = entropy.argsort(stable=True)[: max(1, round(self.knobs.keep * len(entropy)))].sort().values
         soft = F.softmax(logits / self.knobs.temperature, 1)
-        return Images(reference.x[most_certain], soft[most_certain], reference.classes)
+        return replace(reference.at(most_certain), y=soft[most_certain])

@@ -1,5 +1,7 @@
 """Messages of errors: suggestions for unknown names, first lines, and credentials that are removed."""
 
+import io
+
 import pytest
 
 from core.errors import first_line, redacted, unknown
@@ -31,3 +33,8 @@ def test_the_first_line_of_an_error_is_that_of_its_message_or_the_name_of_its_ty
 )
 def test_credentials_are_removed(text, expected):
     assert redacted(text) == expected
+
+
+def test_a_message_has_no_addresses_of_objects():
+    error = ValueError(f"cannot identify image file {io.BytesIO()!r} of {object()!r}\nmore")
+    assert first_line(error) == "cannot identify image file _io.BytesIO of object"

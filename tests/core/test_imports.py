@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "rng": set(),
     "stats": set(),
     "workers": set(),
-    "data": {"errors", "rng"},
+    "data": {"errors", "memory", "rng"},
     "metrics": {"errors"},
     "space": {"errors"},
     "recipes": {"space"},
@@ -55,6 +55,7 @@ ALLOWED: dict[str, set[str]] = {
         "attacks", "attribution", "audits", "config", "data", "errors", "inversion", "metrics", "modes", "nets", "perturbations",
         "regularizers", "rng", "stats", "train", "workers",
     },
+    "footprint": {"attacks", "config", "data", "train"},
     "trial": {"config", "data", "evaluation", "metrics", "train"},
 }  # fmt: skip
 """The parts of core, which are its modules and packages, and the other parts that each may import."""

@@ -34,10 +34,10 @@ Rows = dict[str, tuple[list[str], list[str]]]
 # ---------------------------------------------------------------- images
 
 
-def png(width: int = 8, height: int = 8, mode: str = "L") -> bytes:
-    """A black image as a PNG file."""
+def png(width: int = 8, height: int = 8, mode: str = "L", level: int = 0) -> bytes:
+    """An image of one grey level, by default black, as a PNG file."""
     buffer = io.BytesIO()
-    Image.new(mode, (width, height)).save(buffer, "PNG")
+    Image.new(mode, (width, height), level).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -50,10 +50,10 @@ def bomb() -> bytes:
     )
 
 
-def table(images=None, labels=None, *, column="img", **more) -> pa.Table:
-    """A table of images and labels, by default of 16 black images of each of 2 classes."""
+def table(images=None, labels=None, *, column="img", first: int = 0, **more) -> pa.Table:
+    """A table of images and labels, by default of 16 images of each of 2 classes, with grey levels from `first`."""
     labels = [0, 1] * 16 if labels is None else labels
-    images = [{"bytes": png()}] * len(labels) if images is None else images
+    images = [{"bytes": png(level=first + i)} for i in range(len(labels))] if images is None else images
     return pa.table({column: images, "label": labels, **more})
 
 
@@ -88,7 +88,7 @@ PARQUETS = {
     "postscript": (table(images=with_image(2, b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n")), GOOD),
     "large": (table(images=with_image(4, png(1025, 8))), GOOD),
     "bomb": (table(images=with_image(6, bomb())), GOOD),
-    "good": (GOOD, GOOD),
+    "good": (GOOD, table(first=32)),
 }
 """Content of train.parquet and test.parquet by name of the folder: a table, bytes, or None for no file."""
 

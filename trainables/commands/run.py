@@ -6,6 +6,7 @@ from typing import Any
 from ray.exceptions import RayError
 from ray.tune import TuneError
 
+from core import data
 from core.data import Images
 from core.errors import InputError, redacted
 from core.study import Study
@@ -61,13 +62,15 @@ def resume(study: Study, name: str, site: Site, *, requested: Sequence[tuple[Opt
 
 def _run(run: StudyRun, images: Images) -> int:
     """Run the missing parts of a study, publish it, and return the exit code."""
-    later = run.finished_versions()
+    later, description = run.finished_versions(), data.description(images, run.plan.config.split)
+    for line in description:
+        run.terminal.info(f"data: {line}")
     with cluster.joined(run.site) as capacity:
         interrupt_on_terminate()
         try:
             state = resume_state(run.store, run.plan)
             run = run.with_store(state.store)
-            facts = _update_facts(run)
+            facts = _update_facts(run, description)
         except OSError as error:
             return run.stopped(error)
         if not state.is_new:
@@ -106,10 +109,11 @@ def _killed(run: StudyRun, outcome: Outcome, tracker: Tracker, code: int) -> dic
     return run.summary(outcome, tracker.refs.parent, code)
 
 
-def _update_facts(run: StudyRun) -> dict[str, str]:
+def _update_facts(run: StudyRun, description: Sequence[str]) -> dict[str, str]:
     """Store and return the facts of the study, with this driver among them."""
     known = run.facts()
     facts = resumed_facts(known, run.command) if known else study_facts(run.plan, run.command)
+    facts["data"] = "; ".join(description)
     run.store.write_json("facts.json", facts)
     return facts
 

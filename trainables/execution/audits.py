@@ -15,7 +15,7 @@ from core.config import TrialConfig
 from core.data import Images, split
 from core.errors import InputError
 from core.evaluation.privacy import AuditByOthers, audit_by_others, outputs_of
-from core.evaluation.stored import stored_model
+from core.evaluation.stored import member_rows, stored_model
 from core.space import Value
 from trainables.execution.recorded import recorded
 from trainables.execution.resources import SharedImages, Workspace, from_shared
@@ -177,7 +177,7 @@ def stored_outputs(files: Store, config: TrialConfig, images: Images, device: to
 def _histogram(config: TrialConfig, outputs: ModelOutputs, images: Images) -> dict[str, list[int]]:
     """Counts of members and non-members by confidence, in `BINS` equal parts of [0, 1]."""
     parts = split(images, config.split, config.replicate)
-    groups = {"members": np.flatnonzero(outputs.state > 0), "non_members": parts.judged(config.judge.part)}
+    groups = {"members": member_rows(config, images, parts)[0], "non_members": parts.judged(config.judge.part)}
     return {
         name: np.histogram(outputs.score("confidence", rows), bins=BINS, range=(0, 1))[0].tolist() for name, rows in groups.items()
     }

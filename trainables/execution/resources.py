@@ -19,6 +19,7 @@ class SharedImages(NamedTuple):
     x: np.ndarray
     y: np.ndarray
     classes: int
+    ids: np.ndarray
     content: str
     """Fingerprint of pixels and labels, and of the code of the driver."""
 
@@ -26,14 +27,14 @@ class SharedImages(NamedTuple):
 def to_shared(images: Images) -> SharedImages:
     """Convert images to arrays that can be shared."""
     fingerprint = f"{images_fingerprint(images)} {code_fingerprint()}"
-    return SharedImages(images.x.numpy(), images.y.numpy(), images.classes, fingerprint)
+    return SharedImages(images.x.numpy(), images.y.numpy(), images.classes, images.ids.numpy(), fingerprint)
 
 
 def from_shared(shared: SharedImages) -> Images:
     """Convert shared arrays to images that use the same memory, which must not be written."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return Images(torch.from_numpy(shared.x), torch.from_numpy(shared.y), shared.classes)
+        return Images(torch.from_numpy(shared.x), torch.from_numpy(shared.y), shared.classes, torch.from_numpy(shared.ids))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from core.evaluation.interim import INTERIM_METRICS
 from core.evaluation.judge import judge
 from core.search_space import option_configs
 from core.study import Objective
+from trainables.runs.memory_check import check_memory
 from trainables.storage.store import Store
 from trainables.storage.study_images import study_images
 from trainables.study.data_identity import DataIdentity
@@ -65,10 +66,23 @@ def check(plan: Plan, site: Site) -> Images:
     check_tracking(site.tracking_uri, plan.study)
     Store.at(site.storage).check_writable()
     images = study_images(plan, site)
+    check_parts(plan, images)
     named = (plan.configured(changes) for changes in ({}, *plan.baselines.values()))
     for config in itertools.chain(named, option_configs(plan.config, plan.space)):
         check_config(config, images, site)
     return images
+
+
+def check_parts(plan: Plan, images: Images) -> None:
+    """Check that every network of a plan will have members of every class: trials, replicates and shadow models.
+
+    Raises:
+        InputError: the message names the class.
+    """
+    for replicate in range(plan.replicates + 1):
+        data.split(images, plan.config.split, replicate)
+    for shadow in range(1, plan.shadows + 1):
+        data.split(images, plan.config.split, shadow=shadow)
 
 
 def check_required(plan: Plan, images: Images) -> None:
@@ -104,10 +118,11 @@ def check_config(config: TrialConfig, images: Images, site: Site) -> None:
     """Check a configuration by binding every slot to the real images once.
 
     Raises:
-        InputError: a component does not fit the images or the site.
+        InputError: a component does not fit the images or the site, or a trial does not fit into memory.
     """
-    members = data.split(images, config.split, config.replicate).members
-    bound = train.bind(config, images.at(members[:64]), torch.device("cpu"))
+    parts = data.split(images, config.split, config.replicate)
+    bound = train.bind(config, images.at(parts.members[:64]), torch.device("cpu"))
+    check_memory(config, bound, images, parts, site)
     on_cpus = site.gpus_per_worker == 0 or (not site.address and not torch.cuda.is_available())
     if site.workers_per_trial > 1 and on_cpus and nets.has_batch_norm(bound.net):
         raise InputError(train.NO_SYNC)

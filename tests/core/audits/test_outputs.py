@@ -55,8 +55,14 @@ def test_logits_are_those_of_each_image_and_of_its_mirror_image():
 
 def test_states_distinguish_training_images_reference_images_and_others():
     state = outputs_for().state
-    assert set(np.flatnonzero(state == 1)) == set(TRAINED) and set(np.flatnonzero(state == 0)) == set(REFERENCE)
-    assert (state == -1).sum() == 45 - 8 and state.dtype == np.int8
+    copy_of_4 = 11
+    assert set(np.flatnonzero(state == 1)) == {*TRAINED, copy_of_4} and set(np.flatnonzero(state == 0)) == set(REFERENCE)
+    assert (state == -1).sum() == 45 - 9 and state.dtype == np.int8
+
+
+def test_an_image_that_is_trained_on_and_held_out_as_a_copy_is_a_training_image():
+    state = query(net(), pool(), np.array([4, 9]), np.array([11, 8])).state
+    assert np.flatnonzero(state == 1).tolist() == [4, 9, 11] and np.flatnonzero(state == 0).tolist() == [8]
 
 
 def test_a_query_is_recognised_exactly_if_a_training_image_has_its_pixels():

@@ -318,6 +318,13 @@ def test_a_member_among_the_evaluated_images_is_flagged_and_on_no_front():
     assert on_front(evaluated) == [False]
 
 
+def test_an_exact_copy_of_a_member_among_the_evaluated_images_is_flagged():
+    p, x = parts(), pool().x.clone()
+    x[p.val[5]] = x[p.members[0]]
+    evaluated = judge_network(trained().net, images=data.Images(x, pool().y, 10), split=p)
+    assert evaluated.metrics["flag/split_overlap"] == 1
+
+
 def test_too_few_non_members_for_a_false_positive_rate_of_one_percent_raise_a_flag():
     assert result().metrics["flag/few_non_members"] == 1  # 448 of them: 4 false positives
 

@@ -276,6 +276,10 @@ def test_invalid_arguments_are_rejected():
     for kwargs in ({"others": MEMBERS[:5]}, {"others": OTHERS, "shadow": OTHERS, "attacks": ("acgan",)}):
         with pytest.raises(InputError, match="must be disjoint"):
             invert(net, images, MEMBERS, **kwargs)
+    copied = images.x.clone()
+    copied[OTHERS[0]] = copied[MEMBERS[0]]
+    with pytest.raises(InputError, match="must be disjoint, but exact copies of an image"):
+        invert(net, Images(copied, images.y, images.classes), MEMBERS, OTHERS)
     zero, one = (images.y == 0).nonzero().squeeze(1), (images.y == 1).nonzero().squeeze(1)
     with pytest.raises(InputError, match="no class has both"):
         invert(net, images, zero, one)

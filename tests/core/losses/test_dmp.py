@@ -87,7 +87,7 @@ def test_the_teacher_is_trained_on_private_images_alone_and_the_student_on_refer
     batches = record_batches(monkeypatch)
     members = numbered_images()
     fit_numbered(DISTILLATION | {"loss.reference": 0.4}, members)
-    private, reference = (set(rows.tolist()) for rows in data.hold_out(members.y, 0.4, 0))
+    private, reference = (set(rows.tolist()) for rows in data.hold_out(members.y, members.ids, 0.4, 0))
     assert private | reference == set(range(23)) and not private & reference and len(reference) == 9
     epochs = [[], [], [], []]
     for count, rows, _ in batches:
@@ -98,7 +98,7 @@ def test_the_teacher_is_trained_on_private_images_alone_and_the_student_on_refer
 
 def test_the_teacher_does_not_depend_on_the_reference_images():
     members = numbered_images()
-    private, reference = data.hold_out(members.y, 0.5, 0)
+    private, reference = data.hold_out(members.y, members.ids, 0.5, 0)
     teacher = weights(fit_numbered(DISTILLATION, members).loss.teacher)  # pyright: ignore[reportAttributeAccessIssue]
     assert torch.equal(teacher, weights(fit_numbered(DISTILLATION, changed(members, reference)).loss.teacher))  # pyright: ignore[reportAttributeAccessIssue]
     assert not torch.equal(teacher, weights(fit_numbered(DISTILLATION, changed(members, private)).loss.teacher))  # pyright: ignore[reportAttributeAccessIssue]
@@ -110,7 +110,7 @@ def test_the_student_depends_on_private_images_only_through_the_outputs_of_the_t
     constant = lambda self, reference, logits: distillation_data(self, reference, torch.zeros_like(logits))  # noqa: E731
     monkeypatch.setattr(_DMP, "distillation_data", constant)
     members = numbered_images()
-    private, reference = data.hold_out(members.y, 0.5, 0)
+    private, reference = data.hold_out(members.y, members.ids, 0.5, 0)
     original, other = fit_numbered(DISTILLATION, members), fit_numbered(DISTILLATION, changed(members, private))
     assert torch.equal(weights(original.net), weights(other.net))
     a, b = (bound.optimizer.state_dict()["state"] for bound in (original, other))

@@ -122,7 +122,7 @@ def test_alpha_zero_is_bit_identical_to_cross_entropy_training_on_the_private_me
     members, plain = numbered_images(), {"normalize": False}
     advreg = plain | {"regularizer": "advreg", "regularizer.reference": 0.3}
     without_penalty = weights(fit_numbered(advreg | {"regularizer.alpha": 0.0}, members).net)
-    private, _ = data.hold_out(members.y, 0.3, 0)
+    private, _ = data.hold_out(members.y, members.ids, 0.3, 0)
     assert torch.equal(without_penalty, weights(fit_numbered(plain, members.at(private)).net))
     assert not torch.equal(without_penalty, weights(fit_numbered(advreg).net))
 
@@ -130,7 +130,7 @@ def test_alpha_zero_is_bit_identical_to_cross_entropy_training_on_the_private_me
 def test_reference_images_are_never_trained_on(monkeypatch):
     batches, members = record_batches(monkeypatch), numbered_images()
     fit_numbered({"regularizer": "advreg", "regularizer.reference": 0.3}, members)
-    private, reference = data.hold_out(members.y, 0.3, 0)
+    private, reference = data.hold_out(members.y, members.ids, 0.3, 0)
     assert len(reference) == 7
     assert sorted(row for _, rows, _ in batches for row in rows) == sorted(2 * private.tolist())
 

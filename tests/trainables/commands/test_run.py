@@ -77,3 +77,10 @@ def test_an_unreadable_version_is_refused_before_anything_starts(study, tracker,
     with pytest.raises(InputError, match=r"version\.json"):
         run_study(tmp_path, AssertionError("a sweep was started"), monkeypatch)
     assert not tracker.closed and study.read("driver.json") is None
+
+
+def test_the_data_are_described_in_the_terminal_and_in_the_facts(study, tracker, tmp_path, monkeypatch):
+    run_study(tmp_path, KeyboardInterrupt(), monkeypatch, output="json")
+    description = "1,797 images of 8x8 grey in 10 classes, no exact copies"
+    assert study.read_json("facts.json")["data"] == description
+    assert f"data: {description}" in tracker.closed[0][1]

@@ -1,59 +1,23 @@
-"""Data sets from parquet files: valid files are read as written, and each kind of invalid file is rejected by name."""
+"""Data sets from parquet files: valid files are read as written, and each kind of invalid file or image is rejected by name."""
 
 import io
+import os
 import struct
 import zlib
-from pathlib import Path
+from collections import Counter
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from parquet_sets import assert_rejected, encoded, noise, write
+from PIL import Image
 from shared_data import real
 
-from core import data
 from core.data import load
+from core.data.decode import decode
 from core.errors import InputError
-
-pa = pytest.importorskip("pyarrow")
-pq = pytest.importorskip("pyarrow.parquet")
-Image = pytest.importorskip("PIL.Image")
-
-
-def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind)
-    return buffer.getvalue()
-
-
-def noise(n: int, shape=(6, 5, 3), seed=0) -> np.ndarray:
-    return np.random.RandomState(seed).randint(0, 256, (n, *shape)).astype(np.uint8)
-
-
-def write(path: Path, images, labels, *, column="img", kind=None) -> None:
-    image_type = pa.struct([("bytes", kind or pa.binary()), ("path", pa.string())])
-    rows = [None if image is None else {"bytes": image, "path": None} for image in images]
-    labels = labels if isinstance(labels, pa.Array) else pa.array(labels, pa.int64())
-    pq.write_table(pa.table({column: pa.array(rows, image_type), "label": labels}), path)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A valid data set: 20 training and 10 test images of two classes, 5 wide and 6 high."""
-    pixels = noise(30)
-    write(tmp_path / "train.parquet", [encoded(p) for p in pixels[:20]], [i % 2 for i in range(20)])
-    write(tmp_path / "test.parquet", [encoded(p) for p in pixels[20:]], [i % 2 for i in range(10)])
-    return tmp_path
-
-
-def assert_rejected(folder: Path, *texts: str, **options) -> None:
-    """Check that a data set is rejected with a message of one line that contains all texts."""
-    with pytest.raises(InputError) as caught:
-        load(f"parquet:{folder}", **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    for text in texts:
-        assert text in message, message
-
 
 # -- valid files ------------------------------------------------------------------------------------------------------
 
@@ -164,6 +128,66 @@ def test_encoded_images_stored_as_text_are_rejected(folder):
     assert_rejected(folder, "test.parquet")
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22e\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    "content, text",
+    [
+        (POINTER, "Git LFS pointer, not the data; run `git lfs pull`"),
+        (b"", "the file is empty"),
+        (b"<!DOCTYPE html><html>Sign in</html>", "a web page"),
+        (b"\n <html><body>404</body></html>", "a web page"),
+    ],
+)
+def test_a_file_that_is_something_else_is_recognised(folder, content, text):
+    (folder / "test.parquet").write_bytes(content)
+    assert_rejected(folder, f"cannot read {folder}/test.parquet", text)
+
+
+def test_a_folder_in_place_of_a_file_and_a_file_in_place_of_the_folder_are_named(folder, tmp_path):
+    assert_rejected(folder / "train.parquet", "train.parquet is a file; parquet:DIR needs DIR/train.parquet")
+    (folder / "test.parquet").unlink()
+    (folder / "test.parquet").mkdir()
+    assert_rejected(folder, "cannot read", "test.parquet")
+
+
+@pytest.mark.parametrize("name", ["validation.parquet", "val.parquet", "train-00000-of-00002.parquet", "data/dev.parquet"])
+def test_other_parquet_files_of_the_folder_are_noted(folder, name):
+    (folder / name).parent.mkdir(exist_ok=True)
+    write(folder / name, [encoded(p) for p in noise(4)], [0, 1] * 2)
+    images = load(f"parquet:{folder}")
+    assert images.notes == (f"not used: {name} in {folder} (only train.parquet and test.parquet are read)",)
+    assert len(images.y) == 30
+
+
+def test_a_folder_with_the_two_files_alone_has_no_notes(folder):
+    assert load(f"parquet:{folder}").notes == ()
+
+
+def test_parts_of_a_missing_file_are_listed_with_the_remedy(folder):
+    (folder / "data").mkdir()
+    for i in range(7):
+        write(folder / f"data/train-0000{i}-of-00007.parquet", [encoded(noise(1)[0])], [0])
+    (folder / "train.parquet").unlink()
+    listed = "data/train-00000-of-00007.parquet, data/train-00001-of-00007.parquet"
+    assert_rejected(folder, "no file", "train.parquet", f"found {listed}", "(7 files): join the files of each part into one")
+
+
+def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch):
+    if os.geteuid() == 0:
+        pytest.skip("root may read every file")
+    (folder / "train.parquet").chmod(0)
+    assert_rejected(folder, "cannot read", "train.parquet", "Permission denied")
+
+
+def test_a_page_that_is_damaged_is_named_when_images_are_read(folder):
+    content = bytearray((folder / "train.parquet").read_bytes())
+    content[4:60] = b"\xff" * 56  # the header of the first page; the footer and the labels are sound
+    (folder / "train.parquet").write_bytes(content)
+    assert_rejected(folder, "cannot read", "train.parquet")
+
+
 # -- images -----------------------------------------------------------------------------------------------------------
 
 
@@ -182,7 +206,7 @@ def test_an_image_that_cannot_be_decoded_is_named_by_its_row(folder, bad):
     images = [encoded(p) for p in noise(10)]
     images[3] = bad
     write(folder / "test.parquet", images, [i % 2 for i in range(10)])
-    assert_rejected(folder, "test.parquet row 3", "the image cannot be decoded")
+    assert_rejected(folder, "test.parquet row 3", "the image is missing (null)" if bad is None else "the image cannot be decoded")
 
 
 def test_a_row_without_an_image_is_named(folder):
@@ -205,7 +229,7 @@ def test_a_damaged_image_is_either_decoded_or_rejected(kind, capfd):
         for place in stream.randint(0, min(len(original), 200), stream.randint(1, 5)):
             damaged[place] = stream.randint(256)
         try:
-            assert data._decode(bytes(damaged), Path("f"), 0).dtype == np.uint8
+            assert decode(bytes(damaged), "f row 0", Counter()).dtype == np.uint8
         except InputError as error:
             assert "\n" not in str(error)
             rejections += 1
@@ -224,14 +248,14 @@ def tiff(offset_type: int) -> bytes:
 @pytest.mark.parametrize("offset_type", [4, 2], ids=["sound", "offset is text"])
 def test_a_tiff_is_rejected_whether_valid_or_not(offset_type):
     with pytest.raises(InputError, match="f row 0: the image cannot be decoded"):
-        data._decode(tiff(offset_type), Path("f"), 0)
+        decode(tiff(offset_type), "f row 0", Counter())
 
 
 def test_16_bit_grey_images_are_rejected_instead_of_being_truncated():
     buffer = io.BytesIO()
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(buffer, "PNG")
     with pytest.raises(InputError, match="f row 3: image has mode I;16, expected 8 bits"):
-        data._decode(buffer.getvalue(), Path("f"), 3)
+        decode(buffer.getvalue(), "f row 3", Counter())
 
 
 @pytest.mark.parametrize("width, height", [(1025, 1), (1, 1025)])
@@ -255,37 +279,3 @@ def test_a_decompression_bomb_is_rejected(folder):
     assert_rejected(folder, "test.parquet row 2")
 
 
-# -- labels -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "labels, text",
-    [
-        ([3] * 10, "without gaps"),
-        ([-1] * 10, "without gaps"),
-        ([0, 1, None, 1, 0, 1, None, 1, 0, 1], "2 labels are missing"),
-        ([0] * 9 + [2], "class 2 has 1 images; each needs at least 8"),
-        ([10**12] * 10, "without gaps"),
-    ],
-    ids=["gap", "negative", "null", "too-few", "huge"],
-)
-def test_labels_that_are_not_classes_are_rejected(folder, labels, text):
-    write(folder / "test.parquet", [encoded(p) for p in noise(10)], pa.array(labels, pa.int64()))
-    assert_rejected(folder, text)
-
-
-def test_a_single_class_is_rejected(folder):
-    for name, n in (("train", 20), ("test", 10)):
-        write(folder / f"{name}.parquet", [encoded(p) for p in noise(n)], [0] * n)
-    assert_rejected(folder, "all 30 images have the same label; a classifier needs at least 2 classes")
-
-
-def test_files_without_rows_are_rejected(folder):
-    for name in ("train", "test"):
-        write(folder / f"{name}.parquet", [], [])
-    assert_rejected(folder, "labels must be")
-
-
-@pytest.mark.parametrize("size, text", [(31, "pool=31 is more than the 30 images"), (15, "pool=15 is too small")])
-def test_a_pool_that_cannot_be_drawn_is_rejected(folder, size, text):
-    assert_rejected(folder, text, pool=size)

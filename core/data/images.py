@@ -1,0 +1,61 @@
+"""A labelled pool of images, in which exact copies are recognised by their pixels."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Images:
+    """A labelled pool of images."""
+
+    x: Tensor
+    """Pixels, uint8 [N, C, H, W]."""
+    y: Tensor
+    """Labels in [0, classes), int64 [N]."""
+    classes: int
+    ids: Tensor = None  # pyright: ignore[reportAssignmentType]
+    """Fingerprint of each image's pixels, the same for exact copies, int64 [N]; computed unless it is given."""
+    notes: tuple[str, ...] = ()
+    """Remarks of the loader, one line each: what it did not use or had to convert."""
+
+    def __post_init__(self):
+        if self.ids is None:
+            object.__setattr__(self, "ids", fingerprints(self.x))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return tuple(self.x.shape[1:])  # pyright: ignore[reportReturnType]
+
+    def at(self, rows: np.ndarray | Tensor) -> "Images":
+        """The images in these rows."""
+        rows = torch.as_tensor(rows)
+        return Images(self.x[rows], self.y[rows], self.classes, self.ids[rows])
+
+    def to(self, device: torch.device) -> "Images":
+        """The pool on a device, channels last in memory."""
+        return Images(self.x.to(device, memory_format=torch.channels_last), self.y.to(device), self.classes, self.ids.to(device))
+
+    def copies_of(self, rows: np.ndarray) -> np.ndarray:
+        """All rows of the pool with the pixels of an image in `rows`, in order; `rows` are among them."""
+        ids = self.ids.cpu().numpy()
+        return np.flatnonzero(np.isin(ids, ids[rows]))
+
+
+def fingerprints(x: Tensor) -> Tensor:
+    """A 64-bit hash (BLAKE2b) of each image's pixels, int64 [N] on the CPU; copies have the same.
+
+    Among a million images, two different ones have the same hash with probability 3e-8.
+    """
+    pixels = x.cpu().contiguous().flatten(1).numpy()
+    digests = b"".join(hashlib.blake2b(image, digest_size=8).digest() for image in pixels)
+    return torch.from_numpy(np.frombuffer(digests, "<i8").astype(np.int64))
+
+
+def size_text(shape: tuple[int, ...]) -> str:
+    """Width, height and colour mode of images of a shape (C, H, W)."""
+    return f"{shape[2]}x{shape[1]} {'grey' if shape[0] == 1 else 'RGB'}"

@@ -1,0 +1,25 @@
+"""The interface of a data set that can be loaded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+CheckSize = Callable[[tuple[int, ...]], None]
+"""Called with the shape (C, H, W) of the images before memory for all of them is allocated."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set whose labels have been read, and whose pixels can be read."""
+
+    where: str
+    """Name of the data set, for messages."""
+    labels: np.ndarray
+    """Labels as they are stored, integers [N]."""
+    place: Callable[[int], str]
+    """Returns the place of a row, for messages."""
+    pixels: Callable[[np.ndarray, CheckSize, list[str]], np.ndarray]
+    """Reads the images in some rows, which are sorted: uint8 [n, C, H, W]. It checks their size first, and appends its notes."""
+    notes: tuple[str, ...] = ()
+    """Remarks on files that are not used, one line each."""

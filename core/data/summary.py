@@ -1,0 +1,32 @@
+"""A description of a pool, with its exact copies and how they change the parts."""
+
+import numpy as np
+
+from core.data.images import Images, size_text
+from core.data.splits import PARTS, split
+
+
+def summary(images: Images, protocol: str = "stratified") -> str:
+    """Number, size and classes of the images, and the number of exact copies among them.
+
+    Args:
+        images: the pool.
+        protocol: protocol of the split; see `core.data.split`.
+    """
+    parts = split(images, protocol)
+    text = f"{len(images.y):,} images of {size_text(images.shape)} in {images.classes} classes"
+    _, first, image = np.unique(images.ids.numpy(), return_index=True, return_inverse=True)
+    copies = len(image) - len(first)
+    if not copies:
+        return f"{text}, no exact copies"
+    relabelled = int((images.y.numpy() != images.y.numpy()[first[image]]).sum())
+    left_out = len(image) - sum(len(getattr(parts, name)) for name in PARTS)
+    return (
+        f"{text}, {copies:,} of them exact copies of another ({relabelled:,} with another label), of which {left_out:,} are left "
+        "out because they were drawn into another part"
+    )
+
+
+def description(images: Images, protocol: str = "stratified") -> list[str]:
+    """The summary of a pool and the remarks of its loader, one line each."""
+    return [summary(images, protocol), *images.notes]
