@@ -37,6 +37,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from core.errors import InputError, first_line, redacted
+from core.redaction import has_secret
 
 PART = ".part"
 """Suffix of a file while it is being written."""
@@ -60,8 +61,13 @@ class Store:
         """Open the folder that a user named by a URI or a path.
 
         Raises:
-            InputError: pyarrow does not know the URI.
+            InputError: pyarrow does not know the URI, or it contains credentials, which Ray would write to files with the URI.
         """
+        if has_secret(uri):
+            raise InputError(
+                f"--storage {uri}: put the keys into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or your storage's variables, "
+                "or into ~/.aws/credentials, on every machine; every user of this machine can read a command line"
+            )
         if uri.startswith("file://"):
             uri = url2pathname(urlsplit(uri).path)
         store = cls(uri if "://" in uri else str(Path(uri).absolute()))
