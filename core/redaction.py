@@ -8,14 +8,14 @@ connection strings, shell assignments and JSON, also if they are percent-encoded
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from urllib.parse import unquote
 
 HIDDEN = "***"
 """What replaces a secret."""
-DATABASES = ("postgres", "postgresql", "mysql", "mariadb", "mssql", "oracle", "mongodb", "redis", "cockroachdb")
+DATABASES = {"postgres", "postgresql", "mysql", "mariadb", "mssql", "oracle", "mongodb", "redis", "cockroachdb"}
 """Schemes of databases, whose authority may contain a password with slashes."""
-WEB = ("http", "https")
+WEB = {"http", "https"}
 """Schemes in which a user name without a password is often a token."""
 _START = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://|(?i::%2f%2f|%3a%2f%2f))")
 _NO_LOGIN = re.compile(r"(\[[^\]]*\]|[^:\[\]@]*)(:\d*)?(,[^:@]*(:\d*)?)*")
@@ -76,22 +76,21 @@ def _without_logins(text: str) -> str:
     for i, start in enumerate(starts):
         following = text[start.end() : starts[i + 1].start() if i + 1 < len(starts) else len(text)]
         encoded = start[2] != "://"
-        login = _encoded_login(following) if encoded else _login(start[1].lower().split("+")[0], following)
+        login = _encoded_login(following) if encoded else _login(set(start[1].lower().split("+")), following)
         parts += [start[0], HIDDEN + following[login:] if login else following]
     return "".join(parts)
 
 
-def _login(scheme: str, following: str) -> int:
-    """Length of the user information that must be removed after `scheme://`; 0 if there is none."""
+def _login(schemes: Set[str], following: str) -> int:
+    """Length of the user information that must be removed after `scheme://`, for the parts of the scheme; 0 if there is none."""
     authority = _matched(r"[^/?#\s]*", following)
-    word = _matched(r"[^?#\s]*", following)
+    word, is_database = _matched(r"[^?#\s]*", following), bool(schemes & DATABASES)
     user, at, _ = authority.rpartition("@")
     if at:
-        is_database = scheme in DATABASES
         if ":" not in user:
-            return len(user) if scheme in WEB else 0
+            return len(user) if schemes & WEB else 0
         return word.rindex("@") if is_database else len(user)
-    if not authority or (_NO_LOGIN.fullmatch(authority) and not (scheme in DATABASES and "@" in word)):
+    if not authority or (_NO_LOGIN.fullmatch(authority) and not (is_database and "@" in word)):
         return 0
     if ":" not in authority:
         return 0

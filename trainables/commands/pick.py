@@ -58,7 +58,8 @@ def _main(args: argparse.Namespace, command: list[str]) -> int:
     picked = choose(among, preference, plan.objectives, confirmed=not args.unconfirmed)
     try:
         mlflow_run = child_run(plan, picked.candidate.trial.number, site.tracking_uri)
-        check_artifacts(site.tracking_uri, plan.study, run.store.above)
+        if not args.no_register:
+            check_artifacts(site.tracking_uri, plan.study, run.store.above)
     except InputError:
         if not args.no_register:
             raise
