@@ -7,6 +7,7 @@ study's reports or models.
 
 import importlib.util
 import os
+import tempfile
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 from urllib.request import url2pathname
@@ -88,7 +89,7 @@ def check_artifacts(uri: str, study: str, root: Store) -> None:
         raise InputError(f"{what}, not below --storage {root.root}; use that storage, or {remedy}")
     if folder and not folder.is_dir():
         raise InputError(f"{what}, which does not exist; restore that folder, or {remedy}")
-    if folder and not os.access(folder, os.W_OK | os.X_OK):
+    if folder and not _is_writable(folder):
         raise InputError(f"{what}, which cannot be written; change its permissions, or {remedy}")
 
 
@@ -116,7 +117,16 @@ def _can_create(folder: Path) -> bool:
     """Whether a folder exists and can be written, or can be created."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
-    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+    return folder.is_dir() and _is_writable(folder)
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether a file can be created in a folder, which permissions do not tell of a read-only file system or to root."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return False
+    return True
 
 
 def _check_package(location: str) -> None:
