@@ -3,6 +3,7 @@
 import io
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -16,6 +17,10 @@ from postgres import running_postgres
 from s3_server import Bucket, running_bucket
 from study_runs import run_process, start, wait_until
 
+from core.errors import InputError
+from trainables.study.tracking_uri import shown
+from trainables.tracking.client import check_tracking
+
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 PASSWORD = "planted's/own pass:word@1"
 """Password of the database, with characters that must be percent-encoded in a URI."""
@@ -26,11 +31,11 @@ VARIABLES = {
 }  # fmt: skip
 SECRETS = (PASSWORD, *VARIABLES.values())
 SMALL = ("--trials", "5", "--no-confirm", "--sampler", "random", "--concurrency", "1",
-         "--set", "epochs=60", "net.width=4", "judge.steps=2")  # fmt: skip
+         "--set", "epochs=30", "net.width=4", "judge.steps=2")  # fmt: skip
 """Options of a study whose trials take some seconds."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def database() -> Iterator[dict[str, str]]:
     """Variables with which clients connect to an empty PostgreSQL database."""
     with running_postgres(PASSWORD) as variables:
@@ -69,8 +74,6 @@ def test_every_form_of_a_secret_is_found():
     for i, form in enumerate(forms(secret)):
         assert places([secret], {"file": b"x: " + form}) == [(secret, "file")], i
     zipped = io.BytesIO()
-    import zipfile
-
     with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("member", secret)
     assert secret.encode() in list(contents(zipped.getvalue()))[1]
@@ -106,6 +109,21 @@ def test_a_killed_and_resumed_study_writes_no_secret_of_its_uris_and_its_environ
     assert f"'{location}'" in left["experiments"].decode()
     artifacts = [path for path in left if path.startswith("results/mlartifacts/crl_tradeoff/")]
     assert any(path.endswith("/report.html") for path in artifacts) and any(path.endswith("/front.csv") for path in artifacts)
+
+
+@pytest.mark.parametrize("how", ["PGPASSWORD", ".pgpass"])
+def test_the_password_of_a_database_may_come_from_where_postgresql_looks_for_it(how, database, tmp_path, monkeypatch):
+    uri = f"postgresql://mlflow@127.0.0.1:{database['PGPORT']}/postgres"
+    assert shown(uri) == uri
+    monkeypatch.setenv("PGPASSFILE", str(tmp_path / ".pgpass"))
+    with pytest.raises(InputError, match=f"--tracking-uri {uri} cannot be read"):
+        check_tracking(uri, "s")
+    if how == "PGPASSWORD":
+        monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    else:
+        (tmp_path / ".pgpass").write_text("*:*:*:*:" + PASSWORD.replace(":", "\\:") + "\n")
+        (tmp_path / ".pgpass").chmod(0o600)
+    check_tracking(uri, "s")
 
 
 @pytest.mark.parametrize("uri, variable", [

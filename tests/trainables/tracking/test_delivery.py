@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
-from tracked import METRICS, PARAMS, children, histories, outcome, parent_of, plan, sqlite, trial
+from tracked import METRICS, PARAMS, RefusingClient, children, histories, outcome, parent_of, plan, sqlite, trial
 
 from trainables.storage.store import Store
 from trainables.tracking import delivery, tracker
@@ -264,19 +264,6 @@ def test_a_write_whose_reply_was_lost_is_repeated_without_being_logged_twice(tmp
         for name in run.data.metrics:
             steps = [step for step, _ in histories(client, run, name)]
             assert len(steps) == len(set(steps)), name
-
-
-class RefusingClient:
-    """A client whose first calls of some methods are refused for a reason that seems to be lasting."""
-
-    def __init__(self, client: MlflowClient, **refused: int):
-        self.client, self.refused = client, refused
-
-    def __getattr__(self, name: str):
-        if self.refused.get(name, 0) > 0:
-            self.refused[name] -= 1
-            raise MlflowException(f"{name} is refused", RESOURCE_DOES_NOT_EXIST)
-        return getattr(self.client, name)
 
 
 @pytest.mark.ray
