@@ -42,7 +42,7 @@ from trainables.tracking.contents import (
 )  # fmt: skip
 from trainables.tracking.delivery import Delivery
 from trainables.tracking.recovery import ChildRun, drop_duplicate, finalize_runs, recover_children
-from trainables.tracking.writes import log_file, log_params, milliseconds, set_error, value_at
+from trainables.tracking.writes import log_file, log_params, milliseconds, value_at
 
 MAX_METRICS = 1000
 """Number of metrics that a server accepts in one batch."""
@@ -244,11 +244,18 @@ class Tracker:
         is_logged = known is not None and set(trial.metrics) <= set(known.metrics)
         result = [] if is_logged else [Metric(k, v, now, int(trial.params["epochs"])) for k, v in trial.metrics.items()]
         self._log_rows(trial.number, trial.curve, now, result)
-        set_error(self.client, child.run_id, trial.error, known.tags if known else {})
+        self._set_error(child.run_id, trial.error, known.tags if known else {})
         if trial.state is TrialState.EARLY_STOPPED:
             self.client.set_tag(child.run_id, STOPPED_AFTER_EPOCH, str(trial.stopped_epoch))
         self.client.set_terminated(child.run_id, RUN_STATUS[trial.state])
         child.complete = True
+
+    def _set_error(self, run_id: str, error: str, tags: Mapping[str, str]) -> None:
+        """Set a run's `error` tag, or remove the one of an earlier attempt."""
+        if error:
+            self.client.set_tag(run_id, "error", error)
+        elif "error" in tags:
+            self.client.delete_tag(run_id, "error")
 
     def _refresh_progress(self, now: int) -> None:
         if time.monotonic() - self.last_progress >= PROGRESS_SECONDS:
@@ -332,7 +339,7 @@ class Tracker:
             step, when = int(trial.params["epochs"]) + revision.version - 1, milliseconds(revision.when)
             metrics = [Metric(name, trial.metrics[name], when, step) for name in revision.measured.get(trial.number, ())]
             self.client.log_batch(run.info.run_id, metrics=metrics)
-            set_error(self.client, run.info.run_id, trial.error, run.data.tags)
+            self._set_error(run.info.run_id, trial.error, run.data.tags)
             self.client.set_terminated(run.info.run_id, RUN_STATUS[trial.state])
             self.client.set_tag(run.info.run_id, VERSION, str(revision.version))
         if outcome.confirmed:

@@ -10,14 +10,6 @@ from core.space import Value
 from trainables.study.outcome import TIMESTAMP_FORMAT
 
 
-def set_error(client: Any, run_id: str, error: str, tags: Mapping[str, str]) -> None:
-    """Set a run's `error` tag, or remove the one of an earlier attempt."""
-    if error:
-        client.set_tag(run_id, "error", error)
-    elif "error" in tags:
-        client.delete_tag(run_id, "error")
-
-
 def log_params(client: Any, run_id: str, params: Mapping[str, Value]) -> None:
     """Log parameters; logging the same values again is allowed."""
     from mlflow.entities import Param
