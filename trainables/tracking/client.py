@@ -48,6 +48,11 @@ def connect(uri: str):
 
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    if "'" in os.getcwd() and not uri.startswith("http"):
+        # MLflow puts the directory into SQL as it is when it creates its default experiment; a percent-encoded one has no quotes.
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        SqlAlchemyStore(for_mlflow(uri), (Path.cwd() / "mlruns").as_uri())
     return MlflowClient(tracking_uri=for_mlflow(uri))
 
 

@@ -119,3 +119,15 @@ def test_mlflow_uses_the_s3_server_of_the_storage_unless_the_environment_names_o
             del os.environ["MLFLOW_S3_ENDPOINT_URL"]
         check_artifacts(f"sqlite:///{tmp_path}/no.db", "s", Store.at("s3://b/r?endpoint_override=127.0.0.1:1&scheme=http"))
         assert os.environ["MLFLOW_S3_ENDPOINT_URL"] == used
+
+
+def test_a_directory_with_special_characters_has_the_store_and_the_artifacts_and_nothing_is_beside_it(tmp_path, monkeypatch):
+    """MLflow puts the working directory into SQL unquoted when it initialises a database."""
+    directory = tmp_path / "job#7?a=b&c %2F é'\";x"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    log("sqlite:///mlflow.db", Path("runs").absolute())
+    assert [path.name for path in tmp_path.iterdir()] == [directory.name]
+    assert sorted(path.name for path in directory.iterdir()) == ["mlflow.db", "runs"]
+    assert list((directory / "runs/mlartifacts/s").rglob("report.html"))
+    check_artifacts("sqlite:///mlflow.db", "s", Store.at("runs"))
