@@ -63,7 +63,7 @@ class Store:
         Raises:
             InputError: pyarrow does not know the URI, or it contains credentials, which Ray would write to files with the URI.
         """
-        if has_secret(uri):
+        if "://" in uri and has_secret(uri):
             raise InputError(
                 f"--storage {uri}: put the keys into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or your storage's variables, "
                 "or into ~/.aws/credentials, on every machine; every user of this machine can read a command line"
