@@ -41,7 +41,7 @@ def _main(args: argparse.Namespace, command: list[str]) -> int:
     from trainables.storage.networks import stored_networks
     from trainables.storage.takeover import is_finished, stored_plan
     from trainables.terminal.provenance import facts
-    from trainables.tracking.artifacts import check_artifacts
+    from trainables.tracking.artifacts import check_artifacts, check_models
     from trainables.tracking.registry import checked_name, child_run
 
     metric = args.minimize if args.maximize is None else args.maximize
@@ -60,6 +60,7 @@ def _main(args: argparse.Namespace, command: list[str]) -> int:
         mlflow_run = child_run(plan, picked.candidate.trial.number, site.tracking_uri)
         if not args.no_register:
             check_artifacts(site.tracking_uri, plan.study, run.store.above)
+            check_models(site.tracking_uri, run.store.above)
     except InputError:
         if not args.no_register:
             raise

@@ -7,6 +7,7 @@ study's reports or models.
 
 import importlib.util
 import os
+import re
 import tempfile
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -91,6 +92,17 @@ def check_artifacts(uri: str, study: str, root: Store) -> None:
         raise InputError(f"{what}, which does not exist; restore that folder, or {remedy}")
     if folder and not _is_writable(folder):
         raise InputError(f"{what}, which cannot be written; change its permissions, or {remedy}")
+
+
+def check_models(uri: str, root: Store) -> None:
+    """Check that models can be loaded from below `--storage`: MLflow decodes a local path twice, so it finds none below `a%2Fb`.
+
+    Raises:
+        InputError: the path contains a percent-encoded character.
+    """
+    escape = re.search("%[0-9A-Fa-f]{2}", str(root.path or ""))
+    if escape and not uri.startswith("http"):
+        raise InputError(f"MLflow cannot load models from --storage {root.path}, because of the {escape[0]} in it; use another folder")
 
 
 def _is_within(location: str, root: Store) -> bool:

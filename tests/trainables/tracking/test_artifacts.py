@@ -12,7 +12,7 @@ from tracked import artifacts_of, files_of, outcome, parent_of, plan, sqlite, tr
 from core.errors import InputError
 from trainables.commands.pick import main as pick
 from trainables.storage.store import Store
-from trainables.tracking.artifacts import check_artifacts, new_location
+from trainables.tracking.artifacts import check_artifacts, check_models, new_location
 from trainables.tracking.client import connect
 from trainables.tracking.tracker import Tracker
 
@@ -131,3 +131,11 @@ def test_a_directory_with_special_characters_has_the_store_and_the_artifacts_and
     assert sorted(path.name for path in directory.iterdir()) == ["mlflow.db", "runs"]
     assert list((directory / "runs/mlartifacts/s").rglob("report.html"))
     check_artifacts("sqlite:///mlflow.db", "s", Store.at("runs"))
+
+
+def test_no_model_is_written_where_mlflow_could_not_load_it():
+    for name in ("a%2Fb", "a%20b"):
+        with pytest.raises(InputError, match=f"--storage /x/{name}/runs, because of the %2"):
+            check_models("sqlite:///mlflow.db", Store(f"/x/{name}/runs"))
+    for uri, root in (("sqlite:///mlflow.db", "/x/100%/a b?c"), ("http://host", "/x/a%2Fb"), ("sqlite:///mlflow.db", "s3://b/a%2Fb")):
+        check_models(uri, Store(root))
