@@ -102,7 +102,7 @@ def check_models(uri: str, root: Store) -> None:
     """
     escape = re.search("%[0-9A-Fa-f]{2}", str(root.path or ""))
     if escape and not uri.startswith("http"):
-        raise InputError(f"MLflow cannot load models from --storage {root.path}, because of the {escape[0]} in it; use another folder")
+        raise InputError(f"MLflow cannot load models from --storage {root.path}, because of the {escape[0]} in it; use another")
 
 
 def _is_within(location: str, root: Store) -> bool:
