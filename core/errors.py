@@ -4,6 +4,8 @@ import difflib
 import re
 from collections.abc import Iterable
 
+from core.redaction import redacted as redacted  # most callers remove the credentials of an error's message
+
 
 class InputError(ValueError):
     """Invalid input from the user. The message is one line: what is invalid, where, and what is allowed."""
@@ -11,12 +13,6 @@ class InputError(ValueError):
 
 class TrialError(RuntimeError):
     """A trial that cannot continue, for example because its loss is not finite. The study continues without it."""
-
-
-def redacted(text: str) -> str:
-    """Replace the credentials in a text that may be logged: user names and passwords of URLs, and `password=...` and similar."""
-    text = re.sub(r"://(?:[^/\s]+|[^/\s:]*:\S+)@", "://***@", text)  # a password may contain an unescaped slash
-    return re.sub(r"(?i)((?:password|secret\w*|token|access_key)=)[^&\s]+", r"\1***", text)
 
 
 def unknown(what: str, got: object, known: Iterable[str]) -> InputError:

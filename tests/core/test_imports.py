@@ -17,10 +17,11 @@ HEAVY = (
 )  # fmt: skip
 ALLOWED: dict[str, set[str]] = {
     # values, random streams, processes
-    "errors": set(),
+    "errors": {"redaction"},
     "flags": set(),
     "memory": set(),
     "modes": set(),
+    "redaction": set(),
     "rng": set(),
     "stats": set(),
     "workers": set(),

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
 from core.config import TrialConfig
 from core.space import Uniform
@@ -140,3 +142,16 @@ def log_interrupted(uri: str) -> None:
     tracker.started(0, PARAMS, "")
     tracker.rows(0, trial(0).curve[:2])
     assert tracker.close("KILLED") == 0
+
+
+class RefusingClient:
+    """A client whose first calls of some methods are refused for a reason that seems to be lasting."""
+
+    def __init__(self, client: MlflowClient, **refused: int):
+        self.client, self.refused = client, refused
+
+    def __getattr__(self, name: str):
+        if self.refused.get(name, 0) > 0:
+            self.refused[name] -= 1
+            raise MlflowException(f"{name} is refused", RESOURCE_DOES_NOT_EXIST)
+        return getattr(self.client, name)

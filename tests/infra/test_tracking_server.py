@@ -2,10 +2,8 @@
 
 import base64
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from listeners import exposed_addresses, free_port, processes_with
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow_runs import Logged, logged
+from postgres import running_postgres
 from study_runs import CRL, ROOT, start, wait_until
 
 from trainables.tracking.client import front_from_runs
@@ -36,29 +35,8 @@ SMALL = ("--trials", "5", "--no-confirm", "--sampler", "random", "--cpus-per-wor
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[dict[str, str]]:
     """Variables with which clients connect to an empty PostgreSQL database."""
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    binaries = installed[-1].parent if installed else Path(shutil.which("initdb") or "/nowhere/initdb").parent
-    if not (binaries / "initdb").exists():
-        pytest.skip("PostgreSQL is not installed")
-    folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))
-    (folder / "password").write_text(DATABASE)
-    as_user = []
-    if os.geteuid() == 0:  # PostgreSQL does not run as root
-        as_user = ["runuser", "-u", "postgres", "--"]
-        for path in (folder, folder / "password"):
-            shutil.chown(path, "postgres")
-
-    def run(program: str, *arguments: str) -> None:
-        command = [*as_user, str(binaries / program), "-D", str(folder / "data"), *arguments]
-        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=100)
-
-    port = free_port()
-    run("initdb", "-U", "mlflow", "-E", "UTF8", "--no-locale", "--auth=scram-sha-256", f"--pwfile={folder}/password")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder} -c fsync=off"
-    run("pg_ctl", "-o", options, "-l", str(folder / "log"), "-w", "start")
-    yield {"PGHOST": "127.0.0.1", "PGPORT": str(port), "PGUSER": "mlflow", "PGDATABASE": "postgres"}
-    run("pg_ctl", "-m", "immediate", "stop")
-    shutil.rmtree(folder)
+    with running_postgres(DATABASE) as variables:
+        yield variables
 
 
 @dataclass(frozen=True)

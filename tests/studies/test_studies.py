@@ -65,7 +65,7 @@ def test_a_short_study_ends_with_a_front_of_what_was_searched(name, run_study, t
     front = rows(folder / "front.csv")
     assert front and all(objective.metric in front[0] for objective in study(name).objectives(10))
     kind = {"inversion_tradeoff": "inversion-ascent", "sparsity_tradeoff": "attribution"}.get(name)
-    for plots in (folder / "plots", *(tmp_path / "mlartifacts").rglob("plots")):  # in the report and in MLflow
+    for plots in (folder / "plots", *(folder.parent / "mlartifacts").rglob("plots")):  # in the report and in MLflow
         found = [path for path in plots.iterdir() if kind and path.name.startswith(kind)]
         assert bool(found) == bool(kind) and len(found) <= len(front)
     trials = sorted((folder / "trials").iterdir())

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import traceback
 from collections.abc import Callable, Collection, Sequence
 from typing import NoReturn
 
@@ -34,6 +35,9 @@ def exit_with(work: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
+    except Exception:  # an error of ours; Python would print the URIs in its message with their credentials
+        print(redacted(traceback.format_exc()), end="", file=sys.stderr)
+        code = 1
     sys.exit(code)
 
 

@@ -5,12 +5,13 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from core.errors import InputError, redacted
+from core.errors import InputError
 from core.study import Constraint
 from trainables.commands.arguments import STUDY_HELP, Parser, add_site_options, exit_with, site_of
 from trainables.decisions.choice import Pick, Preference, candidates, choose
 from trainables.study.plan import Plan
 from trainables.study.text import interval_text, named
+from trainables.study.tracking_uri import shown
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,6 +42,7 @@ def _main(args: argparse.Namespace, command: list[str]) -> int:
     from trainables.storage.study_images import study_images
     from trainables.storage.takeover import is_finished, stored_plan
     from trainables.terminal.provenance import facts
+    from trainables.tracking.artifacts import check_artifacts, check_models
     from trainables.tracking.registry import checked_name, child_run
 
     metric = args.minimize if args.maximize is None else args.maximize
@@ -57,6 +59,9 @@ def _main(args: argparse.Namespace, command: list[str]) -> int:
     picked = choose(among, preference, plan.objectives, confirmed=not args.unconfirmed)
     try:
         mlflow_run = child_run(plan, picked.candidate.trial.number, site.tracking_uri)
+        if not args.no_register:
+            check_artifacts(site.tracking_uri, plan.study, run.store.above)
+            check_models(site.tracking_uri, run.store.above)
     except InputError:
         if not args.no_register:
             raise
@@ -68,7 +73,7 @@ def _main(args: argparse.Namespace, command: list[str]) -> int:
     uri, is_new = register(picked, outcome, plan, images, run.store, site, mlflow_run, name, facts(command))
     unchanged = "" if is_new else " (already registered; nothing was changed)"
     print(f"registered model: {uri}{unchanged}")
-    print(f"  in {redacted(site.tracking_uri)}")
+    print(f"  in {shown(site.tracking_uri)}")
     print(f"  mlflow.pyfunc.load_model({uri!r})")
     return 0
 

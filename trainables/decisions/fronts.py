@@ -17,6 +17,7 @@ from core.errors import InputError, unknown
 from core.flags import raised
 from core.space import Value
 from core.study import Objective
+from trainables.study.tracking_uri import sqlite_path
 from trainables.tracking.client import (
     DATA,
     KIND,
@@ -25,12 +26,12 @@ from trainables.tracking.client import (
     STOPPED_AFTER_EPOCH,
     VERSION,
     check_tracking,
-    children_of,
+    completeness_key,
     connect,
     constraints_of,
     objectives_of,
     runs_where,
-    sqlite_path,
+    trial_runs,
 )  # fmt: skip
 
 MUST_AGREE = ("dataset", "pool", "judge.norm", "judge.epsilon", "judge.part")
@@ -110,7 +111,8 @@ def read_fronts(uri: str, names: Sequence[str]) -> list[StudyFront]:
     check_tracking(uri, names[0])
     client = connect(uri)
     experiments = [e.experiment_id for e in client.search_experiments()]
-    studies = {run.data.tags[NAME]: run for run in runs_where(client, experiments, f"tags.`{KIND}` = 'study'")}
+    runs = sorted(runs_where(client, experiments, f"tags.`{KIND}` = 'study'"), key=completeness_key)
+    studies = {run.data.tags[NAME]: run for run in runs}
     for name in names:
         if name not in studies:
             raise unknown(f"study in --tracking-uri {uri}:", name, sorted(studies) or ["none"])
@@ -121,7 +123,7 @@ def read_fronts(uri: str, names: Sequence[str]) -> list[StudyFront]:
 
 def _front(client: Any, name: str, parent: Any) -> StudyFront:
     objectives = objectives_of(parent.data.params)
-    runs = children_of(client, parent.info.experiment_id, parent.info.run_id)
+    runs = trial_runs(client, parent.info.experiment_id, name)
     version = int(parent.data.tags.get(VERSION, 1))
     confirmed = any("confirmed" in run.data.tags for run in runs)
     runs = [run for run in runs if run.info.status == "FINISHED" and STOPPED_AFTER_EPOCH not in run.data.tags]

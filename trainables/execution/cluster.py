@@ -7,7 +7,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import ray
@@ -111,20 +111,18 @@ def concurrency(share: Share, capacity: Mapping[str, float], most: int = 0) -> i
     return min(fitting, most) if most else fitting
 
 
-@dataclass(frozen=True)
 class ConcurrencyLimit:
     """Number of trials at a time, evaluated repeatedly because machines come and go."""
 
-    share: Share
-    site: Site
+    def __init__(self, share: Share, site: Site):
+        self.share, self.most = share, site.concurrency
+        self.can_grow = bool(site.address) and not share.workers  # Ray Train fails if its workers wait too long
 
     def __call__(self) -> int:
         """The current limit."""
-        fitting = concurrency(self.share, ray.cluster_resources(), self.site.concurrency)
-        if not self.site.address or self.share.workers:  # Ray Train fails if its workers wait too long
-            return fitting
+        fitting = concurrency(self.share, ray.cluster_resources(), self.most)
         # An autoscaler adds machines for waiting trials. Each waiting trial was suggested without the results of running ones.
-        return self.site.concurrency or fitting + 1
+        return (self.most or fitting + 1) if self.can_grow else fitting
 
 
 def executor(

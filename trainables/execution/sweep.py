@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ray import tune
+from ray.tune.execution import class_cache
 
 from core.space import Value
 from trainables.execution.tasks import Executor
@@ -61,6 +62,9 @@ def sweep(plan: Plan, outcome: Outcome, executor: Executor, listeners: Sequence[
         return
     for noisy in ("ray.tune", "ray.train", "ray.tune.execution.tune_controller"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    # Ray Tune would pass AWS keys to trials in their runtime environment, which Ray writes to its logs. Trials on this machine
+    # inherit them, and other machines have their own.
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update({n for n in class_cache.ENV_VARS_TO_PROPAGATE if n.startswith("AWS_")})
     store, share = executor.workspace.store, executor.workspace.share
     # With Ray Train workers, the trial itself only waits: it takes no CPU from its workers and stays on the head node.
     demand = {"CPU": share.cpus, "GPU": share.gpus} if share.workers == 0 else {"node:__internal_head__": 0.001}

@@ -2,12 +2,12 @@
 
 import json
 import math
-import re
 from typing import Any
 
-from core.errors import redacted
+from core.redaction import HIDDEN, redacted
 from trainables.study.outcome import Confirmed, MLflowRefs, Outcome
 from trainables.study.text import columns, knee, label
+from trainables.study.tracking_uri import ui_command
 from trainables.study.trial import Trial
 from trainables.study.trial_state import TrialState
 
@@ -61,6 +61,6 @@ def _mlflow(refs: MLflowRefs) -> dict[str, str]:
     if not refs.uri or not refs.experiment:
         return {}
     server = refs.uri.startswith("http")
-    home = re.sub(r"://[^/@\s]+@", "://", refs.uri).rstrip("/") if server else LOCAL
-    command = "" if server else redacted(f"python -m mlflow ui --backend-store-uri {refs.uri}")
+    home = redacted(refs.uri).replace(f"://{HIDDEN}@", "://").rstrip("/") if server else LOCAL
+    command = "" if server else ui_command(refs.uri)
     return {"runs": f"{home}/#/experiments/{refs.experiment}/runs", "command": command, "parent": refs.parent}

@@ -24,6 +24,7 @@ from trainables.study.results import AuditResult
 from trainables.study.site import Site
 from trainables.terminal.closing import flag_lines, front_table, location_lines, revision_lines
 from trainables.terminal.provenance import command_line, facts, resume_command
+from trainables.tracking.artifacts import check_artifacts
 from trainables.tracking.client import check_tracking, front_version
 
 
@@ -62,6 +63,7 @@ def revise(name: str, reevaluation: Reevaluation, site: Site, *, command: list[s
     run = StudyRun.open(plan, site, command, resume=command_line(script, [name, *words], site))
     _check_finished(run)
     check_tracking(site.tracking_uri, plan.study)
+    check_artifacts(site.tracking_uri, plan.study, run.store.above)
     later = versions(run.store)
     last = later[-1] if later else None
     if last and last.settings == reevaluation.settings:

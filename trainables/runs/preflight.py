@@ -22,6 +22,7 @@ from trainables.study.data_identity import DataIdentity
 from trainables.study.plan import Plan
 from trainables.study.site import Site
 from trainables.tracking.addresses import answers, parts_of
+from trainables.tracking.artifacts import check_artifacts
 from trainables.tracking.client import check_tracking
 
 TIMEOUT_SECONDS = 3.0
@@ -64,7 +65,9 @@ def check(plan: Plan, site: Site) -> Images:
     check_hardware(site)
     check_address(site.address)
     check_tracking(site.tracking_uri, plan.study)
-    Store.at(site.storage).check_writable()
+    root = Store.at(site.storage)
+    check_artifacts(site.tracking_uri, plan.study, root)
+    root.check_writable()
     images = study_images(plan, site)
     check_parts(plan, images)
     named = (plan.configured(changes) for changes in ({}, *plan.baselines.values()))

@@ -24,5 +24,9 @@ class LimitedSearcher(ConcurrencyLimiter):
         self.max_concurrent = self.limit()
         return super().suggest(trial_id)
 
+    def get_state(self) -> dict:
+        """Nothing; Ray Tune would write it to files, and the searcher is restored from the store."""
+        return {}
+
     def __reduce__(self):
         return Searcher, ()  # Ray Tune pickles its settings for a restore that is not used here

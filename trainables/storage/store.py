@@ -43,6 +43,7 @@ from urllib.request import url2pathname
 import numpy as np
 
 from core.errors import InputError, first_line, redacted
+from core.redaction import has_secret
 from trainables.storage.contents import Damaged, Record, arrays_of, record_of, state_of
 
 PART = ".part"
@@ -75,8 +76,13 @@ class Store:
         """Open the folder that a user named by a URI or a path.
 
         Raises:
-            InputError: pyarrow does not know the URI.
+            InputError: pyarrow does not know the URI, or it contains credentials, which Ray would write to files with the URI.
         """
+        if "://" in uri and has_secret(uri):
+            raise InputError(
+                f"--storage {uri}: put the keys into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or your storage's variables, "
+                "or into ~/.aws/credentials, on every machine; every user of this machine can read a command line"
+            )
         if uri.startswith("file://"):
             uri = url2pathname(urlsplit(uri).path)
         store = cls(uri if "://" in uri else str(Path(uri).absolute()))

@@ -55,3 +55,6 @@ class Site:
                {"dest": "output", "action": "store_const", "const": "json"}),
     ))  # fmt: skip
     """Kind of output."""
+
+    def __reduce__(self):
+        raise TypeError("a Site may contain passwords, which stay in the driver's memory; pass only what is needed")

@@ -1,6 +1,5 @@
 """The end of a command's output: the front, flags, revisions, and the summary as text and as JSON."""
 
-import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,6 +15,7 @@ from trainables.study.outcome import Confirmed, Outcome
 from trainables.study.site import Site
 from trainables.study.tables import confirmed_rows, front_rows
 from trainables.study.text import numbers
+from trainables.study.tracking_uri import shown, ui_command
 from trainables.terminal.console import Terminal
 
 
@@ -93,10 +93,7 @@ def revision_lines(outcome: Outcome) -> list[str]:
 
 def location_lines(folder: str, site: Site) -> list[str]:
     """The location of the report in a study's folder, and the command that opens MLflow."""
-    if site.tracking_uri.startswith("http"):
-        mlflow = site.tracking_uri
-    else:
-        mlflow = f"{shlex.quote(sys.executable)} -m mlflow ui --backend-store-uri {site.tracking_uri}"
+    mlflow = site.tracking_uri if site.tracking_uri.startswith("http") else ui_command(site.tracking_uri, sys.executable)
     place, question, options = folder.partition("?") if "://" in folder else (folder, "", "")
     return [f"report: {redacted(f'{place}/report.html{question}{options}')}", f"MLflow: {redacted(mlflow)}"]
 
@@ -108,7 +105,7 @@ def summary_json(outcome: Outcome, folder: str, site: Site, mlflow_run: str, cod
     return {
         "name": outcome.name, "study": outcome.study, "exit_code": code, "version": outcome.version, "trials": counts,
         "hypervolume": outcome.hypervolume(), "front": front_rows(outcome), "confirmed": confirmed_rows(outcome),
-        "folder": redacted(folder), "tracking_uri": redacted(site.tracking_uri), "mlflow_run": mlflow_run,
+        "folder": redacted(folder), "tracking_uri": shown(site.tracking_uri), "mlflow_run": mlflow_run,
     }  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from importlib.metadata import version
 import torch
 
 from core.config import TrialConfig
-from core.errors import redacted
+from core.redaction import redacted_command
 from trainables.study.options import all_options, options_of
 from trainables.study.outcome import TIMESTAMP_FORMAT
 from trainables.study.plan import Plan
@@ -26,7 +25,7 @@ def facts(command: Sequence[str]) -> dict[str, str]:
     """Command, commit, versions, hardware and start time of this run, in display order."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
-        "command": redacted(shlex.join(["python", *command])),
+        "command": redacted_command(["python", *command]),
         "commit": own_commit(REPOSITORY),
         "versions": ", ".join([f"{NAME} {own_version(REPOSITORY)}", *(f"{p} {version(p)}" for p in PACKAGES)]),
         "hardware": f"{os.cpu_count()} CPU cores ({platform.machine()})" + (f", {', '.join(gpus)}" if gpus else ""),
@@ -69,4 +68,4 @@ def resume_command(plan: Plan, site: Site, script: str = "") -> str:
 def command_line(script: str, words: Sequence[str], site: Site) -> str:
     """A command that runs one of our scripts with these words and the options of `site` that differ from their defaults."""
     where = [word for name, own in options_of(type(site)).items() for o in own for word in o.words(getattr(site, name))]
-    return redacted(shlex.join([sys.executable, script, *words, *where]))
+    return redacted_command([sys.executable, script, *words, *where])

@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 
 from core import pareto
 from core.errors import InputError, first_line
+from core.redaction import has_secret
 from core.study import Constraint, Objective
 from trainables.study.plan import Plan
+from trainables.study.tracking_uri import for_mlflow, sqlite_path
 from trainables.study.trial_state import TrialState
 from trainables.tracking.addresses import answers, parts_of
 
@@ -43,34 +45,17 @@ DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 def connect(uri: str):
-    """A client of a tracking server or database that does not log.
-
-    MLflow keeps one open database per URI, so paths are made absolute: they must not change their meaning with the directory.
-    """
+    """A client of a tracking server or database that does not log."""
     from mlflow import MlflowClient
 
-    if uri.startswith("sqlite:///"):
-        uri = f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    return MlflowClient(tracking_uri=uri)
+    if "'" in os.getcwd() and not uri.startswith("http"):
+        # MLflow puts the directory into SQL as it is when it creates its default experiment; a percent-encoded one has no quotes.
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-
-def sqlite_path(uri: str) -> Path | None:
-    """The file of a SQLite tracking URI; None for any other URI."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-
-
-def artifact_home(uri: str, study: str, storage: str) -> str | None:
-    """The folder of artifacts: next to a SQLite file, in `--storage` for another database; None if a server chooses it.
-
-    MLflow's own default would be the current directory.
-    """
-    if uri.startswith("http"):
-        return None
-    if path := sqlite_path(uri):
-        return (path.absolute().parent / "mlartifacts" / study).as_uri()
-    return f"{storage}/mlartifacts/{study}"
+        SqlAlchemyStore(for_mlflow(uri), (Path.cwd() / "mlruns").as_uri())
+    return MlflowClient(tracking_uri=for_mlflow(uri))
 
 
 def check_tracking(uri: str, study: str) -> None:
@@ -102,10 +87,10 @@ def check_tracking(uri: str, study: str) -> None:
 
 
 def _check_server(uri: str) -> None:
-    if "@" in urlsplit(uri).netloc:
+    if "@" in urlsplit(uri).netloc or has_secret(uri):
         raise InputError(
-            f"--tracking-uri {uri}: put the login into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; "
-            "every user of this machine can read a command line"
+            f"--tracking-uri {uri}: put the login into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, "
+            "or a token into MLFLOW_TRACKING_TOKEN; every user of this machine can read a command line"
         )
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=TIMEOUT_SECONDS) as reply:
@@ -146,10 +131,13 @@ def study_runs(client, experiments: Sequence[str], name: str) -> list:
     return runs_where(client, experiments, f"tags.`{NAME}` = '{name}' and tags.`{KIND}` = 'study'")
 
 
-def children_of(client, experiment: str, parent: str, query: str = "") -> list:
-    """The runs of a study's trials, without known duplicates."""
-    runs = runs_where(client, [experiment], f"tags.`mlflow.parentRunId` = '{parent}'{query}")
-    return [run for run in runs if DUPLICATE_OF not in run.data.tags]
+def trial_runs(client, experiment: str, name: str, query: str = "") -> list:
+    """The runs of a study's trials, without known duplicates.
+
+    They are found by the study's name and not by their parent, because a user may have deleted the study's run.
+    """
+    runs = runs_where(client, [experiment], f"tags.`{NAME}` = '{name}' and tags.`{KIND}` = 'trial'{query}")
+    return [run for run in runs if DUPLICATE_OF not in run.data.tags and NUMBER in run.data.tags]
 
 
 def completeness_key(run) -> tuple:
@@ -162,7 +150,7 @@ def front_version(uri: str, plan: Plan) -> int:
     client = connect(uri)
     experiment = client.get_experiment_by_name(plan.study)
     runs = study_runs(client, [experiment.experiment_id], plan.name) if experiment else []
-    return int(runs[0].data.tags.get(VERSION, 1)) if runs else 0
+    return int(max(runs, key=completeness_key).data.tags.get(VERSION, 1)) if runs else 0
 
 
 def constraints_of(params: Mapping[str, str]) -> tuple[Constraint, ...]:
@@ -184,9 +172,9 @@ def front_from_runs(uri: str, name: str) -> list[dict[str, float | int]]:
     """
     client = connect(uri)
     experiments = [e.experiment_id for e in client.search_experiments()]
-    (parent,) = study_runs(client, experiments, name)
+    parent = max(study_runs(client, experiments, name), key=completeness_key)
     objectives = objectives_of(parent.data.params)
-    runs = children_of(client, parent.info.experiment_id, parent.info.run_id)
+    runs = trial_runs(client, parent.info.experiment_id, name)
     runs = [run for run in runs if run.info.status == "FINISHED"]
     mask = pareto.front([run.data.metrics for run in runs], objectives, constraints_of(parent.data.params))
     return [

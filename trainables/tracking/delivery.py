@@ -9,6 +9,7 @@ import logging
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable
 
 from core.errors import first_line, redacted
@@ -28,25 +29,35 @@ Write = Callable[[int], object]
 class Delivery:
     """A queue of writes and the thread that delivers them. Its methods never raise."""
 
-    def __init__(self, lease: Lease | None = None):
-        """Nothing is delivered once another driver has the lease: the runs belong to that driver."""
+    def __init__(self, lease: Lease | None = None, opening: Write | None = None):
+        """Prepare an empty queue.
+
+        Args:
+            lease: nothing is delivered once another driver has the lease, because the runs belong to that driver.
+            opening: the write that all others need. It is repeated after any error, and nothing is delivered before it succeeds.
+        """
         self.lease = lease
+        now = _now()
+        self.opening = (lambda: opening(now)) if opening else None
+        """The opening write until it succeeds, then None."""
         self.queue: queue.Queue[Callable[[], object] | threading.Event | None] = queue.Queue()
         """Writes in order; events mark places that `drain` waits for, and None is the end."""
         self.shutting_down = threading.Event()
         self.deadline = float("inf")
         self.undelivered = 0
         """Number of writes that were abandoned."""
-        self.last_error = ""
+        self.last_error = self.last_logged = ""
         self.thread = threading.Thread(target=self._deliver_all, name="mlflow", daemon=True)
 
     def start(self) -> None:
-        """Start delivering."""
+        """Start delivering, with the opening write."""
+        if self.opening:
+            self.queue.put(lambda: None)  # it has a place of its own in the queue, so `drain` waits for it
         self.thread.start()
 
     def enqueue(self, write: Write) -> None:
         """Enqueue a write. Its timestamp is fixed here, so that retries are idempotent."""
-        now = int(time.time() * 1000)
+        now = _now()
         if self.shutting_down.is_set():  # what followed `drain`, such as rendering, may have taken longer than the timeout
             self._renew_deadline()
         self.queue.put(lambda: write(now))
@@ -116,20 +127,29 @@ class Delivery:
         from mlflow.exceptions import MlflowException
 
         try:
+            if self.opening:
+                self.opening()
+                self.opening = None
             write()
-        except (MlflowException, OSError) as error:
+        except Exception as error:
             self.last_error = redacted(first_line(error))
-            if getattr(error, "error_code", "") not in NON_RETRYABLE:
+            expected = isinstance(error, (MlflowException, OSError))  # another error is ours; the study is more important
+            if expected and getattr(error, "error_code", "") not in NON_RETRYABLE:
                 return False
-            self._give_up(error)
-        except Exception as error:  # an error of ours; retrying would not help, and the study is more important
-            self._give_up(error)
+            if self.opening is None:
+                self.undelivered += 1
+            self._log(error, with_traceback=not expected)
+            return self.opening is None
         return True
 
-    def _give_up(self, error: Exception) -> None:
-        from mlflow.exceptions import MlflowException
+    def _log(self, error: Exception, with_traceback: bool) -> None:
+        """Log the reason of a write that failed for a lasting reason, once."""
+        text = redacted("".join(traceback.format_exception(error)) if with_traceback else str(error))
+        if text != self.last_logged:
+            logging.getLogger(__name__).error("could not be logged to MLflow: %s", text.strip())
+        self.last_logged = text
 
-        self.undelivered += 1
-        self.last_error = redacted(str(error))
-        trace = error if not isinstance(error, (MlflowException, OSError)) else None  # MLflow's may contain a password
-        logging.getLogger(__name__).error("could not be logged to MLflow: %s", self.last_error, exc_info=trace)
+
+def _now() -> int:
+    """The time in milliseconds since the epoch."""
+    return int(time.time() * 1000)

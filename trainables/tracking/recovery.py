@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainables.study.trial_state import TrialState
-from trainables.tracking.client import DUPLICATE_OF, ENDED, NUMBER, RUN_STATUS, children_of, completeness_key, study_runs
+from trainables.tracking.client import DUPLICATE_OF, ENDED, NUMBER, RUN_STATUS, completeness_key, study_runs, trial_runs
+
+PARENT = "mlflow.parentRunId"
+"""Tag by which MLflow shows a run below another one."""
 
 
 @dataclass
@@ -28,24 +31,31 @@ class ChildRun:
     """Whether MLflow shows the trial as interrupted."""
 
 
-def recover_children(client: Any, experiment: str, parent: str, ended: Collection[int]) -> dict[int, ChildRun]:
+def recover_children(client: Any, experiment: str, parent: str, name: str, ended: Collection[int]) -> dict[int, ChildRun]:
     """The runs of trials that an earlier driver logged, by number.
 
-    Runs of trials that have not ended are marked as interrupted until they continue.
+    Runs of trials that have not ended are marked as interrupted until they continue. Runs whose parent was deleted are moved below
+    the study's new run.
 
     Args:
         client: MLflow client.
         experiment: experiment ID.
         parent: run ID of the study.
+        name: name of the study's run.
         ended: numbers of trials that have ended.
     """
     by_number: dict[int, list] = {}
-    for run in children_of(client, experiment, parent):
+    for run in trial_runs(client, experiment, name):
         by_number.setdefault(int(run.data.tags[NUMBER]), []).append(run)
     children = {}
     for number, runs in by_number.items():
         run = max(runs, key=completeness_key)
-        child = children[number] = ChildRun(on_front=run.data.tags["pareto"] == "true")
+        child = children[number] = ChildRun(on_front=run.data.tags.get("pareto") == "true")
+        if run.data.tags.get(PARENT) != parent:
+            client.set_tag(run.info.run_id, PARENT, parent)
+        for duplicate in runs:
+            if duplicate is not run and duplicate.data.tags.get("pareto") == "true":
+                client.set_tag(duplicate.info.run_id, "pareto", "false")
         if run.data.params:
             child.run_id = run.info.run_id
         else:  # the driver died after creating the run and before logging its parameters
@@ -76,7 +86,7 @@ def finalize_runs(
         status: MLflow's status of the study's run.
     """
     duplicates = []
-    for run in children_of(client, experiment, parent):
+    for run in trial_runs(client, experiment, name):
         child = children.get(int(run.data.tags[NUMBER]))
         kept = child.run_id if child and child.run_id else run.info.run_id
         if kept != run.info.run_id:
@@ -92,11 +102,12 @@ def finalize_runs(
 def drop_duplicate(client: Any, run_id: str, kept: str) -> None:
     """Delete a run that was created twice because the reply to its creation was lost.
 
-    Without permission to delete, the run is only tagged; `children_of` skips tagged duplicates.
+    Without permission to delete, the run is only tagged; `trial_runs` skips tagged duplicates, and none is on a front.
     """
     from mlflow.exceptions import MlflowException
 
     client.set_tag(run_id, DUPLICATE_OF, kept)
+    client.set_tag(run_id, "pareto", "false")
     try:
         client.delete_run(run_id)
     except MlflowException as error:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from core.data import Images
 from core.errors import InputError
 from trainables.study.plan import Plan
-from trainables.tracking.client import KIND, NAME, NUMBER, check_tracking, connect, sqlite_path
+from trainables.study.tracking_uri import for_mlflow, sqlite_path
+from trainables.tracking.client import NUMBER, check_tracking, completeness_key, connect, trial_runs
 
 
 class ServedModel(nn.Module):
@@ -71,11 +72,11 @@ def child_run(plan: Plan, number: int, uri: str) -> str:
         raise missing  # connecting would create the database
     client = connect(uri)
     experiment = client.get_experiment_by_name(plan.study)
-    query = f"tags.`{NAME}` = '{plan.name}' and tags.`{KIND}` = 'trial' and tags.`{NUMBER}` = '{number}'"
-    runs = client.search_runs([experiment.experiment_id], query) if experiment else []
+    query = f" and tags.`{NUMBER}` = '{number}'"
+    runs = trial_runs(client, experiment.experiment_id, plan.name, query) if experiment else []
     if not runs:
         raise missing
-    return runs[0].info.run_id
+    return max(runs, key=completeness_key).info.run_id
 
 
 def checked_name(name: str) -> str:
@@ -116,7 +117,7 @@ def log_model(net: nn.Module, images: Images, example: Tensor, card: str, run: s
     def schema(*shape: int) -> Schema:
         return Schema([TensorSpec(np.dtype("float32"), (-1, *shape))])
 
-    mlflow.set_tracking_uri(uri)
+    mlflow.set_tracking_uri(for_mlflow(uri))
     mlflow.set_experiment(experiment_id=connect(uri).get_run(run).info.experiment_id)  # otherwise MLflow uses its default
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch.export, about weights that are channels last

@@ -4,22 +4,21 @@ Only the driver writes. What is missing in MLflow when a study ends, because the
 next `--resume`.
 """
 
-import datetime
 import json
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from core.space import Value
-from trainables.storage.store import Lease, Superseded
-from trainables.study.outcome import TIMESTAMP_FORMAT, MLflowRefs, Outcome
+from trainables.storage.store import Lease, Store, Superseded
+from trainables.study.outcome import MLflowRefs, Outcome
 from trainables.study.plan import Plan
 from trainables.study.tables import confirmed_rows, csv, front_rows, json_safe
+from trainables.study.tracking_uri import shown
 from trainables.study.trial import Trial
 from trainables.study.trial_state import TrialState
+from trainables.tracking.artifacts import create_experiment
 from trainables.tracking.client import (
     KIND,
     NAME,
@@ -27,11 +26,10 @@ from trainables.tracking.client import (
     RUN_STATUS,
     STOPPED_AFTER_EPOCH,
     VERSION,
-    artifact_home,
-    children_of,
     completeness_key,
     connect,
     study_runs,
+    trial_runs,
 )  # fmt: skip
 from trainables.tracking.contents import (
     NOTE,
@@ -44,6 +42,7 @@ from trainables.tracking.contents import (
 )  # fmt: skip
 from trainables.tracking.delivery import Delivery
 from trainables.tracking.recovery import ChildRun, drop_duplicate, finalize_runs, recover_children
+from trainables.tracking.writes import log_file, log_params, milliseconds, value_at
 
 MAX_METRICS = 1000
 """Number of metrics that a server accepts in one batch."""
@@ -54,32 +53,39 @@ PROGRESS_SECONDS = 10.0
 class Tracker:
     """Logs a study to MLflow. Its methods return at once, except `drain` and `close`, and never raise."""
 
-    def __init__(self, uri: str, plan: Plan, outcome: Outcome, home: str = "runs", lease: Lease | None = None):
+    def __init__(self, uri: str, plan: Plan, outcome: Outcome, home: str = "", lease: Lease | None = None):
         """Open the parent run, or the one that an earlier driver of the same study opened.
 
         Args:
             uri: MLflow tracking URI.
             plan: plan of the study.
             outcome: the study so far; it receives the location of the runs.
-            home: folder or URI for artifacts, if the tracking store is a database without a place for them.
+            home: the study's folder; the artifacts of a new experiment are stored next to it, unless a server stores them.
             lease: this driver's lease; nothing is written once another driver has it.
         """
-        self.uri, self.plan, self.home = uri, plan, home
+        self.uri, self.plan = uri, plan
+        self.root = Store(home).above if home else None
+        """The folder above all studies."""
         self.swept = self.outcome = outcome
         """The outcome of the sweep, and the outcome at the newest version of the front."""
         self.ended_before = list(outcome.trials)
         """Trials that had ended when this driver started; others are reported by `ended`."""
-        self.refs = MLflowRefs(uri)
+        self.refs = MLflowRefs(shown(uri))
         """Location of the runs, shared with the outcome so that its report can link to them."""
         self.outcome.mlflow = self.refs
         self.children: dict[int, ChildRun] = {}
         """Runs of trials, by number."""
+        self.suggested: dict[int, tuple[Mapping[str, Value], str]] = {}
+        """Parameters and baselines of trials that this driver started or continued."""
+        self.unlogged: list[Outcome] = []
+        """Revisions of the front that are reported and not logged completely, oldest first."""
         self.logged_steps: set[int] = set()
         """Numbers of ended trials at which the metrics of the parent run were logged."""
         self.last_progress = 0.0
-        self.delivery = Delivery(lease)
-        self.delivery.enqueue(self._open)
+        self.delivery = Delivery(lease, opening=self._open)
         self.delivery.start()
+        for trial in self.ended_before:
+            self.delivery.enqueue(lambda now, trial=trial: self._end(trial, now))
 
     @property
     def last_error(self) -> str:
@@ -88,6 +94,7 @@ class Tracker:
 
     def started(self, number: int, params: Mapping[str, Value], baseline: str) -> None:
         """Log that a trial starts or continues."""
+        self.suggested[number] = params, baseline
         self.delivery.enqueue(lambda now: self._start(number, params, baseline))
 
     def rows(self, number: int, rows: Sequence[Mapping[str, float]]) -> None:
@@ -106,11 +113,11 @@ class Tracker:
     def revised(self, outcomes: Sequence[Outcome]) -> None:
         """Log the metrics of revisions of the front, oldest first; the last outcome is the current one from here on."""
         for outcome in outcomes:
-            self.delivery.enqueue(lambda now, outcome=outcome: self._log_revision(outcome, now))
+            self.delivery.enqueue(lambda now, outcome=outcome: self._revise(outcome, now))
 
     def publish(self, files: Mapping[str, bytes], version: int, newest: bool = True) -> None:
         """Log the files of a version of the front; the newest ones are the study's own files, too."""
-        self.delivery.enqueue(lambda now: self._publish(files, version, newest))
+        self.delivery.enqueue(lambda now: self._publish(files, version, newest, now))
 
     def drain(self) -> bool:
         """Wait until everything reported so far is in MLflow; return False if MLflow did not answer for too long."""
@@ -134,8 +141,7 @@ class Tracker:
     def _open(self, now: int) -> None:
         self.client = connect(self.uri)
         known = self.client.get_experiment_by_name(self.plan.study)
-        home = artifact_home(self.uri, self.plan.study, self.home)
-        experiment = known.experiment_id if known else self.client.create_experiment(self.plan.study, home)
+        experiment = known.experiment_id if known else create_experiment(self.client, self.uri, self.plan.study, self.root)
         self.refs.experiment = experiment
         if not known or NOTE not in known.tags:  # an existing description may have been edited
             self.client.set_experiment_tag(experiment, NOTE, self.plan.question)
@@ -147,14 +153,13 @@ class Tracker:
         self.refs.parent = run.info.run_id
         params = study_params(self.plan, self.outcome.facts)
         # Parameters cannot change in MLflow, so a fact that grows with every resume keeps its first value.
-        self._log_params(self.refs.parent, {name: value for name, value in params.items() if name not in run.data.params})
+        log_params(self.client, self.refs.parent, {name: value for name, value in params.items() if name not in run.data.params})
         if runs:
             self.client.update_run(self.refs.parent, status="RUNNING")
-        self.children = recover_children(self.client, experiment, self.refs.parent, {t.number for t in self.ended_before})
+        ended = {trial.number for trial in self.ended_before}
+        self.children = recover_children(self.client, experiment, self.refs.parent, self.plan.name, ended)
         self.refs.runs |= {number: child.run_id for number, child in self.children.items() if child.run_id}
         self.logged_steps = {m.step for m in self.client.get_metric_history(self.refs.parent, "trials_completed")}
-        for trial in self.ended_before:
-            self._end(trial, now)
 
     def _finalize(self, status: str) -> None:
         finalize_runs(self.client, self.refs.experiment, self.refs.parent, self.plan.name, self.children, status)
@@ -171,7 +176,7 @@ class Tracker:
             } | ({"baseline": baseline} if baseline else {})  # fmt: skip
             title = f"{number:05d}" + (f" {baseline}" if baseline else "")
             run = existing or self._create(title, tags, lambda: self._runs_of(number))
-            self._log_params(run.info.run_id, params)  # logging the same values again is allowed
+            log_params(self.client, run.info.run_id, params)  # logging the same values again is allowed
             child.run_id, child.is_new = run.info.run_id, existing is None
             self.refs.runs[number] = child.run_id
         if child.interrupted:
@@ -179,9 +184,20 @@ class Tracker:
             child.interrupted = False
         return child
 
+    def _run_of(self, number: int, now: int) -> ChildRun:
+        """The run of a trial; if the write that should have created it failed, it is created and filled now."""
+        child = self.children.get(number)
+        if child and child.run_id:
+            return child
+        for trial in self.swept.trials:
+            if trial.number == number:
+                self._end(trial, now)
+                return self.children[number]
+        return self._start(number, *self.suggested[number])
+
     def _runs_of(self, number: int) -> list:
         """The runs of a trial; several if an attempt to create one was cut off."""
-        return children_of(self.client, self.refs.experiment, self.refs.parent, f" and tags.`{NUMBER}` = '{number}'")
+        return trial_runs(self.client, self.refs.experiment, self.plan.name, f" and tags.`{NUMBER}` = '{number}'")
 
     def _create(self, name: str, tags: Mapping[str, str], find: Callable[[], list]):
         """Create a run; `find` returns all runs that stand for the same thing.
@@ -204,7 +220,7 @@ class Tracker:
         """Log epochs that are not in MLflow yet, each in one batch, and the metrics of the result with the last of them."""
         from mlflow.entities import Metric
 
-        child = self.children[number]
+        child = self._run_of(number, now)
         new = [row for row in rows if int(row["epoch"]) not in child.logged_epochs]
         per_batch = max(1, MAX_METRICS // max(map(len, new), default=1))
         batches = [new[i : i + per_batch] for i in range(0, len(new), per_batch)]
@@ -241,19 +257,6 @@ class Tracker:
         elif "error" in tags:
             self.client.delete_tag(run_id, "error")
 
-    def _log_params(self, run_id: str, params: Mapping[str, Value]) -> None:
-        from mlflow.entities import Param
-
-        self.client.log_batch(run_id, params=[Param(name, str(value)) for name, value in params.items()])
-
-    def _log_file(self, path: str, data: bytes) -> None:
-        """Log a file as an artifact of the study's run."""
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / Path(path).name
-            file.write_bytes(data)
-            parent = str(Path(path).parent)
-            self.client.log_artifact(self.refs.parent, str(file), None if parent == "." else parent)
-
     def _refresh_progress(self, now: int) -> None:
         if time.monotonic() - self.last_progress >= PROGRESS_SECONDS:
             self._log_progress(now)
@@ -264,8 +267,8 @@ class Tracker:
 
         outcome = replace(self.outcome, trials=list(self.outcome.trials))  # the sweep appends to the original
         rows = front_rows(outcome)
-        self._log_file("front.csv", csv(rows).encode())
-        self._log_file("front.json", json.dumps(rows, indent=1).encode())
+        log_file(self.client, self.refs.parent, "front.csv", csv(rows).encode())
+        log_file(self.client, self.refs.parent, "front.json", json.dumps(rows, indent=1).encode())
         on_front = {trial.number for trial in outcome.front()}
         for trial in outcome.trials:
             child = self.children.get(trial.number)
@@ -281,15 +284,16 @@ class Tracker:
             self.logged_steps.add(step)
         self.last_progress = time.monotonic()
 
-    def _publish(self, files: Mapping[str, bytes], version: int, newest: bool) -> None:
+    def _publish(self, files: Mapping[str, bytes], version: int, newest: bool, now: int) -> None:
         """Log the files of a version; those of an older one only if MLflow does not have that version."""
+        self._log_revisions(now)
         if newest:
             for path, data in files.items():
-                self._log_file(path, data)
+                log_file(self.client, self.refs.parent, path, data)
         known = int(self.client.get_run(self.refs.parent).data.tags.get(VERSION, 1))
         if version > known or (newest and version > 1):
             for path, data in files.items():
-                self._log_file(f"versions/{version}/{path}", data)
+                log_file(self.client, self.refs.parent, f"versions/{version}/{path}", data)
             self.client.set_tag(self.refs.parent, VERSION, str(version))
 
     def _log_confirmed(self, outcome: Outcome, now: int) -> None:
@@ -299,20 +303,26 @@ class Tracker:
         is_current = outcome.version == self.outcome.version
         if is_current:
             rows = confirmed_rows(outcome)
-            self._log_file("confirmed.csv", csv(rows).encode())
-            self._log_file("confirmed.json", json.dumps(json_safe(rows), indent=1).encode())
+            log_file(self.client, self.refs.parent, "confirmed.csv", csv(rows).encode())
+            log_file(self.client, self.refs.parent, "confirmed.json", json.dumps(json_safe(rows), indent=1).encode())
         for point in outcome.confirmed:
             values = confirmed_metrics(point)
-            run_id, step = self.children[point.number].run_id, len(outcome.revisions)
-            new = [Metric(name, mean, now, step) for name, mean in values.items() if self._value_at(run_id, name, step) != mean]
-            self.client.log_batch(run_id, metrics=new)
+            run_id, step = self._run_of(point.number, now).run_id, len(outcome.revisions)
+            new = {name: mean for name, mean in values.items() if value_at(self.client, run_id, name, step) != mean}
+            self.client.log_batch(run_id, metrics=[Metric(name, mean, now, step) for name, mean in new.items()])
             if is_current:
                 self.client.set_tag(run_id, "confirmed", str(point.on_front).lower())
 
-    def _value_at(self, run_id: str, name: str, step: int) -> float | None:
-        """The newest value of a metric at a step."""
-        values = [m for m in self.client.get_metric_history(run_id, name) if m.step == step]
-        return max(values, key=lambda m: m.timestamp).value if values else None
+    def _revise(self, outcome: Outcome, now: int) -> None:
+        """Log a revision after those before it: the tag of a later version would say that MLflow has the earlier ones, too."""
+        if not any(waiting is outcome for waiting in self.unlogged):
+            self.unlogged.append(outcome)
+        self._log_revisions(now)
+
+    def _log_revisions(self, now: int) -> None:
+        while self.unlogged:
+            self._log_revision(self.unlogged[0], now)
+            self.unlogged.pop(0)
 
     def _log_revision(self, outcome: Outcome, now: int) -> None:
         """Log the metrics that a re-evaluation measured on each trial; what is in MLflow already is not logged again."""
@@ -321,12 +331,12 @@ class Tracker:
         self.outcome, revision = outcome, outcome.revisions[-1]
         outcome.mlflow = self.refs
         for trial in outcome.trials:
-            run = self.client.get_run(self.children[trial.number].run_id)
+            run = self.client.get_run(self._run_of(trial.number, now).run_id)
             outdated = int(run.data.tags.get(VERSION, 1)) < revision.version
             if not outdated and (trial.error or run.info.status == "FINISHED"):
                 continue
             # The latest value of a metric in MLflow is the one at the highest step; a trial's own metrics are at its last epoch.
-            step, when = int(trial.params["epochs"]) + revision.version - 1, _milliseconds(revision.when)
+            step, when = int(trial.params["epochs"]) + revision.version - 1, milliseconds(revision.when)
             metrics = [Metric(name, trial.metrics[name], when, step) for name in revision.measured.get(trial.number, ())]
             self.client.log_batch(run.info.run_id, metrics=metrics)
             self._set_error(run.info.run_id, trial.error, run.data.tags)
@@ -334,7 +344,3 @@ class Tracker:
             self.client.set_tag(run.info.run_id, VERSION, str(revision.version))
         if outcome.confirmed:
             self._log_confirmed(outcome, now)
-
-
-def _milliseconds(when: str) -> int:
-    return int(datetime.datetime.strptime(when, TIMESTAMP_FORMAT).timestamp() * 1000)

@@ -62,6 +62,12 @@ ROWS: Rows = {
         ["cannot write to --storage /proc/trilemma"],
     ),
     "storage of unknown scheme": (["--storage", "gopher://x/y"], ["cannot use --storage gopher://x/y"]),
+    "storage with keys": (
+        ["--storage", "s3://KEY:secret@bucket/runs?region=x"],
+        ["--storage s3://***@bucket/runs?region=x: put the keys into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "~/.aws"],
+    ),
+    "storage with a key as an option": (["--storage", "abfs://c@a/x?account_key=secret"], ["abfs://c@a/x?account_key=***"]),
+    "resume in a storage with keys": (["--resume", "mine", "--storage", "s3://K:secret@b/r"], ["s3://***@b/r: put the keys"]),
     # tracking
     "tracking in a folder": (["--tracking-uri", "mlruns"], ["--tracking-uri 'mlruns' is none of: sqlite:///FILE"]),
     "tracking of unknown scheme": (
@@ -91,6 +97,7 @@ ROWS: Rows = {
     ),
     "tracking in no folder": (["--tracking-uri", "sqlite:///no/where.db"], ["cannot create a file in", "no"]),
     "tracking below a file": (["--tracking-uri", "sqlite:///{file}/x.db"], ["cannot create a file in {file}"]),
+    "tracking with a token": (["--tracking-uri", "http://h/?token=secret"], ["http://h/?token=***", "MLFLOW_TRACKING_TOKEN"]),
     "tracking in no database": (
         ["--tracking-uri", "postgresql://me:secret@{closed}/x"],
         ["no database answers at", "{closed}"],

@@ -29,7 +29,7 @@ def test_stderr_is_empty_and_there_is_no_warning(crl_study):
 
 
 def test_only_storage_and_tracking_store_are_written(crl_study):
-    assert sorted(path.name for path in crl_study.cwd.iterdir()) == ["mlartifacts", "mlflow.db", "runs"]
+    assert sorted(path.name for path in crl_study.cwd.iterdir()) == ["mlflow.db", "runs"]
 
 
 def test_mlflow_has_a_finished_parent_and_a_child_per_trial(crl_study):

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
-from tracked import METRICS, PARAMS, children, histories, outcome, parent_of, plan, sqlite, trial
+from tracked import METRICS, PARAMS, RefusingClient, children, histories, outcome, parent_of, plan, sqlite, trial
 
 from trainables.storage.store import Store
 from trainables.tracking import delivery, tracker
@@ -159,6 +159,47 @@ def test_nothing_is_delivered_or_counted_once_another_driver_has_the_lease(tmp_p
     assert not queue.drain() and queue.close() == 0 and delivered == ["before"]
 
 
+@pytest.mark.parametrize("error", [MlflowException("not yet", RESOURCE_DOES_NOT_EXIST), KeyError("our own"), OSError("down")])
+def test_the_opening_write_is_repeated_after_any_error_before_the_writes_that_need_it(error):
+    """The first attempts may fail for a reason that seems to be lasting, such as a login that is corrected later."""
+    attempts, delivered = [], []
+
+    def opening(now: int) -> None:
+        attempts.append(now)
+        if len(attempts) < 3:
+            raise error
+
+    queue = Delivery(opening=opening)
+    queue.enqueue(lambda now: delivered.append("first"))
+    queue.start()
+    assert queue.drain() and delivered == ["first"] and len(attempts) == 3 and len(set(attempts)) == 1
+    queue.enqueue(lambda now: delivered.append("second"))
+    assert queue.close() == 0 and delivered == ["first", "second"] and len(attempts) == 3
+
+
+def test_writes_count_as_undelivered_if_the_opening_write_never_succeeds(monkeypatch):
+    monkeypatch.setattr(delivery, "SHUTDOWN_TIMEOUT_SECONDS", 0.3)
+    delivered = []
+
+    def opening(now: int) -> None:
+        raise MlflowException("no permission", RESOURCE_DOES_NOT_EXIST)
+
+    queue = Delivery(opening=opening)
+    queue.start()
+    queue.enqueue(lambda now: delivered.append("never"))
+    assert queue.close() == 2 and not delivered and queue.last_error == "no permission"
+
+
+def test_an_error_of_ours_is_logged_with_its_traceback_and_without_credentials(caplog):
+    def write(now: int) -> None:
+        raise KeyError("postgresql://me:secret@host/db")
+
+    queue = started()
+    queue.enqueue(write)
+    assert queue.close() == 1
+    assert "Traceback" in caplog.text and "postgresql://***@host/db" in caplog.text and "secret" not in caplog.text
+
+
 # ---------------------------------------------------------------- a real MLflow store
 
 
@@ -223,3 +264,37 @@ def test_a_write_whose_reply_was_lost_is_repeated_without_being_logged_twice(tmp
         for name in run.data.metrics:
             steps = [step for step, _ in histories(client, run, name)]
             assert len(steps) == len(set(steps)), name
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("refused", [{"get_experiment_by_name": 1}, {"create_run": 1}, {"set_experiment_tag": 2}])
+def test_everything_is_logged_if_the_first_write_is_refused_at_first(refused, tmp_path: Path, monkeypatch):
+    uri, so_far = sqlite(tmp_path), outcome()
+    client = RefusingClient(MlflowClient(uri), **refused)
+    monkeypatch.setattr(tracker, "connect", lambda uri: client)
+    log = Tracker(uri, plan(), so_far)
+    log.started(0, PARAMS, "")
+    so_far.trials.append(trial(0))
+    log.ended(so_far.trials[0])
+    assert log.close() == 0, log.last_error
+    _, runs = children(uri)
+    assert runs["0"].info.status == "FINISHED" and runs["0"].data.metrics.items() >= METRICS.items()
+    assert parent_of(uri)[1].info.status == "FINISHED"
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_epochs_and_result_of_a_trial_whose_run_could_not_be_created_are_logged_later(tmp_path: Path, monkeypatch):
+    uri, so_far = sqlite(tmp_path), outcome()
+    client = RefusingClient(MlflowClient(uri))
+    monkeypatch.setattr(tracker, "connect", lambda uri: client)
+    log = Tracker(uri, plan(), so_far)
+    assert log.drain()
+    client.refused["create_run"] = 1
+    log.started(0, PARAMS, "plain")
+    log.rows(0, trial(0).curve[:2])
+    assert log.drain()
+    _, runs = children(uri)
+    assert runs["0"].data.tags["baseline"] == "plain" and runs["0"].data.metrics["epoch/loss"] == 0.5
+    assert log.close() == 1 and log.last_error == "create_run is refused"

@@ -5,6 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from tracked import (
     METRICS,
     PARAMS,
@@ -151,3 +154,60 @@ def test_a_trial_that_was_logged_as_failed_but_has_no_result_is_logged_again(tmp
     assert tracker.close() == 0
     run = children(uri)[1]["0"]
     assert run.info.status == "FINISHED" and run.data.metrics.items() >= METRICS.items() and "error" not in run.data.tags
+
+
+QUERY = "tags.pareto = 'true' and tags.`trilemma.name` = 's-1'"
+"""The filter for the runs on the front that the description of a study's run contains."""
+
+
+def front_of(uri: str) -> list[str]:
+    """Numbers of the trials whose active runs are tagged as on the front, one for each run."""
+    client, parent = parent_of(uri)
+    return sorted(run.data.tags["trilemma.trial"] for run in client.search_runs([parent.info.experiment_id], QUERY))
+
+
+def test_the_runs_of_a_deleted_parent_belong_to_the_new_one_and_no_point_is_on_the_front_twice(tmp_path: Path):
+    uri, ended = sqlite(tmp_path), (trial(0), trial(1, accuracy=0.95, mia_auc=0.7))
+    log(uri, *ended)
+    client, first = parent_of(uri)
+    before = {number: run.info.run_id for number, run in children(uri)[1].items()}
+    assert front_of(uri) == ["0", "1"]
+    client.delete_run(first.info.run_id)
+    log(uri, *ended)
+    second = parent_of(uri)[1].info.run_id
+    runs = children(uri)[1]
+    assert second != first.info.run_id and {number: run.info.run_id for number, run in runs.items()} == before
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {second}
+    assert front_of(uri) == ["0", "1"] and {row["trial"] for row in front_from_runs(uri, "s-1")} == {0, 1}
+
+    client.restore_run(first.info.run_id)  # two parents, until the study is opened again
+    assert {row["trial"] for row in front_from_runs(uri, "s-1")} == {0, 1}
+    log(uri, *ended)
+    runs, kept = children(uri)[1], parent_of(uri)[1].info.run_id
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {kept} and front_of(uri) == ["0", "1"]
+    assert {number: run.info.run_id for number, run in runs.items()} == before
+
+
+def test_a_deleted_or_renamed_run_of_a_trial_is_on_the_front_once_also_if_it_is_restored(tmp_path: Path):
+    uri = sqlite(tmp_path)
+    log(uri, trial(0))
+    client, deleted = parent_of(uri)[0], children(uri)[1]["0"].info.run_id
+    client.delete_run(deleted)
+    log(uri, trial(0))
+    assert front_of(uri) == ["0"]
+    client.update_run(children(uri)[1]["0"].info.run_id, name="the best one")
+    client.restore_run(deleted)
+    log(uri, trial(0))
+    assert front_of(uri) == ["0"] and set(children(uri)[1]) == {"0"}
+    assert len(client.search_runs([parent_of(uri)[1].info.experiment_id], "tags.`trilemma.kind` = 'trial'")) == 1
+
+
+def test_a_duplicate_that_may_not_be_deleted_is_not_on_the_front(tmp_path: Path, monkeypatch):
+    uri = sqlite(tmp_path)
+    log(uri, trial(0))
+    client, parent = parent_of(uri)
+    client.set_tag(create_child(client, parent, 0).info.run_id, "pareto", "true")
+    refused = MlflowException("no permission", PERMISSION_DENIED)
+    monkeypatch.setattr(MlflowClient, "delete_run", lambda *args: (_ for _ in ()).throw(refused))
+    log(uri, trial(0))
+    assert front_of(uri) == ["0"]

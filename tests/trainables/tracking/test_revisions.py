@@ -7,6 +7,7 @@ import pytest
 from mlflow import MlflowClient
 from tracked import (
     PARAMS,
+    RefusingClient,
     artifacts_of,
     children,
     confirmed,
@@ -22,7 +23,9 @@ from tracked import (
 )
 
 from trainables.study.tables import confirmed_rows, csv, front_rows
+from trainables.tracking import tracker
 from trainables.tracking.client import front_from_runs, front_version
+from trainables.tracking.tracker import Tracker
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 EPOCHS = int(PARAMS["epochs"])
@@ -106,3 +109,22 @@ def test_a_trial_whose_reevaluation_succeeds_in_the_end_is_finished_again(tmp_pa
     assert runs["1"].info.status == "FINISHED" and runs["1"].data.metrics["robust_accuracy"] == 0.3
     assert [value for _, value in histories(client, runs["0"], "robust_accuracy")] == [0.5, 0.4]
     assert "error" not in runs["1"].data.tags
+
+
+def test_a_revision_that_was_refused_at_first_is_logged_before_the_next_one_and_before_its_publication(tmp_path, monkeypatch):
+    """The tag of the later version would otherwise say that MLflow has the earlier one, too."""
+    uri, first = sqlite(tmp_path), outcome(trial(0), trial(1, robust_accuracy=0.6))
+    second = revised(first, {0: 0.45, 1: 0.4})
+    third = revised(second, {0: 0.3, 1: 0.35})
+    client = RefusingClient(MlflowClient(uri))
+    monkeypatch.setattr(tracker, "connect", lambda uri: client)
+    log = Tracker(uri, plan(), first)
+    assert log.drain()
+    client.refused["get_run"] = 2
+    log.revised([second, third])
+    log.publish(files_of(third), 3)
+    assert log.close() == 2 and log.last_error == "get_run is refused"
+    _, runs = children(uri)
+    for number, values in (("0", [0.5, 0.45, 0.3]), ("1", [0.6, 0.4, 0.35])):
+        assert [value for _, value in histories(client.client, runs[number], "robust_accuracy")] == values
+    assert front_version(uri, plan()) == 3
