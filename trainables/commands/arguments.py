@@ -8,6 +8,7 @@ from typing import NoReturn
 from core.errors import InputError, redacted
 from trainables.study.options import add_options, options_of
 from trainables.study.site import Site
+from trainables.terminal import signals, streams
 
 STUDY_HELP = "name of the study's run, as for --resume: its folder below --storage"
 
@@ -26,14 +27,20 @@ class Parser(argparse.ArgumentParser):
 
 def exit_with(work: Callable[[], int]) -> NoReturn:
     """Call `work` and exit with its exit code; invalid input and interrupts are reported in one line."""
-    try:
-        code = work()
-    except InputError as error:
-        print("error:", redacted(" ".join(str(error).splitlines())), file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = 130
+    with streams.losable():
+        signals.catch()
+        try:
+            code = work()
+        except InputError as error:
+            print("error:", redacted(" ".join(str(error).splitlines())), file=sys.stderr)
+            code = 2
+        except KeyboardInterrupt:
+            signals.close()
+            print(f"{signals.description()}; repeat the command to continue", file=sys.stderr)
+            code = signals.EXIT_INTERRUPTED
+        except SystemExit as stop:  # --help
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    signals.end(code)
     sys.exit(code)
 
 

@@ -23,6 +23,7 @@ from trainables.study.outcome import Outcome
 from trainables.study.plan import Plan
 from trainables.study.results import TrainingResult
 from trainables.study.trial import Trial
+from trainables.terminal import signals
 
 MAX_MACHINE_FAILURES = 2
 """Number of times that a trial is repeated after its machine failed; errors of the trial itself are results."""
@@ -101,6 +102,9 @@ class _SweepCallback(tune.Callback):
         self.plan, self.outcome, self.store, self.listeners, self.searcher = plan, outcome, store, listeners, searcher
         self.curves: dict[int, list[Mapping[str, float]]] = {}
         """Curves of running trials, by number."""
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        signals.renew()  # Ray Tune has installed its own handlers
 
     def on_trial_start(self, iteration: int, trials: list, trial, **info: Any) -> None:
         self._notify("started", trial.config["number"], trial.config["params"], trial.config["baseline"])

@@ -11,11 +11,11 @@ from ray.exceptions import RayError
 from core import data
 from core.data import Images
 from core.errors import InputError
-from trainables.execution import cluster
+from trainables.execution import cluster, session
 from trainables.revisions.reevaluation import Reevaluation, missing, reevaluate
 from trainables.runs import preflight
 from trainables.runs.publish import Delivered, publish_revision
-from trainables.runs.study_run import EXIT_PARTIAL, StudyRun, interrupt_on_terminate
+from trainables.runs.study_run import EXIT_PARTIAL, StudyRun
 from trainables.storage.networks import StoredNetwork, stored_networks
 from trainables.storage.results import ended_trials, evidence
 from trainables.storage.takeover import is_finished, stored_plan
@@ -61,6 +61,12 @@ def revise(name: str, reevaluation: Reevaluation, site: Site, *, command: list[s
     plan = stored_plan(name, site)
     script, words = reevaluation.command
     run = StudyRun.open(plan, site, command, resume=command_line(script, [name, *words], site))
+    return run.interruptible(lambda: _revise(run, reevaluation))
+
+
+def _revise(run: StudyRun, reevaluation: Reevaluation) -> int:
+    """Make the new version of a study, or continue the last one; see `revise`."""
+    plan, site, name = run.plan, run.site, run.plan.name
     _check_finished(run)
     check_tracking(site.tracking_uri, plan.study)
     later = versions(run.store)
@@ -77,7 +83,7 @@ def revise(name: str, reevaluation: Reevaluation, site: Site, *, command: list[s
     elif covered := reevaluation.covered(plan, later):
         return _nothing_new(run, later, covered)
     else:
-        base, version = later, Version(last.number + 1 if last else 2, reevaluation.settings, reevaluation.how, facts(command))
+        base, version = later, Version(last.number + 1 if last else 2, reevaluation.settings, reevaluation.how, facts(run.command))
     revision = Revision(run, reevaluation, base, version)
     networks = stored_networks(plan, run.store, base)
     images = _check(revision, networks)
@@ -142,6 +148,8 @@ def _run(revision: Revision, networks: Sequence[StoredNetwork], images: Images) 
             return run.stopped(f"{lost} of {len(networks)} networks have no result")
         return _finish(revision)
     except (KeyboardInterrupt, OSError, RayError) as error:
+        if isinstance(error, RayError):
+            run.terminal.error(f"Ray's logs: {session.keep_logs()}")
         return run.stopped(error)
 
 
@@ -158,7 +166,6 @@ def _reevaluate_all(
         run.terminal.info(f"[{next(done)}/{len(remaining)}] {name} " + (f"failed: {result.error}" if result.error else f" {shift}"))
 
     with cluster.joined(run.site) as capacity:
-        interrupt_on_terminate()
         if not revision.version.finished:
             write_version(run.store, revision.version)
         executor = cluster.executor(run.site, capacity, images, run.store, run.terminal.info)
@@ -212,5 +219,4 @@ def _end(run: StudyRun, outcome: Outcome, delivered: Delivered, errors: Sequence
     for line in errors:
         run.terminal.error(line)
     code = EXIT_PARTIAL if errors else 0
-    run.terminal.print_json(run.summary(outcome, delivered.mlflow_run, code))
-    return code
+    return run.finished(outcome, delivered.mlflow_run, code)

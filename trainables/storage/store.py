@@ -27,6 +27,7 @@ import contextlib
 import io
 import json
 import os
+import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ class Store:
     def with_new_lease(self) -> "Store":
         """A handle with a new write lease; writes through earlier handles raise `Superseded`."""
         lease = Lease(Store(self.root), uuid.uuid4().hex)
-        lease.home.write_json(Lease.FILE, {"driver": lease.driver})
+        lease.home.write_json(Lease.FILE, {"driver": lease.driver, "process": f"process {os.getpid()} on {socket.gethostname()}"})
         return Store(self.root, lease)
 
     @property
@@ -248,4 +249,5 @@ class Lease:
         """
         newest = self.home.read_json(self.FILE)
         if newest is not None and newest["driver"] != self.driver:
-            raise Superseded(f"another driver has resumed the study in {redacted(self.home.root)}; this one stops")
+            who = f" ({newest['process']})" if "process" in newest else ""
+            raise Superseded(f"another driver has resumed the study in {redacted(self.home.root)}{who}")

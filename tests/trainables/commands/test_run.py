@@ -39,7 +39,6 @@ def tracker(monkeypatch, capsys) -> FakeTracker:
     """The tracker of runs in this process, without a cluster."""
     fake = FakeTracker(capsys)
     monkeypatch.setattr(run, "Tracker", lambda *args, **kwargs: fake)
-    monkeypatch.setattr(run, "interrupt_on_terminate", lambda: None)
     monkeypatch.setattr(cluster, "joined", lambda site: contextlib.nullcontext({"CPU": 1.0}))
     return fake
 
