@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import ray
+import ray._private.worker as ray_worker
 from ray.exceptions import AuthenticationError
 
 from core.errors import InputError
@@ -27,8 +28,8 @@ def start(address: str) -> None:
     Raises:
         InputError: that is not possible; the message says what to change.
     """
-    _keep_token_private(create=not address)
     try:
+        _keep_token_private(create=not address)
         with signals.shielded(), _silence():
             if address:  # the workers of a cluster receive our code; those of this machine have it installed
                 code = {"working_dir": str(REPOSITORY), "excludes": ["/runs", "/data", ".git", ".venv"]}
@@ -57,7 +58,7 @@ def stop() -> None:
 
 def session_directory() -> str:
     """The folder of Ray's files on this machine; empty if Ray is not running."""
-    node = ray._private.worker._global_node  # pyright: ignore[reportAttributeAccessIssue]
+    node = ray_worker._global_node
     return node.get_session_dir_path() if node else ""
 
 
@@ -84,10 +85,10 @@ def _fix(error: BaseException, address: str) -> str:
         return "; copy the cluster's token to ~/.ray/auth_token, or set RAY_AUTH_TOKEN_PATH to its file"
     if "AF_UNIX" in text:
         return "; set RAY_TMPDIR to a folder with a short path, such as /tmp/ray-$USER"
+    at_home = name and Path(name).is_relative_to(Path("~").expanduser()) and not name.startswith(_temporary_folder())
+    if at_home or "home directory" in text:
+        return "; Ray keeps its token below HOME: set HOME to a folder that can be written"
     if isinstance(error, OSError) and name:
-        home = os.path.expanduser("~")
-        if os.path.commonpath(["/", name, home]) == home:
-            return "; Ray keeps its token below HOME: set HOME to a folder that can be written"
         return "; Ray keeps its files in RAY_TMPDIR, TMPDIR or /tmp: set RAY_TMPDIR to a folder that can be written"
     if address:
         return ""

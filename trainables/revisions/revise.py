@@ -23,9 +23,10 @@ from trainables.storage.versions import Version, versions, write_version
 from trainables.study.outcome import TIMESTAMP_FORMAT, Outcome
 from trainables.study.results import AuditResult
 from trainables.study.site import Site
-from trainables.terminal.closing import flag_lines, front_table, location_lines, revision_lines
+from trainables.terminal.closing import flag_lines, front_table, location_lines, revision_lines, undelivered_line
 from trainables.terminal.provenance import command_line, facts, resume_command
-from trainables.tracking.client import check_tracking, front_version
+from trainables.tracking.client import artifact_home, check_tracking, front_version
+from trainables.tracking.databases import check_artifact_package
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def _revise(run: StudyRun, reevaluation: Reevaluation) -> int:
     plan, site, name = run.plan, run.site, run.plan.name
     _check_finished(run)
     check_tracking(site.tracking_uri, plan.study)
+    check_artifact_package(artifact_home(site.tracking_uri, plan.study, run.store.above.root))
     later = versions(run.store)
     last = later[-1] if later else None
     if last and last.settings == reevaluation.settings:
@@ -168,7 +170,7 @@ def _reevaluate_all(
     with cluster.joined(run.site) as capacity:
         if not revision.version.finished:
             write_version(run.store, revision.version)
-        executor = cluster.executor(run.site, capacity, images, run.store, run.terminal.info)
+        executor = cluster.executor(run.site, capacity, images, run.store, run.terminal.info, run.terminal.error)
         reevaluation = revision.reevaluation.prepare(run.plan, revision.base, networks, executor)
         common = {"reevaluation": reevaluation, "later": revision.base, "target": revision.version.folder}
         executor.map(reevaluate, {n.name: {"network": n, **common} for n in remaining}, AuditResult, ended)
@@ -211,7 +213,7 @@ def _nothing_new(run: StudyRun, later: Sequence[Version], number: int) -> int:
 def _undelivered(delivered: Delivered, run: StudyRun) -> list[str]:
     if not delivered.undelivered:
         return []
-    return [f"{delivered.undelivered} writes did not reach MLflow ({delivered.last_error}); when it is up again: {run.resume}"]
+    return [undelivered_line(delivered.undelivered, delivered.last_error, run.resume)]
 
 
 def _end(run: StudyRun, outcome: Outcome, delivered: Delivered, errors: Sequence[str]) -> int:

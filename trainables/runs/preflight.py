@@ -19,7 +19,8 @@ from trainables.storage.store import Store
 from trainables.study.plan import Plan
 from trainables.study.site import Site
 from trainables.tracking.addresses import answers, parts_of
-from trainables.tracking.client import check_tracking
+from trainables.tracking.client import artifact_home, check_tracking
+from trainables.tracking.databases import check_artifact_package
 
 TIMEOUT_SECONDS = 3.0
 """Time that a Ray cluster may take to answer."""
@@ -61,7 +62,9 @@ def check(plan: Plan, site: Site) -> Images:
     check_hardware(site)
     check_address(site.address)
     check_tracking(site.tracking_uri, plan.study)
-    Store.at(site.storage).check_writable()
+    store = Store.at(site.storage)
+    check_artifact_package(artifact_home(site.tracking_uri, plan.study, store.root))
+    store.check_writable()
     images = data.load(plan.config.dataset, site.data_dir, plan.config.pool)
     named = (plan.configured(changes) for changes in ({}, *plan.baselines.values()))
     for config in itertools.chain(named, option_configs(plan.config, plan.space)):

@@ -89,8 +89,7 @@ def shielded() -> Iterator[None]:
 
 def description() -> str:
     """The interruption in words."""
-    by_hand = _state.first is None or _state.first == signal.SIGINT
-    return "interrupted" if by_hand else f"interrupted by {_state.first.name}"
+    return f"interrupted by {_state.first.name}" if _state.first not in (None, signal.SIGINT) else "interrupted"
 
 
 def close() -> None:

@@ -4,6 +4,7 @@ Only the driver writes. What is missing in MLflow when a study ends, because the
 next `--resume`.
 """
 
+import contextlib
 import datetime
 import json
 import tempfile
@@ -248,9 +249,13 @@ class Tracker:
 
     def _log_file(self, path: str, data: bytes) -> None:
         """Log a file as an artifact of the study's run."""
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / Path(path).name
-            file.write_bytes(data)
+        with contextlib.ExitStack() as stack:
+            try:
+                file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / Path(path).name
+                file.write_bytes(data)
+            except OSError as error:
+                place = tempfile.gettempdir()
+                raise OSError(f"cannot write to the temporary folder {place}: {error.strerror}; set TMPDIR to another") from None
             parent = str(Path(path).parent)
             self.client.log_artifact(self.refs.parent, str(file), None if parent == "." else parent)
 
