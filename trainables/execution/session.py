@@ -85,7 +85,7 @@ def _fix(error: BaseException, address: str) -> str:
         return "; copy the cluster's token to ~/.ray/auth_token, or set RAY_AUTH_TOKEN_PATH to its file"
     if "AF_UNIX" in text:
         return "; set RAY_TMPDIR to a folder with a short path, such as /tmp/ray-$USER"
-    at_home = name and Path(name).is_relative_to(Path("~").expanduser()) and not name.startswith(_temporary_folder())
+    at_home = name and Path(name).is_relative_to(os.path.expanduser("~")) and not name.startswith(_temporary_folder())
     if at_home or "home directory" in text:
         return "; Ray keeps its token below HOME: set HOME to a folder that can be written"
     if isinstance(error, OSError) and name:

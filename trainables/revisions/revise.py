@@ -170,7 +170,7 @@ def _reevaluate_all(
     with cluster.joined(run.site) as capacity:
         if not revision.version.finished:
             write_version(run.store, revision.version)
-        executor = cluster.executor(run.site, capacity, images, run.store, run.terminal.info, run.terminal.error)
+        executor = cluster.executor(run.site, capacity, images, run.store, run.terminal.info).with_warn(run.terminal.error)
         reevaluation = revision.reevaluation.prepare(run.plan, revision.base, networks, executor)
         common = {"reevaluation": reevaluation, "later": revision.base, "target": revision.version.folder}
         executor.map(reevaluate, {n.name: {"network": n, **common} for n in remaining}, AuditResult, ended)

@@ -1,0 +1,75 @@
+"""Tests of jobs that cannot start, because another job has the resources or because Ray's workers do not start."""
+
+import sys
+import threading
+
+import pytest
+import ray
+from environments import environment
+from in_process import workspace
+from study_runs import ROOT, start
+
+from core import data
+from trainables.execution import tasks, waiting
+from trainables.execution.resources import to_shared
+from trainables.execution.tasks import Executor
+from trainables.study.results import TrainingResult
+
+SCRIPT = """
+import os, sys
+from studies.crl_tradeoff import STUDY
+from trainables.commands.study import main
+from trainables.execution import waiting
+
+waiting.WAITING_SECONDS = 4.0
+if __name__ == "__main__":
+    main(STUDY)
+"""
+BROKEN = 'import sys\nif any("default_worker" in word for word in sys.orig_argv):\n    sys.exit(1)\n'
+"""A sitecustomize.py that ends each of Ray's worker processes."""
+
+
+def done(images, workspace) -> TrainingResult:
+    """A job that ends at once."""
+    return TrainingResult(metrics={"a": 1.0})
+
+
+@pytest.mark.ray
+def test_a_job_that_waits_for_another_one_says_so_and_runs_when_that_one_has_ended(local_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr(waiting, "WAITING_SECONDS", 1.0)
+    monkeypatch.setattr(tasks, "WAITING_SECONDS", 1.0)
+    cpus = int(ray.cluster_resources()["CPU"])
+    other = ray.remote(num_cpus=cpus)(type("Other", (), {"ready": lambda self: None})).remote()
+    ray.get(other.ready.remote())
+    lines: list[str] = []
+
+    def warn(line: str) -> None:
+        lines.append(line)
+        if len(lines) == 2:
+            ray.kill(other)
+
+    space = workspace(tmp_path)
+    executor = Executor(to_shared(data.load("digits")), space, lambda: 1, space.share, lambda: 1, warn=warn)
+    assert executor.map(done, {(1, 2): {}}, TrainingResult)[1, 2].metrics == {"a": 1.0}
+    assert len(lines) == 2 and "waiting for " in lines[0] and "1 submitted, none is running" in lines[0]
+    assert f"each needs 1 CPU (0 of {cpus} free)" in lines[0] and "ray status" in lines[0] and "/logs (raylet.out" in lines[0]
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(300)
+def test_a_study_whose_workers_do_not_start_says_where_to_look(tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(BROKEN)
+    script = tmp_path / "study.py"
+    script.write_text(SCRIPT)
+    env = environment(PYTHONPATH=f"{tmp_path}/site:{ROOT}")
+    driver = start(tmp_path, "--trials", "4", "--quiet", script=script, env=env)
+    assert driver.stdout
+    timer = threading.Timer(200, driver.kill)
+    timer.start()
+    line = next((line for line in driver.stdout if line.startswith("waiting for ")), "")
+    timer.cancel()
+    driver.terminate()
+    rest, _ = driver.communicate(timeout=100)
+    assert "none is running" in line and "/logs (raylet.out" in line, line + rest
+    assert driver.returncode == 130 and "interrupted by SIGTERM; continue with" in rest and sys.executable in rest
