@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from typing import NoReturn
 
-from core.errors import InputError, redacted
+from core.errors import InputError, first_line, redacted
 from trainables.study.options import add_options, options_of
 from trainables.study.site import Site
 from trainables.terminal import signals, streams
@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def exit_with(work: Callable[[], int]) -> NoReturn:
-    """Call `work` and exit with its exit code; invalid input and interrupts are reported in one line."""
+    """Call `work` and exit with its exit code; invalid input, interrupts and lost storage are reported in one line."""
     with streams.losable():
         signals.catch()
         try:
@@ -38,6 +38,9 @@ def exit_with(work: Callable[[], int]) -> NoReturn:
             signals.close()
             print(f"{signals.description()}; repeat the command to continue", file=sys.stderr)
             code = signals.EXIT_INTERRUPTED
+        except OSError as error:  # a study reports it itself
+            print(f"error: {redacted(first_line(error))}; repeat the command to continue", file=sys.stderr)
+            code = 3
         except SystemExit as stop:  # --help
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     signals.end(code)

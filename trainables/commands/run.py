@@ -93,8 +93,8 @@ def _run(run: StudyRun, images: Images) -> int:
             publish(run.store, newest, tracker, later)
             undelivered = tracker.close()
         except (KeyboardInterrupt, OSError, RayError, TuneError) as error:
-            if isinstance(error, (RayError, TuneError)):
-                run.terminal.error(f"Ray's logs: {session.keep_logs()}")
+            if isinstance(error, (RayError, TuneError)) and (logs := session.keep_logs()):
+                run.terminal.error(f"Ray's logs: {logs}")
             return run.stopped(error, lambda code: _killed(run, outcome, tracker, code))
         except BaseException:  # for example, the searcher finds no legal configuration any more
             signals.unless_skipped(lambda: tracker.close("FAILED"))

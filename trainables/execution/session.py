@@ -63,9 +63,10 @@ def session_directory() -> str:
 
 
 def keep_logs() -> str:
-    """Keep Ray's files on this machine for an error to be found; returns the folder of the logs."""
+    """Keep Ray's files on this machine for an error to be found; returns the folder of the logs, or "" without Ray."""
     _own.clear()
-    return f"{session_directory()}/logs"
+    folder = session_directory()
+    return folder and f"{folder}/logs"
 
 
 def _reason(error: BaseException) -> str:

@@ -150,8 +150,6 @@ def _run(revision: Revision, networks: Sequence[StoredNetwork], images: Images) 
             return run.stopped(f"{lost} of {len(networks)} networks have no result")
         return _finish(revision)
     except (KeyboardInterrupt, OSError, RayError) as error:
-        if isinstance(error, RayError):
-            run.terminal.error(f"Ray's logs: {session.keep_logs()}")
         return run.stopped(error)
 
 
@@ -173,7 +171,12 @@ def _reevaluate_all(
         executor = cluster.executor(run.site, capacity, images, run.store, run.terminal.info).with_warn(run.terminal.error)
         reevaluation = revision.reevaluation.prepare(run.plan, revision.base, networks, executor)
         common = {"reevaluation": reevaluation, "later": revision.base, "target": revision.version.folder}
-        executor.map(reevaluate, {n.name: {"network": n, **common} for n in remaining}, AuditResult, ended)
+        try:
+            executor.map(reevaluate, {n.name: {"network": n, **common} for n in remaining}, AuditResult, ended)
+        except RayError:
+            if logs := session.keep_logs():
+                run.terminal.error(f"Ray's logs: {logs}")
+            raise
 
 
 def _finish(revision: Revision) -> int:

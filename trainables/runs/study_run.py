@@ -92,11 +92,17 @@ class StudyRun:
         code = EXIT_INTERRUPTED if interrupted else EXIT_STOPPED
         if isinstance(reason, BaseException):
             reason = signals.description() if interrupted else redacted(f"error: {first_line(reason)}")
-        resume = self.resume
-        if successor := self._successor():
+        resume, successor, is_stored = self.resume, "", True
+
+        def look() -> None:  # at storage that may not answer
+            nonlocal successor, is_stored
+            successor, is_stored = self._successor(), self._is_stored()
+
+        signals.unless_skipped(look)
+        if successor:
             resume, advice = "", "it continues there; this driver changes nothing more"
             reason = redacted(f"error: {successor}")
-        elif not self._is_stored():
+        elif not is_stored:
             resume, advice = "", "nothing was started; repeat the command"
         else:
             advice = f"continue with\n  {resume}"
@@ -119,6 +125,6 @@ class StudyRun:
     def _is_stored(self) -> bool:
         """Whether there is a study to continue; there may be one in storage that cannot be read."""
         try:
-            return self.store.read("plan.json") is not None
+            return self.store.lease is not None or self.store.read("plan.json") is not None
         except (OSError, ValueError):
             return True
