@@ -4,9 +4,13 @@ import contextlib
 import logging
 import os
 import secrets
+import select
 import shutil
+import signal
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +22,10 @@ from core.errors import InputError
 from trainables.study.site import REPOSITORY
 from trainables.terminal import signals
 
+WAITING_SECONDS = 60.0
+"""Time after which a study that waits for Ray prints why; each following interval is twice as long."""
+GRACE_SECONDS = 5.0
+"""Time that Ray's start may take to notice a signal."""
 _own: list[str] = []
 """Session directory of the Ray that this process started, unless it is kept."""
 
@@ -30,7 +38,7 @@ def start(address: str) -> None:
     """
     try:
         _keep_token_private(create=not address)
-        with signals.shielded(), _silence():
+        with signals.shielded(), _silence() as stderr, _watched(stderr):
             if address:  # the workers of a cluster receive our code; those of this machine have it installed
                 code = {"working_dir": str(REPOSITORY), "excludes": ["/runs", "/data", ".git", ".venv"]}
                 ray.init(address=address, runtime_env=code, logging_level=logging.ERROR, log_to_driver=False)
@@ -62,6 +70,11 @@ def session_directory() -> str:
     return node.get_session_dir_path() if node else ""
 
 
+def log_files() -> str:
+    """The files in which Ray's processes write why they do not start."""
+    return f"{session_directory()}/logs (raylet.out, worker-*.err)"
+
+
 def keep_logs() -> str:
     """Keep Ray's files on this machine for an error to be found; returns the folder of the logs, or "" without Ray."""
     _own.clear()
@@ -78,7 +91,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _fix(error: BaseException, address: str) -> str:
-    """What to change, as the end of a message; empty if the error says it."""
+    """Say what to change, as the end of a message; empty if the error says it."""
     text, name = str(error), str(getattr(error, "filename", None) or "")
     if isinstance(error, AuthenticationError):
         if os.environ.get("RAY_AUTH_TOKEN_PATH"):
@@ -101,8 +114,8 @@ def _temporary_folder() -> str:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Discard what Ray and its processes write to standard output and error while they start; failures are raised."""
+def _silence() -> Iterator[int]:
+    """Discard what Ray and its processes write to standard output and error while they start; yield standard error itself."""
     saved = [(number, os.dup(number)) for number in (1, 2)]
     null = os.open(os.devnull, os.O_WRONLY)
     try:
@@ -110,12 +123,51 @@ def _silence() -> Iterator[None]:
             stream.flush()
         for number in (1, 2):
             os.dup2(null, number)
-        yield
+        yield saved[1][1]
     finally:
         for number, copy in saved:
             os.dup2(copy, number)
             os.close(copy)
         os.close(null)
+
+
+@contextlib.contextmanager
+def _watched(stderr: int) -> Iterator[None]:
+    """Print why Ray's start takes long, and end the process at a signal that cannot interrupt it.
+
+    Ray waits for its first worker process in native code, in which Python's handlers do not run. Nothing of a study is open yet.
+    """
+    ended, (reader, writer) = threading.Event(), os.pipe()
+    os.set_blocking(writer, False)
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False) if in_main else -1
+
+    def watch() -> None:
+        start, lines = time.monotonic(), 0
+        while not ended.is_set():
+            is_signalled, waited = select.select([reader], [], [], 0.2)[0], time.monotonic() - start
+            text = ""
+            if is_signalled and os.read(reader, 1)[0] in signals.TERMINATIONS and not ended.wait(GRACE_SECONDS):
+                text = "interrupted while Ray starts; repeat the command to continue"
+            elif waited >= WAITING_SECONDS * 2**lines:
+                lines += 1
+                text = f"waiting for {waited:.0f} s: Ray's worker processes do not start, for a reason in {log_files()}"
+            with contextlib.suppress(OSError):
+                os.write(stderr, f"{text}\n".encode() if text else b"")
+            if text.startswith("interrupted"):
+                os._exit(signals.EXIT_INTERRUPTED)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+        if in_main:
+            signal.set_wakeup_fd(before)
+        os.close(reader)
+        os.close(writer)
 
 
 def _keep_token_private(create: bool) -> None:

@@ -10,13 +10,13 @@ from ray.exceptions import RayError, RayTaskError
 from trainables.execution.recorded import Result
 from trainables.execution.resources import Share, SharedImages, Workspace
 from trainables.execution.trainable import run_job
-from trainables.execution.waiting import WAITING_SECONDS, StartWatch, report_start
+from trainables.execution.waiting import StartWatch, report_start
 from trainables.storage.jobs import Job
 from trainables.study.results import TrainingResult
 
 Name = TypeVar("Name", bound=Hashable)
 POLL_SECONDS = 2.0
-"""Interval at which the limit of concurrent jobs is evaluated again."""
+"""Interval at which the limit of concurrent jobs, and whether any has started, is evaluated again."""
 MAX_RETRIES = 2
 """Number of times that a task is repeated after its machine died."""
 
@@ -82,7 +82,7 @@ class Executor:
                 name = waiting.pop(0)
                 workspace = replace(self.workspace, ticket=watch.ticket(name))
                 running[task.remote(work, **jobs[name], images=shared, workspace=workspace)] = name
-            ended, _ = ray.wait(list(running), timeout=min(POLL_SECONDS, WAITING_SECONDS))
+            ended, _ = ray.wait(list(running), timeout=POLL_SECONDS)
             if not ended:
                 watch.check(running.values)
                 continue

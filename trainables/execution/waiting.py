@@ -12,11 +12,9 @@ from dataclasses import dataclass, field
 import ray
 from ray.experimental import internal_kv
 
+from trainables.execution import session
 from trainables.execution.resources import Share
-from trainables.execution.session import session_directory
 
-WAITING_SECONDS = 60.0
-"""Time without a running job after which the first line is printed; each following interval is twice as long."""
 CHECK_SECONDS = 2.0
 """Interval at which Ray is asked which jobs have started."""
 NAMESPACE = "trilemma"
@@ -56,13 +54,13 @@ class StartWatch:
             outstanding: the jobs that were submitted and have not ended.
         """
         now = time.monotonic()
-        if now - self.last_check < min(CHECK_SECONDS, WAITING_SECONDS / 4):
+        if now - self.last_check < min(CHECK_SECONDS, session.WAITING_SECONDS / 4):
             return
         self.last_check = now
         jobs = outstanding()
         if not jobs or {self.ticket(job) for job in jobs} & self._started():
             self.see_running()
-        elif now - self.last_running >= WAITING_SECONDS * (2**self.lines):
+        elif now - self.last_running >= session.WAITING_SECONDS * 2**self.lines:
             self.lines += 1
             self.report(f"waiting for {now - self.last_running:.0f} s: {len(jobs)} submitted, none is running; {self._reason()}")
 
@@ -87,5 +85,5 @@ class StartWatch:
         needs = " and ".join(f"{amount:g} {name} ({of[name]})" for name, amount in amounts)
         return (
             f"each needs {needs}; if other jobs use them, `ray status` on the head node shows it; "
-            f"otherwise, Ray's worker processes do not start, for a reason in {session_directory()}/logs (raylet.out, worker-*.err)"
+            f"otherwise, Ray's worker processes do not start, for a reason in {session.log_files()}"
         )

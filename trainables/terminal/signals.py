@@ -32,7 +32,7 @@ class _State:
     """The signals of this process."""
 
     dispositions: dict[signal.Signals, Any] = field(default_factory=dict)
-    """How each signal is handled while the command runs."""
+    """Handler of each signal while the command runs."""
     first: signal.Signals | None = None
     """The signal that interrupted the command."""
     last_time: float = 0.0

@@ -3,9 +3,12 @@
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from files import existing
@@ -30,14 +33,15 @@ def test_ctrl_c_prints_the_resume_command_and_one_object_and_exits_with_130(tmp_
     assert end["mlflow_run"] and isinstance(end["front"], list) and end["trials"]["planned"] == 9 and "Traceback" not in err
 
 
-def test_a_closed_terminal_ends_the_runs_and_exits_with_130(tmp_path):
+def test_a_closed_terminal_ends_the_runs_exits_with_130_and_leaves_no_files_of_ray(tmp_path):
     """Every process of the terminal receives SIGHUP, and nothing can be printed on it any more; errors go to a file here."""
+    ray_files = tempfile.mkdtemp(prefix="r", dir="/tmp")  # short, because sockets are below it
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(tmp_path)
         os.dup2(os.open("err", os.O_CREAT | os.O_WRONLY), 2)
         words = command(CRL, "--set", "epochs=300", "--trials", "9", "--concurrency", "1", "--json")
-        os.execv(words[0], words)
+        os.execve(words[0], words, os.environ | {"RAY_TMPDIR": ray_files})
     end = time.monotonic() + 300
     while not existing(tmp_path / "runs", "*/trials/*/params.json"):
         assert time.monotonic() < end and os.waitpid(pid, os.WNOHANG) == (0, 0), (tmp_path / "err").read_text()
@@ -50,3 +54,5 @@ def test_a_closed_terminal_ends_the_runs_and_exits_with_130(tmp_path):
     assert "interrupted by SIGHUP; continue with\n" in err and f"--resume {folder.name}" in err and "Traceback" not in err
     runs = logged(f"sqlite:///{tmp_path}/mlflow.db", folder.name)
     assert {run.info.status for run in (runs.parent, *runs.children.values())} == {"KILLED"}
+    assert not list(Path(ray_files).glob("ray/session_*"))
+    shutil.rmtree(ray_files)
