@@ -4,13 +4,11 @@ import contextlib
 import logging
 import os
 import secrets
-import select
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,8 +22,6 @@ from trainables.terminal import signals
 
 WAITING_SECONDS = 60.0
 """Time after which a study that waits for Ray prints why; each following interval is twice as long."""
-GRACE_SECONDS = 5.0
-"""Time that Ray's start may take to notice a signal."""
 _own: list[str] = []
 """Session directory of the Ray that this process started, unless it is kept."""
 
@@ -133,41 +129,15 @@ def _silence() -> Iterator[int]:
 
 @contextlib.contextmanager
 def _watched(stderr: int) -> Iterator[None]:
-    """Print why Ray's start takes long, and end the process at a signal that cannot interrupt it.
-
-    Ray waits for its first worker process in native code, in which Python's handlers do not run. Nothing of a study is open yet.
-    """
-    ended, (reader, writer) = threading.Event(), os.pipe()
-    os.set_blocking(writer, False)
-    in_main = threading.current_thread() is threading.main_thread()
-    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False) if in_main else -1
-
-    def watch() -> None:
-        start, lines = time.monotonic(), 0
-        while not ended.is_set():
-            is_signalled, waited = select.select([reader], [], [], 0.2)[0], time.monotonic() - start
-            text = ""
-            if is_signalled and os.read(reader, 1)[0] in signals.TERMINATIONS and not ended.wait(GRACE_SECONDS):
-                text = "interrupted while Ray starts; repeat the command to continue"
-            elif waited >= WAITING_SECONDS * 2**lines:
-                lines += 1
-                text = f"waiting for {waited:.0f} s: Ray's worker processes do not start, for a reason in {log_files()}"
-            with contextlib.suppress(OSError):
-                os.write(stderr, f"{text}\n".encode() if text else b"")
-            if text.startswith("interrupted"):
-                os._exit(signals.EXIT_INTERRUPTED)
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    """Print why Ray's start takes long, from a process of its own: Ray waits for its first worker in native code with the GIL."""
+    text = f"still waiting: Ray's worker processes do not start, for a reason in {_temporary_folder()}/session_latest/logs"
+    words = ["sh", "-c", 'while sleep "$0"; do echo "$1"; done', str(WAITING_SECONDS), f"{text} (raylet.out, worker-*.err)"]
+    watcher = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=stderr, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         yield
     finally:
-        ended.set()
-        watcher.join()
-        if in_main:
-            signal.set_wakeup_fd(before)
-        os.close(reader)
-        os.close(writer)
+        os.killpg(watcher.pid, signal.SIGKILL)
+        watcher.wait()
 
 
 def _keep_token_private(create: bool) -> None:

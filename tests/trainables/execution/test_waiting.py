@@ -6,7 +6,7 @@ import pytest
 import ray
 from environments import environment
 from in_process import workspace
-from study_runs import ROOT, start
+from study_runs import ROOT, kill, start
 
 from core import data
 from trainables.execution import session, tasks
@@ -48,7 +48,7 @@ def test_a_job_that_waits_for_another_one_says_so_and_runs_when_that_one_has_end
     space = workspace(tmp_path)
     executor = Executor(to_shared(data.load("digits")), space, lambda: 1, space.share, lambda: 1, warn=warn)
     assert executor.map(done, {(1, 2): {}}, TrainingResult)[1, 2].metrics == {"a": 1.0}
-    assert len(lines) == 2 and "waiting for " in lines[0] and "1 submitted, none is running" in lines[0]
+    assert len(lines) >= 2 and "waiting for " in lines[0] and "1 submitted, none is running" in lines[0]
     assert f"each needs 1 CPU (0 of {cpus} free)" in lines[0] and "ray status" in lines[0] and "/logs (raylet.out" in lines[0]
 
 
@@ -64,9 +64,7 @@ def test_a_study_whose_workers_do_not_start_says_where_to_look(tmp_path):
     assert driver.stdout
     timer = threading.Timer(200, driver.kill)
     timer.start()
-    line = next((line for line in driver.stdout if line.startswith("waiting for ")), "")
+    line = next((line for line in driver.stdout if line.startswith("still waiting: ")), "")
     timer.cancel()
-    driver.terminate()
-    rest, _ = driver.communicate(timeout=100)
-    assert "Ray's worker processes do not start" in line and "/logs (raylet.out" in line, line + rest
-    assert driver.returncode == 130 and "interrupted" in rest, rest
+    kill(driver)
+    assert "Ray's worker processes do not start" in line and "/logs (raylet.out" in line
