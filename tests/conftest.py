@@ -1,12 +1,15 @@
 """Fixtures that tests share, and how tests are distributed over the two processes that run them."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from study_runs import QUICK, Finished, InProcess, folder_of, run_process
+
+from trainables.terminal import signals
 
 os.environ.setdefault("RAY_worker_niceness", "0")  # with Ray's own 15, its workers would wait for the other half of the tests
 
@@ -24,6 +27,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         elif item.get_closest_marker("faults"):
             group = str(Path(group).parent)
         item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.fixture(autouse=True)
+def signal_handlers() -> Iterator[None]:
+    """Restore the handlers of signals that a command in this process has installed."""
+    before = {number: signal.getsignal(number) for number in signals.TERMINATIONS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainables.terminal import signals
+
 ROOT = Path(__file__).resolve().parents[2]
 CRL = "studies/crl_tradeoff.py"
 SERIAL = ("--concurrency", "1")
@@ -103,7 +105,7 @@ class InProcess:
         if not database.exists() and "--tracking-uri" not in argv:
             shutil.copyfile(self.template, database)
         words, argv_before = [str(ROOT / script), *argv], sys.argv
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.getsignal(number) for number in signals.TERMINATIONS}
         with captured() as (out, err):
             try:
                 sys.argv = words

@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from environments import environment
@@ -20,7 +21,8 @@ from mlflow_runs import Logged, logged
 from postgres import running_postgres
 from study_runs import CRL, ROOT, start, wait_until
 
-from trainables.tracking.client import front_from_runs
+from core.errors import InputError, redacted
+from trainables.tracking.client import check_tracking, front_from_runs
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 ADMIN, DATABASE, FLASK = "the-admin's-own-password", "the_database's/own:password", "the-key-of-the-sessions"
@@ -180,6 +182,20 @@ def test_a_study_with_a_wrong_password_is_rejected_before_anything_starts(server
     out, _ = driver.communicate(timeout=100)
     assert driver.returncode == 2 and "401" in out and "wrong-one" not in out and len(out.splitlines()) == 1, out
     assert not list((tmp_path / "study").rglob("plan.json"))
+
+
+@pytest.mark.timeout(60)  # MLflow would try again for minutes
+@pytest.mark.parametrize(("login", "database", "reason"), [
+    ("mlflow:wrong-one", "postgres", 'password authentication failed for user "mlflow"'),
+    ("nobody:wrong-one", "postgres", 'password authentication failed for user "nobody"'),
+    ("mlflow:{password}", "no_such", 'database "no_such" does not exist'),
+    ("mlflow:{password}", "postgres?sslmode=require", "server does not support SSL, but SSL was required"),
+])  # fmt: skip
+def test_a_login_that_the_database_rejects_is_refused_in_one_line_before_mlflow_is_asked(postgres, login, database, reason):
+    uri = f"postgresql://{login.format(password=quote(DATABASE, safe=''))}@127.0.0.1:{postgres['PGPORT']}/{database}"
+    with pytest.raises(InputError) as error:
+        check_tracking(uri, "a study")
+    assert reason in str(error.value) and "\n" not in str(error.value) and "wrong-one" not in redacted(str(error.value))
 
 
 def test_a_study_that_logs_directly_to_the_database_shows_its_password_nowhere(server, postgres, tmp_path):

@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "tracking": {"storage", "study"},
     # running a study
     "search": {"storage", "study"},
-    "execution": {"search", "storage", "study"},
+    "execution": {"search", "storage", "study", "terminal"},
     "runs": {"reporting", "storage", "study", "terminal", "tracking"},
     # finished studies
     "revisions": {"execution", "runs", "storage", "study", "terminal", "tracking"},

@@ -6,9 +6,10 @@ import traceback
 from collections.abc import Callable, Collection, Sequence
 from typing import NoReturn
 
-from core.errors import InputError, redacted
+from core.errors import InputError, first_line, redacted
 from trainables.study.options import add_options, options_of
 from trainables.study.site import Site
+from trainables.terminal import signals, streams
 
 STUDY_HELP = "name of the study's run, as for --resume: its folder below --storage"
 
@@ -26,18 +27,27 @@ class Parser(argparse.ArgumentParser):
 
 
 def exit_with(work: Callable[[], int]) -> NoReturn:
-    """Call `work` and exit with its exit code; invalid input and interrupts are reported in one line."""
-    try:
-        code = work()
-    except InputError as error:
-        print("error:", redacted(" ".join(str(error).splitlines())), file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = 130
-    except Exception:  # an error of ours; Python would print the URIs in its message with their credentials
-        print(redacted(traceback.format_exc()), end="", file=sys.stderr)
-        code = 1
+    """Call `work` and exit with its exit code; invalid input, interrupts and lost storage are reported in one line."""
+    with streams.losable():
+        signals.catch()
+        try:
+            code = work()
+        except InputError as error:
+            print("error:", redacted(" ".join(str(error).splitlines())), file=sys.stderr)
+            code = 2
+        except KeyboardInterrupt:
+            signals.close()
+            print(f"{signals.description()}; repeat the command to continue", file=sys.stderr)
+            code = signals.EXIT_INTERRUPTED
+        except OSError as error:  # a study reports it itself
+            print(f"error: {redacted(first_line(error))}; repeat the command to continue", file=sys.stderr)
+            code = 3
+        except SystemExit as stop:  # --help
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        except Exception:  # an error of ours; Python would print the URIs in its message with their credentials
+            print(redacted(traceback.format_exc()), end="", file=sys.stderr)
+            code = 1
+    signals.end(code)
     sys.exit(code)
 
 

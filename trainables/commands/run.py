@@ -1,6 +1,7 @@
 """Starting and resuming a study: check, sweep, confirm, publish."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ray.exceptions import RayError
@@ -10,18 +11,19 @@ from core import data
 from core.data import Images
 from core.errors import InputError, redacted
 from core.study import Study
-from trainables.execution import cluster
+from trainables.execution import cluster, session
 from trainables.execution.confirm import confirm
 from trainables.execution.sweep import sweep
 from trainables.runs import preflight
 from trainables.runs.publish import publish
-from trainables.runs.study_run import StudyRun, interrupt_on_terminate
+from trainables.runs.study_run import StudyRun
 from trainables.storage.results import pictures
 from trainables.storage.takeover import TUNE_FOLDER, resume_state, stored_plan
 from trainables.study.options import Option
 from trainables.study.outcome import Outcome
 from trainables.study.plan import Plan
 from trainables.study.site import Site
+from trainables.terminal import signals
 from trainables.terminal.closing import front_table, print_summary
 from trainables.terminal.progress import Progress
 from trainables.terminal.provenance import resumed_facts, study_facts
@@ -34,8 +36,13 @@ def start(plan: Plan, site: Site, *, objectives: preflight.Objectives, command: 
     Raises:
         InputError: the message says what to change; nothing was started.
     """
-    plan, images = preflight.check_new(plan, site, objectives)
-    return _run(StudyRun.open(plan, site, command), images)
+    run = StudyRun.open(plan, site, command)
+
+    def work() -> int:
+        checked, images = preflight.check_new(plan, site, objectives)
+        return _run(replace(run, plan=checked), images)
+
+    return run.interruptible(work)
 
 
 def resume(study: Study, name: str, site: Site, *, requested: Sequence[tuple[Option, Any]], command: list[str]) -> int:
@@ -56,8 +63,8 @@ def resume(study: Study, name: str, site: Site, *, requested: Sequence[tuple[Opt
         raise InputError(f"{name} is a study of {plan.study}; resume it with python studies/{plan.study}.py")
     if changed := [option.flag for option, value in requested if not plan.was_requested(option, value)]:
         raise InputError(f"--resume continues the study as it was planned; drop {', '.join(changed)}")
-    images = preflight.check(plan, site)
-    return _run(StudyRun.open(plan, site, command), images)
+    run = StudyRun.open(plan, site, command)
+    return run.interruptible(lambda: _run(run, preflight.check(plan, site)))
 
 
 def _run(run: StudyRun, images: Images) -> int:
@@ -66,7 +73,6 @@ def _run(run: StudyRun, images: Images) -> int:
     for line in description:
         run.terminal.info(f"data: {line}")
     with cluster.joined(run.site) as capacity:
-        interrupt_on_terminate()
         try:
             state = resume_state(run.store, run.plan)
             run = run.with_store(state.store)
@@ -92,20 +98,22 @@ def _run(run: StudyRun, images: Images) -> int:
             publish(run.store, newest, tracker, later)
             undelivered = tracker.close()
         except (KeyboardInterrupt, OSError, RayError, TuneError) as error:
+            if isinstance(error, (RayError, TuneError)) and (logs := session.keep_logs()):
+                run.terminal.error(f"Ray's logs: {logs}")
             return run.stopped(error, lambda code: _killed(run, outcome, tracker, code))
         except BaseException:  # for example, the searcher finds no legal configuration any more
-            tracker.close("FAILED")
+            signals.unless_skipped(lambda: tracker.close("FAILED"))
             raise
     if newest.front():
         run.terminal.show(front_table(newest))
     code = print_summary(newest, run.store.root, run.site, run.terminal, undelivered, tracker.last_error)
-    run.terminal.print_json(run.summary(newest, tracker.refs.parent, code))
-    return code
+    return run.finished(newest, tracker.refs.parent, code)
 
 
 def _killed(run: StudyRun, outcome: Outcome, tracker: Tracker, code: int) -> dict[str, Any]:
     """End the runs in MLflow as killed; returns the summary for programs."""
-    tracker.close("KILLED")
+    if not signals.unless_skipped(lambda: tracker.close("KILLED")):
+        run.terminal.error("did not wait for MLflow; what it lacks is logged when the study is resumed")
     return run.summary(outcome, tracker.refs.parent, code)
 
 
@@ -122,7 +130,7 @@ def _sweep_and_confirm(run: StudyRun, capacity: Mapping[str, float], images: Ima
     """Train the trials and replicates that are missing."""
     plan, site, store = run.plan, run.site, run.store
     with Progress(outcome, run.terminal.console) as progress:
-        executor = cluster.executor(site, capacity, images, store, progress.info)
+        executor = cluster.executor(site, capacity, images, store, progress.info).with_warn(run.terminal.error)
         at_a_time = cluster.concurrency(executor.workspace.share, capacity, site.concurrency)
         progress.info(f"{plan.name}: {plan.trials} trials, {at_a_time} at a time, results in {redacted(store.root)}")
         sweep(plan, outcome, executor, [tracker, progress])

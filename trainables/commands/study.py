@@ -6,7 +6,10 @@ Exit codes:
 * 1: some trials failed, or something is missing.
 * 2: the input is invalid and nothing was started, or no legal configuration is left.
 * 3: the driver could not continue (a full disk, a lost cluster); the study can be resumed.
-* 130: the driver was interrupted; the study can be resumed.
+* 130: a signal interrupted the driver (Ctrl-C, SIGTERM, SIGHUP, SIGQUIT, SIGXCPU, SIGUSR1, SIGUSR2 or SIGALRM); the study can be
+  resumed.
+
+Lost output does not change the exit code, except that of a `--json` object that could not be written: then 1 instead of 0.
 """
 
 import argparse

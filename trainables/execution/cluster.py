@@ -1,23 +1,20 @@
 """The Ray cluster of a study: joining or starting it, its resources, and the executor of the study's jobs."""
 
 import contextlib
-import logging
 import math
-import os
-import secrets
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import ray
 
 from core.data import Images
-from core.errors import InputError, first_line
+from core.errors import InputError
+from trainables.execution import session
 from trainables.execution.resources import Share, Workspace, to_shared
 from trainables.execution.tasks import Executor, ignore
 from trainables.storage.store import Store
-from trainables.study.site import REPOSITORY, Site
+from trainables.study.site import Site
+from trainables.terminal import signals
 
 
 @contextlib.contextmanager
@@ -31,8 +28,9 @@ def joined(site: Site) -> Iterator[Mapping[str, float]]:
     """
     started_here = not ray.is_initialized()
     if started_here:
-        _init(site.address)
+        session.start(site.address)
     try:
+        signals.renew()
         capacity = ray.cluster_resources()
         share = share_of(site, capacity)
         for needed in (share, shadow_share(site, share)):
@@ -40,37 +38,7 @@ def joined(site: Site) -> Iterator[Mapping[str, float]]:
         yield capacity
     finally:
         if started_here:
-            ray.shutdown()
-
-
-def _init(address: str) -> None:
-    quiet = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
-    _keep_token_private(create=not address)
-    try:
-        if address:  # the workers of a cluster receive our code; those of this machine have it installed
-            del quiet["include_dashboard"]
-            code = {"working_dir": str(REPOSITORY), "excludes": ["/runs", "/data", ".git", ".venv"]}
-            ray.init(address=address, runtime_env=code, **quiet)
-        else:
-            ray.init(address="local", **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(f"cannot join the Ray cluster at --address {address or 'local'}: {first_line(error)}") from None
-
-
-def _keep_token_private(create: bool) -> None:
-    """Make Ray's token readable by its user alone before anything listens; Ray would create it readable by all users."""
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    token = Path(named or Path.home() / ".ray" / "auth_token")
-    wanted = os.environ.get("RAY_AUTH_MODE", "token") == "token" and not os.environ.get("RAY_AUTH_TOKEN")
-    with contextlib.suppress(OSError):  # another user's file, or another study created it first
-        if token.is_file():
-            token.chmod(0o600)
-        elif create and wanted and not named:
-            token.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=token.parent) as file:  # has mode 0600
-                file.write(secrets.token_hex(32))
-                file.flush()
-                os.link(file.name, token)  # atomic
+            session.stop()
 
 
 def _check_nodes(share: Share) -> None:
@@ -135,11 +103,12 @@ def executor(
         capacity: resources of the cluster.
         images: the pool.
         store: the study's folder; cached trainings and shadow models are in the folder above it.
-        report: prints one line of progress.
+        report: prints one line of progress, or about a problem.
     """
     share = share_of(site, capacity)
     small = shadow_share(site, share)
     return Executor(
         images=to_shared(images), workspace=Workspace(share, store, store.above), limit=ConcurrencyLimit(share, site),
         shadow_share=small, shadow_limit=ConcurrencyLimit(small, site), report=report,
+        warn=report,
     )  # fmt: skip

@@ -66,6 +66,8 @@ class Workspace:
     """Folder that the jobs' folders are in; the study's, or `root` for shadow models."""
     root: Store
     """Folder above all studies, with shadow models and the cache of trainings."""
+    ticket: str = ""
+    """Identifies the job when it reports its start; see `trainables.execution.waiting`."""
 
     def cache(self, images: SharedImages) -> TrainingCache:
         """The cache of trainings on these images."""

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from ray import tune
@@ -12,6 +13,7 @@ from ray.tune.execution import class_cache
 from core.space import Value
 from trainables.execution.tasks import Executor
 from trainables.execution.trainable import tune_trial
+from trainables.execution.waiting import StartWatch
 from trainables.search.concurrency import LimitedSearcher
 from trainables.search.early_stopping import ParetoHalving
 from trainables.search.reports import reported_epochs, reported_fatal_error, reported_result
@@ -24,6 +26,7 @@ from trainables.study.outcome import Outcome
 from trainables.study.plan import Plan
 from trainables.study.results import TrainingResult
 from trainables.study.trial import Trial
+from trainables.terminal import signals
 
 MAX_MACHINE_FAILURES = 2
 """Number of times that a trial is repeated after its machine failed; errors of the trial itself are results."""
@@ -68,9 +71,11 @@ def sweep(plan: Plan, outcome: Outcome, executor: Executor, listeners: Sequence[
     store, share = executor.workspace.store, executor.workspace.share
     # With Ray Train workers, the trial itself only waits: it takes no CPU from its workers and stays on the head node.
     demand = {"CPU": share.cpus, "GPU": share.gpus} if share.workers == 0 else {"node:__internal_head__": 0.001}
+    watch = StartWatch(share, executor.warn)
+    workspace = replace(executor.workspace, ticket=watch.prefix)
     trainable = tune.with_parameters(
-        tune_trial, images=executor.images, workspace=executor.workspace, seeds=plan.seeds_per_trial, rungs=plan.rungs
-    )
+        tune_trial, images=executor.images, workspace=workspace, seeds=plan.seeds_per_trial, rungs=plan.rungs
+    )  # fmt: skip
     searcher = LimitedSearcher(StudySearcher(plan, store, outcome.trials), executor.limit)
     records = f"tune-{uuid.uuid4().hex[:8]}"
     try:
@@ -83,10 +88,11 @@ def sweep(plan: Plan, outcome: Outcome, executor: Executor, listeners: Sequence[
             ),
             run_config=tune.RunConfig(
                 name=records, storage_path=store.below(TUNE_FOLDER).root, verbose=0,
-                callbacks=[_SweepCallback(plan, outcome, store, listeners, searcher)],
+                callbacks=[_SweepCallback(plan, outcome, store, listeners, searcher, watch)],
                 failure_config=tune.FailureConfig(max_failures=MAX_MACHINE_FAILURES),
             ),
         ).fit()  # fmt: skip
+        watch.close()
     finally:  # if another driver has resumed the study meanwhile, it does not know these records
         with contextlib.suppress(OSError):
             store.discard_folder(f"{TUNE_FOLDER}/{records}")
@@ -100,11 +106,19 @@ class _SweepCallback(tune.Callback):
     """Translates Ray Tune's events for listeners. It raises no error, because Ray Tune would stop the study."""
 
     def __init__(
-        self, plan: Plan, outcome: Outcome, store: Store, listeners: Sequence[Listener], searcher: LimitedSearcher
+        self, plan: Plan, outcome: Outcome, store: Store, listeners: Sequence[Listener], searcher: LimitedSearcher,
+        watch: StartWatch,
     ):  # fmt: skip
         self.plan, self.outcome, self.store, self.listeners, self.searcher = plan, outcome, store, listeners, searcher
+        self.watch = watch
         self.curves: dict[int, list[Mapping[str, float]]] = {}
         """Curves of running trials, by number."""
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        signals.renew()  # Ray Tune has installed its own handlers
+
+    def on_step_begin(self, iteration: int, trials: list, **info: Any) -> None:
+        self.watch.check(lambda: [trial.config["number"] for trial in trials if not trial.is_finished()])
 
     def on_trial_start(self, iteration: int, trials: list, trial, **info: Any) -> None:
         self._notify("started", trial.config["number"], trial.config["params"], trial.config["baseline"])

@@ -10,18 +10,26 @@ from ray.exceptions import RayError, RayTaskError
 from trainables.execution.recorded import Result
 from trainables.execution.resources import Share, SharedImages, Workspace
 from trainables.execution.trainable import run_job
+from trainables.execution.waiting import StartWatch, report_start
 from trainables.storage.jobs import Job
 from trainables.study.results import TrainingResult
 
 Name = TypeVar("Name", bound=Hashable)
 POLL_SECONDS = 2.0
-"""Interval at which the limit of concurrent jobs is evaluated again."""
+"""Interval at which the limit of concurrent jobs, and whether any has started, is evaluated again."""
 MAX_RETRIES = 2
 """Number of times that a task is repeated after its machine died."""
 
 
 def ignore(text: str) -> None:
     """A reporter that prints nothing."""
+
+
+def _reported(work: Callable[..., Result], workspace: Workspace, **job: Any) -> Result:
+    """Run a job in its task, and report that it has started; over several workers, these report it."""
+    if not workspace.share.workers:
+        report_start(workspace.ticket)
+    return work(**job, workspace=workspace)
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,8 @@ class Executor:
     """Number of shadow models at a time."""
     report: Callable[[str], None] = ignore
     """Prints one line of progress."""
+    warn: Callable[[str], None] = ignore
+    """Prints one line about a problem."""
 
     def map(
         self, work: Callable[..., Result], jobs: Mapping[Name, Mapping[str, Any]], result_type: type[Result],
@@ -64,15 +74,19 @@ class Executor:
         share = self.workspace.share
         in_task = share.workers == 0  # otherwise the task only waits for its Ray Train workers
         resources = {"num_cpus": share.cpus if in_task else 0, "num_gpus": share.gpus if in_task else 0}
-        task: Any = ray.remote(work).options(**resources, max_retries=MAX_RETRIES)
+        task: Any = ray.remote(_reported).options(**resources, max_retries=MAX_RETRIES, name=work.__name__)
         waiting, running, results = list(jobs), {}, {}
+        watch = StartWatch(share, self.warn)
         while waiting or running:
             while waiting and len(running) < self.limit():
                 name = waiting.pop(0)
-                running[task.remote(**jobs[name], images=shared, workspace=self.workspace)] = name
-            ended, _ = ray.wait(list(running), timeout=POLL_SECONDS if waiting else None)
+                workspace = replace(self.workspace, ticket=watch.ticket(name))
+                running[task.remote(work, **jobs[name], images=shared, workspace=workspace)] = name
+            ended, _ = ray.wait(list(running), timeout=POLL_SECONDS)
             if not ended:
+                watch.check(running.values)
                 continue
+            watch.see_running()
             name = running.pop(ended[0])
             try:
                 results[name] = ray.get(ended[0])
@@ -81,6 +95,7 @@ class Executor:
                     raise OSError(str(error.cause)) from None
                 results[name] = result_type(error=str(error).strip().splitlines()[-1])
             on_result(name, results[name])
+        watch.close()
         return results
 
     def train(
@@ -96,3 +111,7 @@ class Executor:
     def with_report(self, report: Callable[[str], None]) -> "Executor":
         """The same executor with another reporter."""
         return replace(self, report=report)
+
+    def with_warn(self, warn: Callable[[str], None]) -> "Executor":
+        """The same executor with another printer of problems."""
+        return replace(self, warn=warn)

@@ -9,6 +9,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -58,7 +59,7 @@ def run_job(
     if reused := cache.fetch(job, store):
         return reused
     if share.workers:
-        _run_over_workers(job, images, store, share)
+        _run_over_workers(job, images, workspace)
         result = training_result(store, job.folder)
         if result is None:
             raise OSError(f"the workers' result is not in {redacted(store.root)}; --storage must be shared by all machines")
@@ -132,7 +133,7 @@ class CheckpointCallback:
             self.reported = len(bound.curve)
 
 
-def _run_over_workers(job: Job, images: SharedImages, store: Store, share: Share) -> None:
+def _run_over_workers(job: Job, images: SharedImages, workspace: Workspace) -> None:
     """Run `_run_here` on the workers of Ray Train's TorchTrainer; the result is in the store afterwards.
 
     Raises:
@@ -143,10 +144,14 @@ def _run_over_workers(job: Job, images: SharedImages, store: Store, share: Share
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    store, share = workspace.store, workspace.share
     use_gpu = share.gpus > 0
+    images_ref = ray.put(images)
     trainer = TorchTrainer(
         _worker_loop,
-        train_loop_config={"job": job, "images": ray.put(images), "files": store.below(job.folder), "share": share},
+        train_loop_config={
+            "job": job, "images": images_ref, "files": store.below(job.folder), "share": share, "ticket": workspace.ticket,
+        },
         torch_config=TorchConfig(backend="nccl" if share.gpus >= 1 else "gloo"),  # NCCL needs a whole GPU per rank
         scaling_config=ray.train.ScalingConfig(
             num_workers=share.workers, use_gpu=use_gpu,
@@ -171,6 +176,10 @@ def _run_over_workers(job: Job, images: SharedImages, store: Store, share: Share
 def _worker_loop(config: dict[str, Any]) -> None:
     import ray
 
+    from trainables.execution.waiting import report_start
+
+    if workers.rank() == 0:
+        report_start(config["ticket"])
     _run_here(config["job"], ray.get(config["images"]), config["files"], config["share"], None, ())
 
 
@@ -183,6 +192,11 @@ def tune_trial(
         A report with the result; or with a fatal error if the storage could not be used after some retries, which is no result
         of a trial.
     """
+    from trainables.execution.waiting import report_start
+
+    workspace = replace(workspace, ticket=f"{workspace.ticket}/{suggestion['number']}") if workspace.ticket else workspace
+    if not workspace.share.workers:
+        report_start(workspace.ticket)
     for pause in (*STORAGE_RETRY_SECONDS, None):
         try:
             return result_report(_run_seeds(suggestion, images, workspace, seeds, rungs))

@@ -9,11 +9,11 @@ from ray.exceptions import RayError
 
 from core.data import Images
 from core.errors import InputError
-from trainables.execution import cluster
+from trainables.execution import cluster, session
 from trainables.revisions.reevaluation import Reevaluation, missing, reevaluate
 from trainables.runs import preflight
 from trainables.runs.publish import Delivered, publish_revision
-from trainables.runs.study_run import EXIT_PARTIAL, StudyRun, interrupt_on_terminate
+from trainables.runs.study_run import EXIT_PARTIAL, StudyRun
 from trainables.storage.networks import StoredNetwork, stored_networks
 from trainables.storage.results import RETRAIN, ended_trials, evidence
 from trainables.storage.study_images import study_images
@@ -22,7 +22,7 @@ from trainables.storage.versions import Version, versions, write_version
 from trainables.study.outcome import TIMESTAMP_FORMAT, Outcome
 from trainables.study.results import AuditResult
 from trainables.study.site import Site
-from trainables.terminal.closing import flag_lines, front_table, location_lines, revision_lines
+from trainables.terminal.closing import flag_lines, front_table, location_lines, revision_lines, undelivered_line
 from trainables.terminal.provenance import command_line, facts, resume_command
 from trainables.tracking.artifacts import check_artifacts
 from trainables.tracking.client import check_tracking, front_version
@@ -61,6 +61,12 @@ def revise(name: str, reevaluation: Reevaluation, site: Site, *, command: list[s
     plan = stored_plan(name, site)
     script, words = reevaluation.command
     run = StudyRun.open(plan, site, command, resume=command_line(script, [name, *words], site))
+    return run.interruptible(lambda: _revise(run, reevaluation))
+
+
+def _revise(run: StudyRun, reevaluation: Reevaluation) -> int:
+    """Make the new version of a study, or continue the last one; see `revise`."""
+    plan, site, name = run.plan, run.site, run.plan.name
     _check_finished(run)
     check_tracking(site.tracking_uri, plan.study)
     check_artifacts(site.tracking_uri, plan.study, run.store.above)
@@ -78,7 +84,7 @@ def revise(name: str, reevaluation: Reevaluation, site: Site, *, command: list[s
     elif covered := reevaluation.covered(plan, later):
         return _nothing_new(run, later, covered)
     else:
-        base, version = later, Version(last.number + 1 if last else 2, reevaluation.settings, reevaluation.how, facts(command))
+        base, version = later, Version(last.number + 1 if last else 2, reevaluation.settings, reevaluation.how, facts(run.command))
     revision = Revision(run, reevaluation, base, version)
     networks = stored_networks(plan, run.store, base)
     images = _check(revision, networks)
@@ -156,13 +162,17 @@ def _reevaluate_all(
         run.terminal.info(f"[{next(done)}/{len(remaining)}] {name} " + (f"failed: {result.error}" if result.error else f" {shift}"))
 
     with cluster.joined(run.site) as capacity:
-        interrupt_on_terminate()
         if not revision.version.finished:
             write_version(run.store, revision.version)
-        executor = cluster.executor(run.site, capacity, images, run.store, run.terminal.info)
+        executor = cluster.executor(run.site, capacity, images, run.store, run.terminal.info).with_warn(run.terminal.error)
         reevaluation = revision.reevaluation.prepare(run.plan, revision.base, networks, executor)
         common = {"reevaluation": reevaluation, "later": revision.base, "target": revision.version.folder}
-        executor.map(reevaluate, {n.name: {"network": n, **common} for n in remaining}, AuditResult, ended)
+        try:
+            executor.map(reevaluate, {n.name: {"network": n, **common} for n in remaining}, AuditResult, ended)
+        except RayError:
+            if logs := session.keep_logs():
+                run.terminal.error(f"Ray's logs: {logs}")
+            raise
 
 
 def _finish(revision: Revision) -> int:
@@ -202,7 +212,7 @@ def _nothing_new(run: StudyRun, later: Sequence[Version], number: int) -> int:
 def _undelivered(delivered: Delivered, run: StudyRun) -> list[str]:
     if not delivered.undelivered:
         return []
-    return [f"{delivered.undelivered} writes did not reach MLflow ({delivered.last_error}); when it is up again: {run.resume}"]
+    return [undelivered_line(delivered.undelivered, delivered.last_error, run.resume)]
 
 
 def _end(run: StudyRun, outcome: Outcome, delivered: Delivered, errors: Sequence[str]) -> int:
@@ -210,5 +220,4 @@ def _end(run: StudyRun, outcome: Outcome, delivered: Delivered, errors: Sequence
     for line in errors:
         run.terminal.error(line)
     code = EXIT_PARTIAL if errors else 0
-    run.terminal.print_json(run.summary(outcome, delivered.mlflow_run, code))
-    return code
+    return run.finished(outcome, delivered.mlflow_run, code)

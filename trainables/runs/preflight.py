@@ -151,17 +151,21 @@ def check_hardware(site: Site) -> None:
 
 
 def check_address(address: str) -> None:
-    """Check that a Ray cluster answers at an address.
+    """Check that a Ray cluster answers at an address; for auto, at the one in RAY_ADDRESS, if any.
 
     Raises:
         InputError: the address is malformed, or nothing listens there.
     """
-    if not address or address == "auto":
+    named = f"--address {address}"
+    if address == "auto" and (address := os.environ.get("RAY_ADDRESS", "")):
+        named = f"RAY_ADDRESS={address}"
+    if address in ("", "auto"):
         return
     if address.startswith("ray://"):
-        raise InputError(f"--address {address}: Ray Client is not supported; run on the head node with --address auto")
+        raise InputError(f"{named}: Ray Client is not supported; run on the head node with --address auto")
     _, host, port = parts_of(f"ray://{address}")
     if "://" in address or not host or not port:
-        raise InputError(f"--address {address!r} is not HOST:PORT or auto")
+        flag, separator, _ = named.partition(" " if named.startswith("--") else "=")
+        raise InputError(f"{flag}{separator}{address!r} is not HOST:PORT or auto")
     if not answers(host, port, TIMEOUT_SECONDS):
-        raise InputError(f"no Ray cluster answers at --address {address}; is `ray start --head` running there?")
+        raise InputError(f"no Ray cluster answers at {named}; is `ray start --head` running there?")

@@ -8,6 +8,7 @@ from trainables.runs.study_run import StudyRun
 from trainables.storage.store import Store
 from trainables.storage.versions import Version, write_version
 from trainables.study.outcome import Outcome
+from trainables.terminal import signals
 from trainables.tracking.tracker import Tracker
 
 FIRST_VERSION = "versions/1"
@@ -67,7 +68,7 @@ def publish_revision(run: StudyRun, outcomes: Sequence[Outcome], later: Sequence
         tracker.revised(outcomes[1:])
         publish(run.store, outcomes[-1], tracker, later)
     except BaseException:
-        tracker.close()  # the study itself has ended, whatever happens to its revision
+        signals.unless_skipped(tracker.close)  # the study itself has ended, whatever happens to its revision
         raise
     return Delivered(tracker.close(), tracker.last_error, tracker.refs.parent)
 

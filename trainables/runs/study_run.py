@@ -1,25 +1,25 @@
 """One execution of a command on a study, shared by start, resume and revisions."""
 
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import FrameType
 from typing import Any
 
 from core.errors import first_line, redacted
 from trainables.storage.results import stored_facts
-from trainables.storage.store import Store
+from trainables.storage.store import Store, Superseded
 from trainables.storage.takeover import study_store
 from trainables.storage.versions import Version, outcomes, versions
 from trainables.study.outcome import Outcome
 from trainables.study.plan import Plan
 from trainables.study.site import Site
+from trainables.terminal import signals
 from trainables.terminal.closing import summary_json
 from trainables.terminal.console import Terminal
 from trainables.terminal.provenance import resume_command
+from trainables.terminal.signals import EXIT_INTERRUPTED
 
-EXIT_PARTIAL, EXIT_STOPPED, EXIT_INTERRUPTED = 1, 3, 130
-"""Exit codes: some trials failed or something is missing; the driver could not continue; it was interrupted."""
+EXIT_PARTIAL, EXIT_STOPPED = 1, 3
+"""Exit codes: some trials failed or something is missing; the driver could not continue."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,22 @@ class StudyRun:
         """The end of the execution for programs."""
         return summary_json(outcome, self.store.root, self.site, mlflow_run, code)
 
+    def finished(self, outcome: Outcome, mlflow_run: str, code: int) -> int:
+        """Print the summary for programs; returns the exit code, which is not 0 if the summary could not be written."""
+        printed = self.terminal.print_json(self.summary(outcome, mlflow_run, code))
+        return code if printed else code or EXIT_PARTIAL
+
+    def interruptible(self, work: Callable[[], int]) -> int:
+        """Call `work`, also in phases that have nothing to end; if it is interrupted, print how to continue."""
+        try:
+            return work()
+        except KeyboardInterrupt as error:
+            return self.stopped(error)
+
     def stopped(self, reason: BaseException | str, finish: Callable[[int], Mapping[str, Any]] = lambda code: {}) -> int:
-        """Print why the execution stopped and the command that continues it.
+        """Print why the execution stopped and what continues it.
+
+        A study that another driver has resumed continues there, and one without a stored plan has not started.
 
         Args:
             reason: the error, or a message.
@@ -74,23 +88,44 @@ class StudyRun:
         Returns:
             The exit code.
         """
+        signals.close()
         interrupted = isinstance(reason, KeyboardInterrupt)
         code = EXIT_INTERRUPTED if interrupted else EXIT_STOPPED
         if isinstance(reason, BaseException):
-            reason = "interrupted" if interrupted else redacted(f"error: {first_line(reason)}")
-        self.terminal.error(f"{reason}; continue with\n  {self.resume}")
-        end = {"name": self.plan.name, "exit_code": code, "error": reason, "resume": self.resume}
+            reason = signals.description() if interrupted else redacted(f"error: {first_line(reason)}")
+        resume, successor, is_stored = self.resume, "", True
+
+        def look() -> None:  # at storage that may not answer
+            nonlocal successor, is_stored
+            successor, is_stored = self._successor(), self._is_stored()
+
+        signals.unless_skipped(look)
+        if successor:
+            resume, advice = "", "it continues there; this driver changes nothing more"
+            reason = redacted(f"error: {successor}")
+        elif not is_stored:
+            resume, advice = "", "nothing was started; repeat the command"
+        else:
+            advice = f"continue with\n  {resume}"
+        self.terminal.error(f"{reason}; {advice}")
+        end = {"name": self.plan.name, "exit_code": code, "error": reason, "resume": resume}
         self.terminal.print_json({**finish(code), **end})
         return code
 
+    def _successor(self) -> str:
+        """The message about another driver that has taken the study over; empty if there is none."""
+        try:
+            if self.store.lease:
+                self.store.lease.check()
+        except Superseded as error:
+            return str(error)
+        except (OSError, ValueError):  # storage that cannot be read does not mean that there is another driver
+            pass
+        return ""
 
-def interrupt_on_terminate() -> None:
-    """Treat SIGTERM like Ctrl-C: a scheduler's request to stop ends the study so that it can be resumed.
-
-    Ray installs its own handler when it starts, so this must be called afterwards.
-    """
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+    def _is_stored(self) -> bool:
+        """Whether there is a study to continue; there may be one in storage that cannot be read."""
+        try:
+            return self.store.lease is not None or self.store.read("plan.json") is not None
+        except (OSError, ValueError):
+            return True

@@ -30,6 +30,7 @@ import contextlib
 import io
 import json
 import os
+import socket
 import uuid
 import zipfile
 from collections.abc import Callable, Mapping
@@ -129,7 +130,7 @@ class Store:
     def with_new_lease(self) -> "Store":
         """A handle with a new write lease; writes through earlier handles raise `Superseded`."""
         lease = Lease(Store(self.root), uuid.uuid4().hex)
-        lease.home.write_json(Lease.FILE, {"driver": lease.driver})
+        lease.home.write_json(Lease.FILE, {"driver": lease.driver, "process": f"process {os.getpid()} on {socket.gethostname()}"})
         return Store(self.root, lease)
 
     @property
@@ -339,8 +340,9 @@ class Lease:
             OSError: the lease cannot be read.
         """
         try:
-            newest = self.home.read_record(self.FILE, lambda plain: plain["driver"])
+            newest = self.home.read_record(self.FILE, lambda plain: (plain["driver"], plain.get("process", "")))
         except Damaged as error:
             raise OSError(str(error)) from None
-        if newest is not None and newest != self.driver:
-            raise Superseded(f"another driver has resumed the study in {redacted(self.home.root)}; this one stops")
+        if newest is not None and newest[0] != self.driver:
+            who = f" ({newest[1]})" if newest[1] else ""
+            raise Superseded(f"another driver has resumed the study in {redacted(self.home.root)}{who}")

@@ -143,7 +143,7 @@ def print_summary(outcome: Outcome, folder: str, site: Site, terminal: Terminal,
     for line in (*flag_lines(outcome), *location_lines(folder, site)):
         info(line)
     if undelivered:
-        error(f"{undelivered} writes did not reach MLflow ({last_error}); when it is up again: --resume {outcome.name}")
+        error(undelivered_line(undelivered, last_error, f"--resume {outcome.name}"))
     for trial in outcome.failed:
         error(f"trial {trial.number} failed: {trial.error}")
     if missing := outcome.planned - len(outcome.trials):
@@ -152,6 +152,13 @@ def print_summary(outcome: Outcome, folder: str, site: Site, terminal: Terminal,
         error(_why_empty(outcome))
     incomplete = outcome.failed or undelivered or missing or lost or not outcome.front()
     return 1 if incomplete or any(point.failed for point in outcome.confirmed) else 0
+
+
+def undelivered_line(count: int, error: str, command: str) -> str:
+    """The line about writes that did not reach MLflow, and what delivers them."""
+    is_full = any(text in error for text in ("temporary folder", "No space left", "disk is full", "Read-only", "readonly"))
+    when = "when it can be written again" if is_full else "when it is up again"
+    return f"{count} writes did not reach MLflow ({error}); {when}: {command}"
 
 
 def _why_empty(outcome: Outcome) -> str:

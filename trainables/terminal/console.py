@@ -9,6 +9,7 @@ from rich.table import Table
 
 from trainables.study.site import Output
 from trainables.study.tables import json_safe
+from trainables.terminal import streams
 
 
 class Terminal:
@@ -36,7 +37,13 @@ class Terminal:
         """Print an error, also with `--quiet`."""
         self._errors.print(text, markup=False)
 
-    def print_json(self, summary: Mapping[str, Any]) -> None:
-        """With `--json`, print the object to standard output; numbers that are not finite become null."""
+    def print_json(self, summary: Mapping[str, Any]) -> bool:
+        """With `--json`, print the object to standard output; numbers that are not finite become null.
+
+        Returns:
+            Whether nothing was lost.
+        """
         if self.output == "json":
             print(json.dumps(json_safe(summary)), flush=True)
+            return not streams.is_lost()
+        return True

@@ -4,7 +4,9 @@ import http.client
 import json
 import logging
 import os
+import shlex
 import sqlite3
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -19,6 +21,7 @@ from trainables.study.plan import Plan
 from trainables.study.tracking_uri import for_mlflow, sqlite_path
 from trainables.study.trial_state import TrialState
 from trainables.tracking.addresses import answers, parts_of
+from trainables.tracking.databases import check_login
 
 NAME, KIND, NUMBER, VERSION = "trilemma.name", "trilemma.kind", "trilemma.trial", "front_version"
 """Tags of runs: name of the study's run, `study` or `trial`, number of the trial, version of the front."""
@@ -76,6 +79,7 @@ def check_tracking(uri: str, study: str) -> None:
         port = port or DATABASES[database]
         if not answers(host, port, TIMEOUT_SECONDS):
             raise InputError(f"no database answers at --tracking-uri {scheme}://{host}:{port}")
+        check_login(uri)
     else:
         raise InputError(f"--tracking-uri {uri!r} is none of: sqlite:///FILE, http(s)://HOST:PORT, postgresql://...")
     try:
@@ -83,7 +87,9 @@ def check_tracking(uri: str, study: str) -> None:
     except Exception as error:  # a missing database driver, an old schema, a rejected login ...
         raise InputError(f"--tracking-uri {uri} cannot be read: {first_line(error)}") from None
     if experiment and experiment.lifecycle_stage != "active":
-        raise InputError(f"--tracking-uri {uri}: the experiment {study} was deleted; restore it with `mlflow experiments restore`")
+        restore = f"{shlex.quote(sys.executable)} -m mlflow experiments restore --experiment-id {experiment.experiment_id}"
+        command = f"MLFLOW_TRACKING_URI={shlex.quote(uri)} {restore}"
+        raise InputError(f"--tracking-uri {uri}: the experiment {study} was deleted; restore it with `{command}`")
 
 
 def _check_server(uri: str) -> None:
@@ -110,6 +116,8 @@ def _check_sqlite(path: Path, uri: str) -> None:
                 tables = {row[0] for row in database.execute("select name from sqlite_master")}
         except sqlite3.Error as error:
             raise InputError(f"--tracking-uri {uri}: {path} is not a writable SQLite file ({error})") from None
+        if not os.access(path, os.W_OK) or not os.access(path.absolute().parent, os.W_OK):  # SQLite also writes a journal
+            raise InputError(f"--tracking-uri {uri}: {path} or its folder cannot be written by this user")
         if tables and "experiments" not in tables:
             raise InputError(f"--tracking-uri {uri}: {path} is a database of another program than MLflow")
     elif not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):

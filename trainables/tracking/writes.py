@@ -1,5 +1,6 @@
 """Single writes to a run in MLflow, and what decides whether they are needed."""
 
+import contextlib
 import datetime
 import tempfile
 from collections.abc import Mapping
@@ -18,10 +19,18 @@ def log_params(client: Any, run_id: str, params: Mapping[str, Value]) -> None:
 
 
 def log_file(client: Any, run_id: str, path: str, data: bytes) -> None:
-    """Log a file as an artifact of a run."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / Path(path).name
-        file.write_bytes(data)
+    """Log a file as an artifact of a run.
+
+    Raises:
+        OSError: the temporary folder cannot be written, or MLflow raised it.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / Path(path).name
+            file.write_bytes(data)
+        except OSError as error:
+            place = tempfile.gettempdir()
+            raise OSError(f"cannot write to the temporary folder {place}: {error.strerror}; set TMPDIR to another") from None
         parent = str(Path(path).parent)
         client.log_artifact(run_id, str(file), None if parent == "." else parent)
 

@@ -1,6 +1,10 @@
 """Tests of how a run of a study ends: what is printed before MLflow is waited for, and what is checked before anything starts."""
 
 import contextlib
+import json
+import os
+import socket
+from types import SimpleNamespace
 
 import finished
 import pytest
@@ -39,7 +43,6 @@ def tracker(monkeypatch, capsys) -> FakeTracker:
     """The tracker of runs in this process, without a cluster."""
     fake = FakeTracker(capsys)
     monkeypatch.setattr(run, "Tracker", lambda *args, **kwargs: fake)
-    monkeypatch.setattr(run, "interrupt_on_terminate", lambda: None)
     monkeypatch.setattr(cluster, "joined", lambda site: contextlib.nullcontext({"CPU": 1.0}))
     return fake
 
@@ -64,6 +67,46 @@ def test_the_resume_command_is_printed_before_waiting_for_mlflow(study, tracker,
     ((status, printed),) = tracker.closed
     assert status == "KILLED" and text in printed and "--resume s-1" in printed
     assert '"mlflow_run": "run-1"' in capsys.readouterr().out
+
+
+def test_a_superseded_driver_does_not_advise_to_resume_which_stops_the_other_one(study, tracker, tmp_path, monkeypatch, capsys):
+    def be_superseded(execution, *args):
+        study.with_new_lease()
+        execution.store.write("front.csv", b"")
+
+    monkeypatch.setattr(run, "_sweep_and_confirm", be_superseded)
+    execution = StudyRun.open(finished.plan(), Site(storage=str(tmp_path / "runs"), output="json"), ["studies/s.py"])
+    assert run._run(execution, data.load("digits")) == EXIT_STOPPED
+    ((_, printed),) = tracker.closed
+    who, advice = f"(process {os.getpid()} on {socket.gethostname()})", "it continues there; this driver changes nothing more"
+    line = f"error: another driver has resumed the study in {study.root} {who}; {advice}"
+    assert printed.splitlines()[-1] == line and "--resume" not in printed
+    assert json.loads(capsys.readouterr().out)["resume"] == ""
+
+
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_a_study_that_is_interrupted_during_the_checks_has_not_started(tmp_path, monkeypatch, capsys, output):
+    def be_interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run.preflight, "check_new", be_interrupted)
+    site = Site(storage=str(tmp_path / "runs"), output=output)
+    assert run.start(finished.plan(), site, objectives=lambda classes: (), command=["studies/s.py"]) == EXIT_INTERRUPTED
+    out, err = capsys.readouterr()
+    assert "interrupted; nothing was started; repeat the command\n" in out + err and not list(tmp_path.iterdir())
+    if output == "json":
+        assert json.loads(out)["exit_code"] == EXIT_INTERRUPTED and json.loads(out)["resume"] == ""
+
+
+def test_a_resumed_study_that_is_interrupted_during_the_checks_prints_how_to_resume(study, tmp_path, monkeypatch, capsys):
+    def be_interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run.preflight, "check", be_interrupted)
+    script = SimpleNamespace(name=finished.plan().study)
+    site = Site(storage=str(tmp_path / "runs"))
+    assert run.resume(script, "s-1", site, requested=(), command=["studies/s.py"]) == EXIT_INTERRUPTED  # type: ignore[arg-type]
+    assert "--resume s-1" in capsys.readouterr().out
 
 
 def test_an_unexpected_error_ends_the_runs_in_mlflow_as_failed(study, tracker, tmp_path, monkeypatch):
