@@ -4,8 +4,6 @@ import difflib
 import re
 from collections.abc import Iterable
 
-from core.redaction import redacted as redacted  # most callers remove the credentials of an error's message
-
 
 class InputError(ValueError):
     """Invalid input from the user. The message is one line: what is invalid, where, and what is allowed."""

@@ -4,7 +4,8 @@ import io
 
 import pytest
 
-from core.errors import first_line, redacted, unknown
+from core.errors import first_line, unknown
+from core.redaction import redacted
 
 
 def test_an_unknown_name_is_reported_with_the_most_similar_one_and_all_known_ones():

@@ -21,7 +21,8 @@ from mlflow_runs import Logged, logged
 from postgres import running_postgres
 from study_runs import CRL, ROOT, start, wait_until
 
-from core.errors import InputError, redacted
+from core.errors import InputError
+from core.redaction import redacted
 from trainables.tracking.client import check_tracking, front_from_runs
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]

@@ -6,7 +6,8 @@ import traceback
 from collections.abc import Callable, Collection, Sequence
 from typing import NoReturn
 
-from core.errors import InputError, first_line, redacted
+from core.errors import InputError, first_line
+from core.redaction import redacted
 from trainables.study.options import add_options, options_of
 from trainables.study.site import Site
 from trainables.terminal import signals, streams

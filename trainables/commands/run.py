@@ -9,7 +9,8 @@ from ray.tune import TuneError
 
 from core import data
 from core.data import Images
-from core.errors import InputError, redacted
+from core.errors import InputError
+from core.redaction import redacted
 from core.study import Study
 from trainables.execution import cluster, session
 from trainables.execution.confirm import confirm

@@ -8,9 +8,10 @@ import torch
 
 from core.config import TrialConfig
 from core.data import Images
-from core.errors import InputError, first_line, redacted
+from core.errors import InputError, first_line
 from core.evaluation.stored import stored_model
 from core.modes import as_float, predict
+from core.redaction import redacted
 from trainables.decisions.choice import Pick
 from trainables.decisions.model_card import card, raised_flags, short
 from trainables.storage.content import images_fingerprint

@@ -17,7 +17,7 @@ import torch
 from core import trial, workers
 from core.config import TrialConfig
 from core.data import Images, split
-from core.errors import redacted
+from core.redaction import redacted
 from core.train import Bound, train
 from trainables.execution.recorded import recorded
 from trainables.execution.resources import Share, SharedImages, Workspace, from_shared

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core.errors import first_line, redacted
+from core.errors import first_line
+from core.redaction import redacted
 from trainables.storage.results import stored_facts
 from trainables.storage.store import Store, Superseded
 from trainables.storage.takeover import study_store

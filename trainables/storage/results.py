@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from core.config import TrialConfig
-from core.errors import InputError, redacted
+from core.errors import InputError
+from core.redaction import redacted
 from core.space import Value
 from trainables.storage.contents import Damaged, damaged
 from trainables.storage.jobs import seed_jobs, trial_folder

@@ -43,8 +43,8 @@ from urllib.request import url2pathname
 
 import numpy as np
 
-from core.errors import InputError, first_line, redacted
-from core.redaction import has_secret
+from core.errors import InputError, first_line
+from core.redaction import has_secret, redacted
 from trainables.storage.contents import Damaged, Record, arrays_of, record_of, state_of
 
 PART = ".part"

@@ -8,8 +8,8 @@ from typing import Any
 from rich.table import Table
 
 from core import pareto
-from core.errors import redacted
 from core.flags import FLAGS
+from core.redaction import redacted
 from core.space import Value, searched_names
 from trainables.study.outcome import Confirmed, Outcome
 from trainables.study.site import Site

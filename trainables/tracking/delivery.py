@@ -12,7 +12,8 @@ import time
 import traceback
 from collections.abc import Callable
 
-from core.errors import first_line, redacted
+from core.errors import first_line
+from core.redaction import redacted
 from trainables.storage.store import Lease, Superseded
 
 NON_RETRYABLE = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_DOES_NOT_EXIST")
