@@ -131,7 +131,8 @@ def _silence() -> Iterator[int]:
 def _watched(stderr: int) -> Iterator[None]:
     """Print why Ray's start takes long, from a process of its own: Ray waits for its first worker in native code with the GIL."""
     text = f"still waiting: Ray's worker processes do not start, for a reason in {_temporary_folder()}/session_latest/logs"
-    words = ["sh", "-c", 'while sleep "$0"; do echo "$1"; done', str(WAITING_SECONDS), f"{text} (raylet.out, worker-*.err)"]
+    loop = 'while sleep "$0" && kill -0 "$PPID"; do echo "$1 (raylet.out, worker-*.err)"; done'
+    words = ["sh", "-c", loop, str(WAITING_SECONDS), text]
     watcher = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=stderr, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         yield
