@@ -12,7 +12,7 @@ from collections.abc import Iterable, Set
 from urllib.parse import unquote
 
 HIDDEN = "***"
-"""What replaces a secret."""
+"""Replacement of a secret in a text."""
 DATABASES = {"postgres", "postgresql", "mysql", "mariadb", "mssql", "oracle", "mongodb", "redis", "cockroachdb"}
 """Schemes of databases, whose authority may contain a password with slashes."""
 WEB = {"http", "https"}
