@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from core import data
 from core.audits.threshold import FPRS
-from core.config import Judge, TrialConfig
+from core.config import TrialConfig
 from core.errors import unknown
 from core.space import Value
 from core.stats import mean_interval
@@ -123,7 +123,7 @@ def jobs_of(args: argparse.Namespace) -> dict[tuple[str, int], Job]:
     config = configured(BASE, args.dataset, assignments(args.set, "--set"))
     jobs = {}
     for name in args.recipes:
-        changes = _at_radius(ROWS[name], config.judge)
+        changes = _at_radius(ROWS[name], config)
         for seed in range(1, args.seeds + 1):
             audits: dict[str, Value] = {"judge.audits": "standard"} if args.audits else {}
             params = config.set({**changes, **audits, "seed": seed, "replicate": seed}).params()
@@ -176,12 +176,19 @@ def audit_table(recipes: Sequence[str], seeds: int, results: Mapping[tuple[str, 
     return "\n".join(lines)
 
 
-def _at_radius(changes: Mapping[str, Value], judge: Judge) -> dict[str, Value]:
-    """A row, with the radius of the threat model if it has no radius of its own, and its norm unless the row is for Linf alone."""
-    radius: dict[str, Value] = {"perturbation.epsilon": judge.epsilon} if changes.get("perturbation", "gat") != "gat" else {}
-    if radius and judge.norm == "l2" and changes["perturbation"] != "rfgsm" and changes.get("regularizer") != "rss":
-        radius["perturbation.norm"] = "l2"
-    return radius | dict(changes)
+def _at_radius(changes: Mapping[str, Value], config: TrialConfig) -> dict[str, Value]:
+    """A row, with the radius and norm of the threat model unless it has its own.
+
+    A row that can be trained in Linf alone has the data set's customary radius in a table of another norm.
+    """
+    if changes.get("perturbation", "gat") == "gat":
+        return dict(changes)
+    judge = config.judge
+    if judge.norm == "linf":
+        return {"perturbation.epsilon": judge.epsilon, **changes}
+    if changes["perturbation"] == "rfgsm" or changes.get("regularizer") == "rss":
+        return {"perturbation.epsilon": data.default_epsilon(config.dataset), **changes}
+    return {"perturbation.epsilon": judge.epsilon, "perturbation.norm": judge.norm, **changes}
 
 
 def table(

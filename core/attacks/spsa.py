@@ -69,6 +69,7 @@ def spsa(
     return best
 
 
+@torch.no_grad()
 def estimate(
     loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, *, samples: int, delta: float, draw: PerImage, chunk: int = 1024
 ) -> Tensor:

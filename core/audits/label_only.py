@@ -4,10 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks.hop_skip_jump import hop_skip_jump
-from core.modes import as_float, predict
+from core.modes import as_float, predict, with_autograd
 from core.rng import PerImage
 
 
+@with_autograd
 def boundary_distance(
     net: nn.Module, x: Tensor, y: Tensor, *, draw: PerImage, steps: int = 8, samples: int = 50, batch_size: int = 256
 ) -> Tensor:

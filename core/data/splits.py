@@ -108,7 +108,7 @@ def check_classes(images: Images, rows: np.ndarray, part: str, why: str, remedy:
     """
     counts = np.bincount(images.y.numpy()[rows], minlength=images.classes)
     if absent := np.flatnonzero(counts == 0).tolist():
-        others = f" (and {len(absent) - 1} other classes have none)" if len(absent) > 1 else ""
+        others = f" (classes without one: {len(absent)})" if len(absent) > 1 else ""
         raise InputError(f"class {absent[0]} has no image in {part}{why}{others}; {remedy}")
 
 

@@ -43,6 +43,27 @@ def test_the_threat_model_follows_the_data_set_everywhere(name):
     assert all(value == pytest.approx(8 / 255) for value in radii_of_baselines)
 
 
+@all_studies
+@pytest.mark.parametrize("radius", [1.5, 3.0])
+def test_every_study_can_have_an_l2_threat_model_in_which_it_trains_too(name, radius):
+    given = ["--set", "judge.norm=l2", f"judge.epsilon={radius}"]
+    plan = plan_of(study(name), parser(study(name)).parse_args(given))
+    assert (plan.config.judge.norm, plan.config.judge.epsilon) == ("l2", radius)
+    for changes in ({}, *plan.baselines.values()):
+        assert getattr(plan.configured(changes).perturbation, "norm", "l2") == "l2"
+    factor = 2 if name == "inversion_tradeoff" else 1
+    radii = [span for key, span in space.flat(plan.space).items() if key.endswith("epsilon") and key.startswith("perturbation")]
+    assert all(space.ends(span) == (0, factor * radius) for span in radii)
+    norms = [span for key, span in space.flat(plan.space).items() if key.endswith("norm") and key.startswith("perturbation")]
+    assert all(space.ends(span) == ("l2",) for span in norms) and bool(norms) == (name == "all_knobs")
+
+
+def test_training_may_have_another_norm_than_the_threat_model():
+    given = ["--set", "judge.norm=l2", "judge.epsilon=0.5", "perturbation.norm=linf"]
+    plan = plan_of(study("crl_tradeoff"), parser(study("crl_tradeoff")).parse_args(given))
+    assert (plan.config.judge.norm, plan.config.perturbation.norm) == ("l2", "linf")
+
+
 def test_the_knobs_of_the_papers_are_searched():
     searched = {name: set(space.searched_names(study(name).space(study(name).presets["paper"].config))) for name in STUDIES}
     assert {"regularizer.k", "regularizer.lambda"} <= searched["bpfc_tradeoff"]

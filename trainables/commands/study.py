@@ -132,6 +132,8 @@ def _rungs(requested: Sequence[int] | None, epochs: int) -> tuple[int, ...]:
 def configured(config: TrialConfig, dataset: str | None, fixed: Mapping[str, str]) -> TrialConfig:
     """A configuration with some settings fixed, and on another data set if one is given, with its customary radius.
 
+    If the norm of the threat model is fixed, training has the same one unless its own is fixed too.
+
     Raises:
         InputError: a setting or the data set is not legal.
     """
@@ -144,6 +146,9 @@ def configured(config: TrialConfig, dataset: str | None, fixed: Mapping[str, str
             config = config.set({"dataset": dataset, "judge.epsilon": data.default_epsilon(dataset)})
     if "dataset" in fixed:
         raise InputError("--set dataset=... : use --dataset")
+    kind = SLOTS["perturbation"].get(fixed.get("perturbation", ""), type(config.perturbation))
+    if "judge.norm" in fixed and "norm" in knobs_of(kind):
+        fixed = {**fixed, "perturbation.norm": fixed.get("perturbation.norm", fixed["judge.norm"])}
     return config.set(fixed)
 
 

@@ -26,6 +26,11 @@ def linear(g):
 # ---- the estimator
 
 
+def test_an_estimate_requires_no_gradient_also_at_points_that_do():
+    x = torch.rand(2, 1, 4, 4, requires_grad=True)
+    assert not estimate(linear(torch.ones_like(x)), x, samples=3, delta=0.01, draw=draw(2)).requires_grad
+
+
 @pytest.mark.parametrize("samples", [30, 200, 2000])
 @pytest.mark.parametrize("shape", [(1, 4, 5), (3, 8, 8)])
 def test_the_cosine_between_an_estimate_and_the_gradient_of_a_linear_loss_is_the_theoretical_one(shape, samples):

@@ -36,6 +36,11 @@ def test_boundary_distance_is_the_length_of_the_hop_skip_jump_perturbation():
     assert (distances > 0).sum() > 20
 
 
+def test_distances_require_no_gradient_also_for_images_that_do():
+    x, y = contract.labelled_by(mlp(), 4)
+    assert not boundary_distance(mlp(), x.requires_grad_(), y, draw=draw(4), steps=1, samples=4).requires_grad
+
+
 def test_boundary_distance_is_zero_for_misclassified_images_and_largest_if_no_other_class_is_found():
     x, _ = contract.images()
     y = torch.arange(32) % 2  # the network always predicts 0
