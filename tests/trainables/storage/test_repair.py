@@ -71,6 +71,14 @@ def test_a_truncated_file_that_can_be_made_again_is_removed_and_named_in_one_lin
         assert not replicate_results(store)
 
 
+@pytest.mark.parametrize("size", [1, 21, 22, 23, 97])
+def test_an_archive_without_files_or_of_a_few_bytes_is_truncated(store, size):
+    end_of_archive = b"PK\5\6" + bytes(18)
+    store.write("trials/00001/predictions.npz", end_of_archive.rjust(size, b"\0")[-size:])
+    (line,) = resume_state(store, finished.plan()).repaired
+    assert line.endswith("trials/00001/predictions.npz is damaged (truncated); trial 1 is run again")
+
+
 def test_nothing_is_removed_from_an_intact_study(store, tmp_path):
     before = finished.everything(tmp_path)
     assert resume_state(store, finished.plan()).repaired == []
