@@ -13,7 +13,7 @@ from core.errors import InputError
 from trainables.execution.resources import to_shared
 from trainables.execution.trainable import run_job
 from trainables.storage.jobs import Job
-from trainables.storage.results import replicate_results
+from trainables.storage.results import REPLACE, replicate_results
 from trainables.storage.store import Store
 from trainables.storage.takeover import resume_state
 from trainables.storage.versions import outcomes
@@ -126,6 +126,22 @@ def test_a_command_that_only_reads_the_study_names_the_file_and_the_command_that
     cut(store, name, share)
     with pytest.raises(InputError, match=rf"{name} is damaged .*; (--resume of its study trains it again|repeat the command)"):
         outcomes(finished.plan(), store, {}, [])
+
+
+@pytest.mark.parametrize("name", ["network.pt", "predictions.npz"])
+def test_a_file_that_is_deleted_as_a_command_advises_is_made_again(store, name):
+    """The end of an archive is intact after damage in its middle, so --resume alone would not find it."""
+    path, data = f"trials/00001/{name}", bytearray(store.read(f"trials/00001/{name}") or b"")
+    store.write_json("trials/00001/result.json", {**store.read_json("trials/00001/result.json"), "key": "0" * 32})
+    start = len(data) // 3
+    data[start : start + 40] = bytes(40)
+    store.write(path, bytes(data))
+    read = store.read_state if name == "network.pt" else store.read_arrays
+    with pytest.raises(InputError, match=rf"{path} is damaged .*; delete it to have --resume of its study train the network again"):
+        read(path, REPLACE)
+    store.discard(path)
+    assert resume_state(store, finished.plan()).repaired == [f"{store.root}/{path} is missing; trial 1 is run again"]
+    assert resume_state(store, finished.plan()).repaired == []
 
 
 @pytest.mark.parametrize("name", ["network.pt", "predictions.npz", "result.json"])
