@@ -50,7 +50,14 @@ def training_result(store: Store, folder: str) -> TrainingResult | None:
     Raises:
         Damaged: the file is no result.
     """
-    return store.read_record(f"{folder}/result.json", partial(record, TrainingResult), RETRAIN)
+
+    def parse(plain: Any) -> TrainingResult:
+        result = record(TrainingResult, plain)
+        if result.state is TrialState.COMPLETED and not result.metrics:
+            raise InputError("it has neither metrics nor an error")
+        return result
+
+    return store.read_record(f"{folder}/result.json", parse, RETRAIN)
 
 
 def intact_result(store: Store, folder: str) -> TrainingResult | None:

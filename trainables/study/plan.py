@@ -132,7 +132,7 @@ class Plan:
         Raises:
             ValueError, KeyError, TypeError, AttributeError: the data are no plan of this version.
         """
-        plain = {"require": (), "rungs": ()} | dict(plain)
+        plain = {"require": [], "rungs": [], **plain}
         checked(_PLAIN, {name: plain[name] for name in _PLAIN})
         for name in (plain["name"], plain["study"]):
             if name in ("", ".", "..") or not name.isprintable() or set("/\\") & set(name):  # it becomes a part of paths

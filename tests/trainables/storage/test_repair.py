@@ -71,6 +71,13 @@ def test_a_truncated_file_that_can_be_made_again_is_removed_and_named_in_one_lin
         assert not replicate_results(store)
 
 
+def test_a_result_without_metrics_or_an_error_is_damaged(store):
+    store.write_json("trials/00001/result.json", {**store.read_json("trials/00001/result.json"), "metrics": {}})
+    with pytest.raises(InputError, match=r"trials/00001/result.json is damaged \(it has neither metrics nor an error\)"):
+        outcomes(finished.plan(), store, {}, [])
+    assert resume_state(store, finished.plan()).repaired[0].endswith("trial 1 is run again")
+
+
 @pytest.mark.parametrize("size", [1, 21, 22, 23, 97])
 def test_an_archive_without_files_or_of_a_few_bytes_is_truncated(store, size):
     end_of_archive = b"PK\5\6" + bytes(18)
