@@ -3,6 +3,7 @@
 The labels are read first; images are then read and decoded in small batches, from the row groups that the pool needs.
 """
 
+import reprlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -106,6 +107,8 @@ def _image_column(schema, path: Path) -> str:
     column = next((name for name in ("img", "image") if name in schema.names), None)
     if column is None or "label" not in schema.names:
         raise InputError(f"{path} has columns {', '.join(schema.names)}; expected img (with img.bytes) and label")
+    if repeated := [name for name in (column, "label") if schema.names.count(name) > 1]:
+        raise InputError(f"{path} has several columns {repeated[0]}; keep one of them")
     kind = schema.field(column).type
     encoded = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and kind.field("bytes").type
     if not encoded or not (pa.types.is_binary(encoded) or pa.types.is_large_binary(encoded)):
@@ -118,7 +121,7 @@ def _integers(labels, path: Path) -> np.ndarray:
     import pyarrow as pa
 
     if not pa.types.is_integer(labels.type):
-        found = ", ".join(list(dict.fromkeys(map(repr, labels[:1000].to_pylist())))[:SHOWN])
+        found = ", ".join(list(dict.fromkeys(map(reprlib.repr, labels[:1000].to_pylist())))[:SHOWN])
         raise InputError(
             f"{path}: column label is {labels.type} (such as {found}), expected integers; number the classes 0, 1, ... and save "
             "them as int64"

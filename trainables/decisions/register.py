@@ -15,7 +15,7 @@ from core.redaction import redacted
 from trainables.decisions.choice import Pick
 from trainables.decisions.model_card import card, raised_flags, short
 from trainables.storage.content import images_fingerprint
-from trainables.storage.results import RETRAIN, evidence
+from trainables.storage.results import REPLACE, evidence
 from trainables.storage.store import Store
 from trainables.study.outcome import Outcome
 from trainables.study.plan import Plan
@@ -57,7 +57,7 @@ def register(
     config = TrialConfig.of(network.params)
     known = evidence(store, network.folder)
     rows, labels = known["rows"], known["labels"]
-    modules = store.read_state(f"{network.folder}/network.pt", RETRAIN)
+    modules = store.read_state(f"{network.folder}/network.pt", REPLACE)
     if modules is None:
         raise InputError(f"{network.name} of {plan.name} has no network.pt in {store.root}/{network.folder}")
     net = stored_model(config, modules, images, torch.device("cpu")).net

@@ -24,7 +24,7 @@ from trainables.execution.tasks import Executor
 from trainables.storage.arrays import to_npz
 from trainables.storage.contents import Damaged
 from trainables.storage.jobs import Job
-from trainables.storage.results import RETRAIN, intact_audit, training_result
+from trainables.storage.results import REPLACE, intact_audit, training_result
 from trainables.storage.store import Store
 from trainables.study.results import AuditResult
 from trainables.study.verdicts import ROC_GRID
@@ -168,7 +168,7 @@ def stored_outputs(files: Store, config: TrialConfig, images: Images, device: to
             return ModelOutputs.of(arrays, images.y.numpy())
     except (ValueError, KeyError) as error:
         raise InputError(f"cannot use {files.root}/outputs.npz: {error}; delete it to query the network again") from None
-    modules = files.read_state("network.pt", RETRAIN)
+    modules = files.read_state("network.pt", REPLACE)
     if modules is None:
         raise InputError(f"no network.pt in {files.root}; delete result.json there to train it again")
     return outputs_of(config, stored_model(config, modules, images, device).net, images, device=device)

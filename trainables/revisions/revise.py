@@ -15,7 +15,7 @@ from trainables.runs import preflight
 from trainables.runs.publish import Delivered, publish_revision
 from trainables.runs.study_run import EXIT_PARTIAL, StudyRun
 from trainables.storage.networks import StoredNetwork, stored_networks
-from trainables.storage.results import RETRAIN, ended_trials, evidence
+from trainables.storage.results import REPLACE, ended_trials, evidence
 from trainables.storage.study_images import study_images
 from trainables.storage.takeover import is_finished, stored_plan
 from trainables.storage.versions import Version, versions, write_version
@@ -125,7 +125,7 @@ def _check(revision: Revision, networks: Sequence[StoredNetwork]) -> Images:
                 f"result.json there{above} and train it again with `{resume_command(plan, site)}`"
             )
     for network in networks if revision.missing(networks) else ():
-        store.read_state(f"{network.folder}/network.pt", RETRAIN)
+        store.read_state(f"{network.folder}/network.pt", REPLACE)
         evidence(store, network.folder, [version.folder for version in revision.base])
     return study_images(plan, site)
 

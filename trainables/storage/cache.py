@@ -10,6 +10,7 @@ from trainables.storage.results import intact_result
 from trainables.storage.store import Store
 from trainables.study.records import checked
 from trainables.study.results import TrainingResult
+from trainables.study.trial_state import TrialState
 
 ALWAYS = ("network.pt", "predictions.npz")
 """Files that every training leaves behind, besides its result."""
@@ -39,7 +40,7 @@ class TrainingCache:
         """
         folder = self._folder(job)
         result = folder and intact_result(self.root, folder)
-        if not folder or not result or result.error or not result.metrics or result.key != self.key(job):
+        if not folder or not result or result.state is not TrialState.COMPLETED or result.key != self.key(job):
             return None
         files = {name: self.root.read(f"{folder}/{name}") for name in (*ALWAYS, *OPTIONAL)}
         if any(files[name] is None for name in ALWAYS):

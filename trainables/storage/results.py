@@ -23,7 +23,9 @@ from trainables.study.trial_state import TrialState
 MAX_PICTURES = 12
 """Number of trials whose pictures a report contains, at most."""
 RETRAIN = "--resume of its study trains it again"
-"""Advice for a damaged file of a training."""
+"""Advice for a damaged result of a training."""
+REPLACE = "delete it to have --resume of its study train the network again"
+"""Advice for a damaged file of arrays or weights; --resume recognises only one that is missing or truncated."""
 LOST = NetworkResult(error="its machine was lost")
 """Result of a replicate that should exist and does not."""
 
@@ -48,7 +50,14 @@ def training_result(store: Store, folder: str) -> TrainingResult | None:
     Raises:
         Damaged: the file is no result.
     """
-    return store.read_record(f"{folder}/result.json", partial(record, TrainingResult), RETRAIN)
+
+    def parse(plain: Any) -> TrainingResult:
+        result = record(TrainingResult, plain)
+        if result.state is TrialState.COMPLETED and not result.metrics:
+            raise InputError("it has neither metrics nor an error")
+        return result
+
+    return store.read_record(f"{folder}/result.json", parse, RETRAIN)
 
 
 def intact_result(store: Store, folder: str) -> TrainingResult | None:
@@ -57,15 +66,21 @@ def intact_result(store: Store, folder: str) -> TrainingResult | None:
 
 
 def damage(store: Store, folder: str) -> str:
-    """Description of a damaged file of the training in a folder; empty if there is none, or if it has not ended."""
+    """Description of a damaged or missing file of the training in a folder; empty if there is none, or if it has not ended."""
     try:
         result = training_result(store, folder)
     except Damaged as error:
         return error.what
     if result is None or result.state is not TrialState.COMPLETED:
         return ""
-    cut = [name for name in ("network.pt", "predictions.npz") if store.is_truncated(f"{folder}/{name}")]
-    return f"{store.place_of(f'{folder}/{cut[0]}')} is damaged (truncated)" if cut else ""
+    present = store.names(folder)
+    for name in ("network.pt", "predictions.npz"):
+        place = store.place_of(f"{folder}/{name}")
+        if name not in present and result.key:  # a mean over seeds has no key and no files
+            return f"{place} is missing"
+        if store.is_truncated(f"{folder}/{name}"):
+            return f"{place} is damaged (truncated)"
+    return ""
 
 
 def audit_result(store: Store, path: str) -> AuditResult | None:
@@ -182,12 +197,12 @@ def evidence(store: Store, folder: str, revisions: Sequence[str] = ()) -> dict[s
     arrays: dict[str, np.ndarray] = {}
     for place in (folder, *(f"{revision}/{folder}" for revision in revisions)):
         file = f"{place}/predictions.npz"
-        update = store.read_arrays(file, RETRAIN if place == folder else "")
+        update = store.read_arrays(file, REPLACE if place == folder else "")
         if update is None:
             raise InputError(f"cannot read {store.place_of(file)}: missing")
         lacking = [name for name in ("rows", "labels") if place == folder and update.get(name, np.empty(())).ndim != 1]
         if lacking:
-            raise damaged(store.place_of(file), f"no {' and no '.join(lacking)}", RETRAIN)
+            raise damaged(store.place_of(file), f"no {' and no '.join(lacking)}", REPLACE)
         for name, array in update.items():  # an attack that runs again with other settings keeps its name
             arrays[name] = arrays[name] & array if name.startswith("robust/") and name in arrays else array
     return arrays

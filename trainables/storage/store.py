@@ -49,8 +49,8 @@ from trainables.storage.contents import Damaged, Record, arrays_of, record_of, s
 
 PART = ".part"
 """Suffix of a file while it is being written."""
-MIN_ARCHIVE_BYTES = 22
-"""Size of the end of a ZIP archive, which .pt and .npz files are."""
+MIN_ARCHIVE_BYTES = 98
+"""Size of a ZIP archive, which .pt and .npz files are, of one empty file without a name."""
 
 
 class Superseded(OSError):

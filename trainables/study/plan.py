@@ -1,7 +1,7 @@
 """The plan of a study: everything that determines its numbers, stored with its results."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
@@ -132,7 +132,8 @@ class Plan:
         Raises:
             ValueError, KeyError, TypeError, AttributeError: the data are no plan of this version.
         """
-        checked(_PLAIN | {"data": dict}, {name: plain[name] for name in (*_PLAIN, "data")})
+        plain = {"require": [], "rungs": [], **plain}
+        checked(_PLAIN, {name: plain[name] for name in _PLAIN})
         for name in (plain["name"], plain["study"]):
             if name in ("", ".", "..") or not name.isprintable() or set("/\\") & set(name):  # it becomes a part of paths
                 raise InputError(f"{name!r} is not the name of a study")
@@ -144,11 +145,12 @@ class Plan:
             "config": config,
             "space": checked_space(config, {name: space.range_of_json(span) for name, span in plain["space"].items()}),
             "objectives": tuple(Objective(**objective) for objective in plain["objectives"]),
-            "require": tuple(Constraint.of(text) for text in plain.get("require", ())),
-            "rungs": tuple(plain.get("rungs", ())), "data": DataIdentity.of_json(plain["data"]),
+            "require": tuple(Constraint.of(text) for text in plain["require"]),
+            "rungs": tuple(plain["rungs"]), "data": DataIdentity.of_json(plain["data"]),
         })  # fmt: skip
 
 
-_CONVERTED = ("config", "space", "objectives", "require", "rungs", "data")
-_PLAIN = {name: hint for name, hint in get_type_hints(Plan).items() if name not in _CONVERTED}
-"""Fields that are stored as they are, with their types."""
+_PLAIN = get_type_hints(Plan) | {
+    "config": dict, "space": dict, "objectives": Sequence[dict], "require": Sequence[str], "rungs": Sequence[int], "data": dict,
+}  # fmt: skip
+"""Types of the fields as they are stored."""

@@ -1,6 +1,7 @@
 """Labels that are not the classes 0 to C-1: each mistake has its own message."""
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from parquet_sets import assert_rejected, encoded, noise, write
 
@@ -35,11 +36,19 @@ def test_classes_numbered_from_1_are_listed(tmp_path):
         (["cat", "dog"] * 5, "string", "'cat', 'dog'"),
         ([[0], [1]] * 5, "list", "[0], [1]"),
         ([None] * 10, "null", "None"),
+        (["a long text " * 500] * 10, "string", "such as 'a long text ... a long text '), expected"),
     ],
 )
 def test_labels_of_another_type_are_shown_with_the_remedy(folder, labels, kind, found):
     write(folder / "train.parquet", [encoded(p) for p in noise(10)], pa.array(labels))
     assert_rejected(folder, "train.parquet: column label is", kind, found, "number the classes 0, 1, ... and save them as int64")
+
+
+@pytest.mark.parametrize("name", ["img", "label"])
+def test_a_column_that_exists_twice_is_rejected(folder, name):
+    table = pq.read_table(folder / "test.parquet")
+    pq.write_table(pa.table([*table.columns, table[name]], names=[*table.column_names, name]), folder / "test.parquet")
+    assert_rejected(folder, f"{folder}/test.parquet has several columns {name}; keep one of them")
 
 
 def test_unsigned_labels_beyond_int64_are_too_large_and_not_negative(folder):

@@ -141,7 +141,9 @@ def test_an_entry_that_names_the_training_of_another_configuration_is_ignored(tr
     assert not result.reused_from and result.key not in ("", other.key)
 
 
-@pytest.mark.parametrize("change", [{"key": ""}, {"key": "0" * 32}, {"metrics": {}}, {"metrics": {"accuracy": "high"}}, {"x": 1}])
+@pytest.mark.parametrize("change", [
+    {"key": ""}, {"key": "0" * 32}, {"metrics": {}}, {"metrics": {"accuracy": "high"}}, {"x": 1}, {"stopped_epoch": 1},
+])  # fmt: skip
 def test_a_result_that_states_another_key_or_is_no_result_is_not_reused(trained, change):
     path = trained / "untrusted-1/trials/00000/result.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))

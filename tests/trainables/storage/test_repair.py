@@ -13,7 +13,7 @@ from core.errors import InputError
 from trainables.execution.resources import to_shared
 from trainables.execution.trainable import run_job
 from trainables.storage.jobs import Job
-from trainables.storage.results import replicate_results
+from trainables.storage.results import REPLACE, replicate_results
 from trainables.storage.store import Store
 from trainables.storage.takeover import resume_state
 from trainables.storage.versions import outcomes
@@ -71,6 +71,21 @@ def test_a_truncated_file_that_can_be_made_again_is_removed_and_named_in_one_lin
         assert not replicate_results(store)
 
 
+def test_a_result_without_metrics_or_an_error_is_damaged(store):
+    store.write_json("trials/00001/result.json", {**store.read_json("trials/00001/result.json"), "metrics": {}})
+    with pytest.raises(InputError, match=r"trials/00001/result.json is damaged \(it has neither metrics nor an error\)"):
+        outcomes(finished.plan(), store, {}, [])
+    assert resume_state(store, finished.plan()).repaired[0].endswith("trial 1 is run again")
+
+
+@pytest.mark.parametrize("size", [1, 21, 22, 23, 97])
+def test_an_archive_without_files_or_of_a_few_bytes_is_truncated(store, size):
+    end_of_archive = b"PK\5\6" + bytes(18)
+    store.write("trials/00001/predictions.npz", end_of_archive.rjust(size, b"\0")[-size:])
+    (line,) = resume_state(store, finished.plan()).repaired
+    assert line.endswith("trials/00001/predictions.npz is damaged (truncated); trial 1 is run again")
+
+
 def test_nothing_is_removed_from_an_intact_study(store, tmp_path):
     before = finished.everything(tmp_path)
     assert resume_state(store, finished.plan()).repaired == []
@@ -118,6 +133,22 @@ def test_a_command_that_only_reads_the_study_names_the_file_and_the_command_that
     cut(store, name, share)
     with pytest.raises(InputError, match=rf"{name} is damaged .*; (--resume of its study trains it again|repeat the command)"):
         outcomes(finished.plan(), store, {}, [])
+
+
+@pytest.mark.parametrize("name", ["network.pt", "predictions.npz"])
+def test_a_file_that_is_deleted_as_a_command_advises_is_made_again(store, name):
+    """The end of an archive is intact after damage in its middle, so --resume alone would not find it."""
+    path, data = f"trials/00001/{name}", bytearray(store.read(f"trials/00001/{name}") or b"")
+    store.write_json("trials/00001/result.json", {**store.read_json("trials/00001/result.json"), "key": "0" * 32})
+    start = len(data) // 3
+    data[start : start + 40] = bytes(40)
+    store.write(path, bytes(data))
+    read = store.read_state if name == "network.pt" else store.read_arrays
+    with pytest.raises(InputError, match=rf"{path} is damaged .*; delete it to have --resume of its study train the network again"):
+        read(path, REPLACE)
+    store.discard(path)
+    assert resume_state(store, finished.plan()).repaired == [f"{store.root}/{path} is missing; trial 1 is run again"]
+    assert resume_state(store, finished.plan()).repaired == []
 
 
 @pytest.mark.parametrize("name", ["network.pt", "predictions.npz", "result.json"])

@@ -112,6 +112,9 @@ def test_a_stored_plan_that_is_not_legal_is_refused():
         Plan.of_json({**plain, "space": {"loss.alpha_rcl": ["Uniform", -1, 1]}})
     with pytest.raises(InputError, match="unknown loss"):
         Plan.of_json({**plain, "config": {**plain["config"], "loss": "nothing"}})
+    for name, value in (("objectives", {}), ("rungs", "12"), ("rungs", ["1"]), ("require", {}), ("space", [])):
+        with pytest.raises(InputError, match=name):
+            Plan.of_json({**plain, name: value})
 
 
 def test_the_configuration_of_a_trial_is_that_of_the_plan_with_its_changes():
