@@ -69,3 +69,18 @@ def test_the_variable_that_names_a_dead_cluster_is_named(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "nowhere")
     with pytest.raises(InputError, match="RAY_ADDRESS='nowhere' is not HOST:PORT"):
         check_address("auto")
+
+
+@pytest.mark.faults
+def test_the_process_that_watches_ray_s_start_does_not_outlive_a_killed_driver():
+    """It holds standard error, so this pipe is closed only when it has ended."""
+    script = """
+import os, time
+from trainables.execution import session
+session.WAITING_SECONDS = 0.3
+with session._watched(2):
+    time.sleep(1)
+    os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == -9 and "still waiting: Ray's worker processes do not start" in done.stderr
