@@ -37,11 +37,11 @@ def test_an_unknown_driver_is_refused_with_one_that_works():
         check_login("mysql+turbo://me@h/x")
 
 
-@pytest.mark.parametrize("uri", ["mysql+turbo://me@h/x?password=my S3CRET", "postgresql+psycopg://127.0.0.1:1/x?password=my S3CRET"])
+@pytest.mark.parametrize("uri", ["mysql+turbo://me@h/x?password=S3 CRET", "postgresql+psycopg://127.0.0.1:1/x?password=S3 CRET"])
 def test_a_message_contains_no_part_of_a_password_with_a_space(uri):
     with pytest.raises(InputError) as error:
         check_login(uri)
-    assert "S3CRET" not in redacted(str(error.value))
+    assert "CRET" not in redacted(str(error.value))
 
 
 def test_artifacts_in_object_storage_need_a_package(tmp_path):
