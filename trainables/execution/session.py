@@ -42,6 +42,11 @@ def start(address: str) -> None:
             else:
                 ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
                 _own[:] = [session_directory()]
+    except KeyboardInterrupt:
+        _own[:] = [folder for folder in [session_directory()] if folder and not address]
+        with _silence():
+            stop()
+        raise
     except (Exception, SystemExit) as error:
         with contextlib.suppress(Exception), _silence():
             ray.shutdown()

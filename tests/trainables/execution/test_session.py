@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from environments import environment
@@ -84,3 +86,28 @@ with session._watched(2):
 """
     done = subprocess.run([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True, timeout=60)
     assert done.returncode == -9 and "still waiting: Ray's worker processes do not start" in done.stderr
+
+
+@pytest.mark.faults
+def test_an_interrupted_start_leaves_no_files_of_ray():
+    """The signal arrives while Ray connects in native code, which Python interrupts when the connection is there."""
+    script = """
+import glob, os, signal, threading, time
+from trainables.execution import session
+from trainables.terminal import signals
+def interrupt():
+    while not glob.glob(os.environ["RAY_TMPDIR"] + "/ray/session_*/logs/python-core-driver*"):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+signals.catch()
+threading.Thread(target=interrupt, daemon=True).start()
+try:
+    session.start("")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    with tempfile.TemporaryDirectory(prefix="r") as folder:
+        done = subprocess.run([sys.executable, "-c", script], env=environment("RAY_", RAY_TMPDIR=folder),
+                              capture_output=True, text=True, timeout=100)  # fmt: skip
+        assert done.stdout == "interrupted\n", done.stderr
+        assert not [path for path in Path(folder, "ray").glob("session_*") if path.is_dir()]
