@@ -32,6 +32,8 @@ _PARAMETER = re.compile(
 )
 _WITH_SPACES = re.compile(rf"(?i)(?<=[?&])({_NAME}=)[^&?\n]*?(?=&[\w.-]+=)")
 """A secret parameter in the middle of a query string, whose value was not percent-encoded and may contain spaces."""
+_LAST_OF_URI = re.compile(rf"(?i)\A([a-z][a-z0-9+.-]*://[^\n]*[?&]{_NAME}=)[^&\n]*\Z")
+"""The last parameter of a text that is a URI and nothing else, whose value may contain spaces, too."""
 _ENCODED_END = re.compile(r"(?i)%26|%3b|&|\s")
 _HEADER = re.compile(
     r"(?i)(\bauthorization[\"']?\s*[:=]\s*[\"']?(?:(?:basic|bearer|digest|token)\s+)?|\bbearer\s+)(?!auth|token)[^\s'\",]+"
@@ -47,7 +49,7 @@ def redacted(text: str) -> str:
     """
     text = _without_logins(text)
     text = _CONNECTION.sub(lambda m: m[1] + (HIDDEN if _PARAMETER.search(unquote(m[2].replace("+", " "))) else m[2]), text)
-    text = _WITH_SPACES.sub(rf"\1{HIDDEN}", text)
+    text = _LAST_OF_URI.sub(rf"\1{HIDDEN}", _WITH_SPACES.sub(rf"\1{HIDDEN}", text))
     text = _HEADER.sub(rf"\1{HIDDEN}", text)
     return _PARAMETER.sub(_hidden_value, text)
 

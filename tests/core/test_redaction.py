@@ -34,6 +34,8 @@ REMOVED = {
     "https://host/path?Password=S3CRET&x=1 token=S3CRET": "https://host/path?Password=***&x=1 token=***",
     "postgresql://u@h/db?password=S3CRET&sslmode=require": "postgresql://u@h/db?password=***&sslmode=require",
     "postgresql://u@h/db?password=my S3CRET&sslmode=require": "postgresql://u@h/db?password=***&sslmode=require",
+    "postgresql://h/db?user=u&password=my S3CRET": "postgresql://h/db?user=u&password=***",
+    "s3://b/x?access_key=S3CRET&secret_key=S3 CRET": "s3://b/x?access_key=***&secret_key=***",
     "https://h/x?api_key=S3CRET&y=1": "https://h/x?api_key=***&y=1",
     "https://h/x?apikey=S3CRET": "https://h/x?apikey=***",
     "https://a.net/c?sv=2020&sig=S3CRET%3D&se=2030": "https://a.net/c?sv=2020&sig=***&se=2030",

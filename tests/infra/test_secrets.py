@@ -116,7 +116,7 @@ def test_the_password_of_a_database_may_come_from_where_postgresql_looks_for_it(
     uri = f"postgresql://mlflow@127.0.0.1:{database['PGPORT']}/postgres"
     assert shown(uri) == uri
     monkeypatch.setenv("PGPASSFILE", str(tmp_path / ".pgpass"))
-    with pytest.raises(InputError, match=f"--tracking-uri {uri} cannot be read"):
+    with pytest.raises(InputError, match=f"--tracking-uri {uri} cannot be used"):
         check_tracking(uri, "s")
     if how == "PGPASSWORD":
         monkeypatch.setenv("PGPASSWORD", PASSWORD)

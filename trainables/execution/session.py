@@ -5,7 +5,6 @@ import logging
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,8 @@ from trainables.terminal import signals
 
 WAITING_SECONDS = 60.0
 """Time after which a study that waits for Ray prints why; each following interval is twice as long."""
+_WATCHER = "import select, sys\nwhile not select.select([0], [], [], float(sys.argv[1]))[0]: print(sys.argv[2], flush=True)"
+"""Prints a line at an interval until standard input is closed."""
 _own: list[str] = []
 """Session directory of the Ray that this process started, unless it is kept."""
 
@@ -41,6 +42,11 @@ def start(address: str) -> None:
             else:
                 ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
                 _own[:] = [session_directory()]
+    except KeyboardInterrupt:
+        _own[:] = [folder for folder in [session_directory()] if folder and not address]
+        with _silence():
+            stop()
+        raise
     except (Exception, SystemExit) as error:
         with contextlib.suppress(Exception), _silence():
             ray.shutdown()
@@ -129,16 +135,15 @@ def _silence() -> Iterator[int]:
 
 @contextlib.contextmanager
 def _watched(stderr: int) -> Iterator[None]:
-    """Print why Ray's start takes long, from a process of its own: Ray waits for its first worker in native code with the GIL."""
+    """Print why Ray's start takes long, from a process of its own: Ray waits for its first worker in native code with the GIL.
+
+    That process ends with this one, also if this one is killed.
+    """
     text = f"still waiting: Ray's worker processes do not start, for a reason in {_temporary_folder()}/session_latest/logs"
-    loop = 'while sleep "$0" && kill -0 "$PPID"; do echo "$1 (raylet.out, worker-*.err)"; done'
-    words = ["sh", "-c", loop, str(WAITING_SECONDS), text]
-    watcher = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=stderr, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
+    words = [sys.executable, "-ISc", _WATCHER, str(WAITING_SECONDS), f"{text} (raylet.out, worker-*.err)"]
+    pipe, null = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(words, stdin=pipe, stdout=stderr, stderr=null, start_new_session=True):  # closes the pipe and waits
         yield
-    finally:
-        os.killpg(watcher.pid, signal.SIGKILL)
-        watcher.wait()
 
 
 def _keep_token_private(create: bool) -> None:

@@ -55,9 +55,11 @@ class LosableStream:
 def losable() -> Iterator[None]:
     """Make standard output and error losable for the code inside."""
     _open_missing()
-    before = {name: getattr(sys, name) or open(os.devnull, "w") for name in ("stdout", "stderr")}  # noqa: SIM115
+    before = {name: getattr(sys, name) for name in ("stdout", "stderr")}
     for name, stream in before.items():
-        setattr(sys, name, cast(TextIO, LosableStream(stream, name)))
+        losable_stream = LosableStream(stream or open(os.devnull, "w"), name)  # noqa: SIM115
+        losable_stream.lost = stream is None
+        setattr(sys, name, cast(TextIO, losable_stream))
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ from core.errors import InputError, first_line
 from core.redaction import has_secret
 from core.study import Constraint, Objective
 from trainables.study.plan import Plan
-from trainables.study.tracking_uri import for_mlflow, sqlite_path
+from trainables.study.tracking_uri import for_mlflow, shown, sqlite_path
 from trainables.study.trial_state import TrialState
 from trainables.tracking.addresses import answers, parts_of
 from trainables.tracking.databases import check_login
@@ -85,17 +85,17 @@ def check_tracking(uri: str, study: str) -> None:
     try:
         experiment = connect(uri).get_experiment_by_name(study)
     except Exception as error:  # a missing database driver, an old schema, a rejected login ...
-        raise InputError(f"--tracking-uri {uri} cannot be read: {first_line(error)}") from None
+        raise InputError(f"--tracking-uri {shown(uri)} cannot be read: {first_line(error)}") from None
     if experiment and experiment.lifecycle_stage != "active":
         restore = f"{shlex.quote(sys.executable)} -m mlflow experiments restore --experiment-id {experiment.experiment_id}"
-        command = f"MLFLOW_TRACKING_URI={shlex.quote(uri)} {restore}"
-        raise InputError(f"--tracking-uri {uri}: the experiment {study} was deleted; restore it with `{command}`")
+        command = f"MLFLOW_TRACKING_URI={shlex.quote(shown(uri))} {restore}"
+        raise InputError(f"--tracking-uri {shown(uri)}: the experiment {study} was deleted; restore it with `{command}`")
 
 
 def _check_server(uri: str) -> None:
     if "@" in urlsplit(uri).netloc or has_secret(uri):
         raise InputError(
-            f"--tracking-uri {uri}: put the login into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, "
+            f"--tracking-uri {shown(uri)}: put the login into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, "
             "or a token into MLFLOW_TRACKING_TOKEN; every user of this machine can read a command line"
         )
     try:

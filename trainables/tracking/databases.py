@@ -4,6 +4,7 @@ MLflow repeats a rejected login for minutes.
 """
 
 from core.errors import InputError
+from trainables.study.tracking_uri import shown
 
 TIMEOUT_SECONDS = 3
 """Time that a database may take to answer."""
@@ -34,14 +35,14 @@ def check_login(uri: str) -> None:
         sqlalchemy.create_engine(url, poolclass=NullPool, connect_args=own).connect().close()
     except ModuleNotFoundError as error:
         driver, package = DRIVERS[database]
-        rest = uri.partition("://")[2]
+        rest = shown(uri).partition("://")[2]
         raise InputError(
-            f"--tracking-uri {uri}: the driver {error.name} is not installed; "
+            f"--tracking-uri {shown(uri)}: the driver {error.name} is not installed; "
             f"pip install '{package}' and use --tracking-uri {database}+{driver}://{rest}"
         ) from None
     except NoSuchModuleError:
-        raise InputError(f"--tracking-uri {uri}: unknown driver; use {database}+{DRIVERS[database][0]}://...") from None
+        raise InputError(f"--tracking-uri {shown(uri)}: unknown driver; use {database}+{DRIVERS[database][0]}://...") from None
     except DBAPIError as error:
-        raise InputError(f"--tracking-uri {uri} cannot be used: {' '.join(str(error.orig).split())}") from None
+        raise InputError(f"--tracking-uri {shown(uri)} cannot be used: {' '.join(str(error.orig).split())}") from None
     except (ArgumentError, ValueError, TypeError) as error:
-        raise InputError(f"--tracking-uri {uri} cannot be used: {error}") from None
+        raise InputError(f"--tracking-uri {shown(uri)} cannot be used: {error}") from None

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from environments import environment
@@ -69,3 +71,43 @@ def test_the_variable_that_names_a_dead_cluster_is_named(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "nowhere")
     with pytest.raises(InputError, match="RAY_ADDRESS='nowhere' is not HOST:PORT"):
         check_address("auto")
+
+
+@pytest.mark.faults
+def test_the_process_that_watches_ray_s_start_does_not_outlive_a_killed_driver():
+    """It holds standard error, so this pipe is closed only when it has ended."""
+    script = """
+import os, time
+from trainables.execution import session
+session.WAITING_SECONDS = 0.3
+with session._watched(2):
+    time.sleep(1)
+    os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == -9 and "still waiting: Ray's worker processes do not start" in done.stderr
+
+
+@pytest.mark.faults
+def test_an_interrupted_start_leaves_no_files_of_ray():
+    """The signal arrives while Ray connects in native code, which Python interrupts when the connection is there."""
+    script = """
+import glob, os, signal, threading, time
+from trainables.execution import session
+from trainables.terminal import signals
+def interrupt():
+    while not glob.glob(os.environ["RAY_TMPDIR"] + "/ray/session_*/logs/python-core-driver*"):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+signals.catch()
+threading.Thread(target=interrupt, daemon=True).start()
+try:
+    session.start("")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    with tempfile.TemporaryDirectory(prefix="r") as folder:
+        done = subprocess.run([sys.executable, "-c", script], env=environment("RAY_", RAY_TMPDIR=folder),
+                              capture_output=True, text=True, timeout=100)  # fmt: skip
+        assert done.stdout == "interrupted\n", done.stderr
+        assert not [path for path in Path(folder, "ray").glob("session_*") if path.is_dir()]

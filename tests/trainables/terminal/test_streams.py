@@ -40,6 +40,17 @@ def test_closed_streams_do_not_change_the_exit_code(line, tmp_path):
     assert code == 0 and "Traceback" not in err
 
 
+@pytest.mark.parametrize(("stream", "code"), [("", 0), (">&-", 1), ("> /dev/full", 1), ("2>&-", 0)])
+def test_an_object_for_programs_that_cannot_be_written_is_known_to_be_lost(stream, code, tmp_path):
+    script = tmp_path / "s.py"
+    script.write_text(
+        "from trainables.commands.arguments import exit_with\nfrom trainables.terminal.console import Terminal\n"
+        "exit_with(lambda: int(not Terminal('json').print_json({'a': 1})))\n"
+    )
+    root = Path(__file__).parents[3]
+    assert shell(f"PYTHONPATH={root} {sys.executable} s.py {stream}", tmp_path)[0] == code
+
+
 def test_a_file_that_is_opened_later_does_not_become_the_closed_standard_output(tmp_path):
     script = tmp_path / "s.py"
     script.write_text(

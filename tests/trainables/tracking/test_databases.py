@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import InputError
+from core.redaction import redacted
 from trainables.storage.store import Store
 from trainables.terminal.closing import undelivered_line
 from trainables.tracking.artifacts import check_artifacts
@@ -36,6 +37,13 @@ def test_an_unknown_driver_is_refused_with_one_that_works():
         check_login("mysql+turbo://me@h/x")
 
 
+@pytest.mark.parametrize("uri", ["mysql+turbo://me@h/x?password=S3 CRET", "postgresql+psycopg://127.0.0.1:1/x?password=S3 CRET"])
+def test_a_message_contains_no_part_of_a_password_with_a_space(uri):
+    with pytest.raises(InputError) as error:
+        check_login(uri)
+    assert "CRET" not in redacted(str(error.value))
+
+
 def test_artifacts_in_object_storage_need_a_package(tmp_path):
     with contextlib.suppress(ImportError):
         import google.cloud.storage  # noqa: F401
@@ -45,8 +53,9 @@ def test_artifacts_in_object_storage_need_a_package(tmp_path):
         check_artifacts(f"sqlite:///{tmp_path}/mlflow.db", "a study", Store("gs://bucket/x"))
 
 
-def test_the_printed_command_restores_a_deleted_experiment(tmp_path):
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+@pytest.mark.parametrize("file", ["mlflow.db", "x%2Fy?it's.db"])
+def test_the_printed_command_restores_a_deleted_experiment(file, tmp_path):
+    uri = f"sqlite:///{tmp_path}/{file}"
     client = connect(uri)
     experiment = client.create_experiment("a study", str(tmp_path))
     client.delete_experiment(experiment)
