@@ -175,7 +175,7 @@ def test_baselines_have_the_norm_and_the_radius_of_the_threat_model():
     baseline = planned.configured(planned.baselines["adversarial training alone"]).perturbation
     assert (baseline.norm, baseline.epsilon) == ("l2", 1.5)
     with pytest.raises(InputError, match=r"perturbation.epsilon=1.5 is outside \[0, 1\].*only norm=l2 has longer ones"):
-        plan(*l2)  # the study trains in Linf
+        plan(*l2, "perturbation.norm=linf")
 
 
 def test_a_folder_of_images_is_stored_as_an_absolute_path(tmp_path, monkeypatch):
