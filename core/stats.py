@@ -34,12 +34,13 @@ def score_interval(share: float, n: float, level: float = 0.95) -> Interval:
 
 
 def effective_size(share: float, interval: Interval, level: float = 0.95) -> float:
-    """The `n` for which `score_interval` has given this interval; the smaller one if its ends disagree, infinite at zero width.
+    """The `n` for which `score_interval` has given this interval; infinite at zero width.
 
-    An end e solves (share - e)^2 = z^2 e (1 - e) / n.
+    An end e solves (share - e)^2 = z^2 e (1 - e) / n; the end that is farther from the share is used, which rounding affects least.
     """
     z = normal_quantile(level)
-    return min((z * z * end * (1 - end) / (share - end) ** 2 for end in interval if end not in (share, 0.0, 1.0)), default=math.inf)
+    end = max(interval, key=lambda end: abs(share - end))
+    return z * z * end * (1 - end) / (share - end) ** 2 if end not in (share, 0.0, 1.0) else math.inf
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, Interval]:

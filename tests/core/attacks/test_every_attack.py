@@ -146,7 +146,7 @@ def correct_labels(net, x):
 
 @pytest.mark.parametrize("name", EVERY)
 @given(case=cases(), mode=st.sampled_from(list(MODES)), require=st.booleans(), seed=st.integers(0, 9))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_every_attack_stays_in_box_and_ball_and_leaves_everything_else_as_it_was(name, case, mode, require, seed):
     net, x, y, epsilon, norm = case
     if "dlr" in name and net.head.out_features < 3:
@@ -170,7 +170,7 @@ def test_every_attack_stays_in_box_and_ball_and_leaves_everything_else_as_it_was
 
 @pytest.mark.parametrize("name", EVERY)
 @given(case=cases(), mode=st.sampled_from(list(MODES)), at=st.integers(1, 6))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_everything_is_as_before_when_the_network_fails_during_an_attack(name, case, mode, at):
     net, x, y, epsilon, norm = case
     if "dlr" in name and net.head.out_features < 3:
@@ -184,7 +184,7 @@ def test_everything_is_as_before_when_the_network_fails_during_an_attack(name, c
 
 @pytest.mark.parametrize("name", EVERY)
 @given(case=cases())
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_an_image_has_the_same_verdict_alone_and_in_a_batch(name, case):
     net, x, y, epsilon, norm = case
     if ("dlr" in name and net.head.out_features < 3) or not len(x):
@@ -201,7 +201,7 @@ def test_an_image_has_the_same_verdict_alone_and_in_a_batch(name, case):
 
 @pytest.mark.parametrize("suite", SUITES)
 @given(case=cases(), mode=st.sampled_from(list(MODES)))
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=2, deadline=None)
 def test_suites_give_equal_verdicts_in_every_mode_and_batch(suite, case, mode):
     net, x, y, epsilon, norm = case
     attacks = {name: small(attack) for name, attack in SUITES[suite](2, 1).items()}

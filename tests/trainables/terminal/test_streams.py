@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.faults
+
 COMMAND = f"{sys.executable} {Path(__file__).parents[2] / 'helpers/ending_command.py'}"
 LINES = 20_000
 """More than the buffers of a pipe and of the command contain."""
