@@ -95,7 +95,7 @@ def test_a_study_on_one_machine_requires_a_token_that_only_its_user_can_read_and
 
 
 def test_an_existing_token_is_kept_and_made_readable_by_its_user_alone(home, monkeypatch):
-    from trainables.execution.cluster import _keep_token_private
+    from trainables.execution.session import _keep_token_private
 
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
     monkeypatch.setenv("HOME", str(home))
