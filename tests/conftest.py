@@ -14,6 +14,10 @@ from trainables.terminal import signals
 os.environ.setdefault("RAY_worker_niceness", "0")  # with Ray's own 15, its workers would wait for the other half of the tests
 
 
+USES_RAY = {"local_ray", "run_study", "crl_study"}
+"""Fixtures that use the shared Ray."""
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group tests by file, so that they share its fixtures; those on the shared Ray, and those that start servers, by kind.
@@ -22,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         group = item.nodeid.split("::")[0]
-        if item.get_closest_marker("ray") or item.get_closest_marker("browser"):
+        if item.get_closest_marker("browser") or USES_RAY.intersection(getattr(item, "fixturenames", ())):
             group = "ray"
         elif item.get_closest_marker("faults"):
             group = str(Path(group).parent)
