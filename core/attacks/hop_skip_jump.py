@@ -49,15 +49,15 @@ def hop_skip_jump(
             return best
         clean, labels = x[rows], y[rows]
         near = _to_boundary(fooled, near, clean, labels)
-        nearest, shortest, size = near, _length(near - clean), clean[0].numel()
+        far, size = _length(near - clean), clean[0].numel()
+        nearest, shortest = near, far
         for t in range(1, steps + 1):
-            far = _length(near - clean)
             reach = (0.1 if t == 1 else 1 / size**0.5) * far  # wide at first, as in the paper; sqrt(d) suits the halvings here
             normal = _normal(fooled, near, labels, reach, round(samples * t**0.5), draw.named("around", t).at(rows), chunk)
             near = _to_boundary(fooled, _walk(fooled, near, normal, far / t**0.5, labels), clean, labels)
-            closer = _length(near - clean) < shortest
-            nearest = torch.where(closer, near, nearest)
-            shortest = torch.where(closer, _length(near - clean), shortest)
+            far = _length(near - clean)
+            closer = far < shortest
+            nearest, shortest = torch.where(closer, near, nearest), torch.where(closer, far, shortest)
     best[rows] = nearest
     return best
 

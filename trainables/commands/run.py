@@ -131,7 +131,7 @@ def _sweep_and_confirm(run: StudyRun, capacity: Mapping[str, float], images: Ima
     """Train the trials and replicates that are missing."""
     plan, site, store = run.plan, run.site, run.store
     with Progress(outcome, run.terminal.console) as progress:
-        executor = cluster.executor(site, capacity, images, store, progress.info).with_warn(run.terminal.error)
+        executor = cluster.executor(site, capacity, images, store, progress.info, run.terminal.error)
         at_a_time = cluster.concurrency(executor.workspace.share, capacity, site.concurrency)
         progress.info(f"{plan.name}: {plan.trials} trials, {at_a_time} at a time, results in {redacted(store.root)}")
         sweep(plan, outcome, executor, [tracker, progress])

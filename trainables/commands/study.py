@@ -146,10 +146,14 @@ def configured(config: TrialConfig, dataset: str | None, fixed: Mapping[str, str
             config = config.set({"dataset": dataset, "judge.epsilon": data.default_epsilon(dataset)})
     if "dataset" in fixed:
         raise InputError("--set dataset=... : use --dataset")
-    kind = SLOTS["perturbation"].get(fixed.get("perturbation", ""), type(config.perturbation))
-    if "judge.norm" in fixed and "norm" in knobs_of(kind):
+    if "judge.norm" in fixed and _trains_in_norms(config, fixed):
         fixed = {**fixed, "perturbation.norm": fixed.get("perturbation.norm", fixed["judge.norm"])}
     return config.set(fixed)
+
+
+def _trains_in_norms(config: TrialConfig, changes: Mapping[str, Value]) -> bool:
+    """Whether the perturbation of a changed configuration has a norm."""
+    return "norm" in knobs_of(SLOTS["perturbation"].get(str(changes.get("perturbation")), type(config.perturbation)))
 
 
 def narrowed(ranges: Mapping[str, Range], fixed: Mapping[str, str]) -> dict[str, Range]:
@@ -180,8 +184,7 @@ def _baselines(study: Study, config: TrialConfig) -> dict[str, dict[str, Value]]
         changes = dict(changes)
         if "perturbation.epsilon" in changes:
             changes["perturbation.epsilon"] = config.judge.epsilon
-            kind = SLOTS["perturbation"][str(changes["perturbation"])] if "perturbation" in changes else type(config.perturbation)
-            if config.judge.norm == "l2" and "norm" in knobs_of(kind):
+            if config.judge.norm == "l2" and _trains_in_norms(config, changes):
                 changes.setdefault("perturbation.norm", "l2")
         config.set(changes)
         adapted[name] = changes

@@ -94,8 +94,9 @@ class ConcurrencyLimit:
 
 
 def executor(
-    site: Site, capacity: Mapping[str, float], images: Images, store: Store, report: Callable[[str], None] = ignore
-) -> Executor:
+    site: Site, capacity: Mapping[str, float], images: Images, store: Store, report: Callable[[str], None] = ignore,
+    warn: Callable[[str], None] | None = None,
+) -> Executor:  # fmt: skip
     """The executor of a study's jobs on the joined cluster.
 
     Args:
@@ -103,12 +104,13 @@ def executor(
         capacity: resources of the cluster.
         images: the pool.
         store: the study's folder; cached trainings and shadow models are in the folder above it.
-        report: prints one line of progress, or about a problem.
+        report: prints one line of progress.
+        warn: prints one line about a problem; by default `report`.
     """
     share = share_of(site, capacity)
     small = shadow_share(site, share)
     return Executor(
         images=to_shared(images), workspace=Workspace(share, store, store.above), limit=ConcurrencyLimit(share, site),
         shadow_share=small, shadow_limit=ConcurrencyLimit(small, site), report=report,
-        warn=report,
+        warn=warn or report,
     )  # fmt: skip

@@ -111,7 +111,3 @@ class Executor:
     def with_report(self, report: Callable[[str], None]) -> "Executor":
         """The same executor with another reporter."""
         return replace(self, report=report)
-
-    def with_warn(self, warn: Callable[[str], None]) -> "Executor":
-        """The same executor with another printer of problems."""
-        return replace(self, warn=warn)

@@ -164,7 +164,7 @@ def _reevaluate_all(
     with cluster.joined(run.site) as capacity:
         if not revision.version.finished:
             write_version(run.store, revision.version)
-        executor = cluster.executor(run.site, capacity, images, run.store, run.terminal.info).with_warn(run.terminal.error)
+        executor = cluster.executor(run.site, capacity, images, run.store, run.terminal.info, run.terminal.error)
         reevaluation = revision.reevaluation.prepare(run.plan, revision.base, networks, executor)
         common = {"reevaluation": reevaluation, "later": revision.base, "target": revision.version.folder}
         try:

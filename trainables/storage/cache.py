@@ -6,16 +6,14 @@ from dataclasses import dataclass, replace
 from trainables.storage.content import content_key
 from trainables.storage.contents import Damaged
 from trainables.storage.jobs import Job
-from trainables.storage.results import intact_result
+from trainables.storage.results import TRAINING_FILES, intact_result
 from trainables.storage.store import Store
 from trainables.study.records import checked
 from trainables.study.results import TrainingResult
 from trainables.study.trial_state import TrialState
 
-ALWAYS = ("network.pt", "predictions.npz")
-"""Files that every training leaves behind, besides its result."""
 OPTIONAL = ("outputs.npz", "pictures.npz")
-"""Files that it leaves behind if the judge settings ask for them."""
+"""Files that a training leaves behind if the judge settings ask for them."""
 TRAINING = r"shadows/\w+|[^/]+/(trials/\d+(/seeds/\d+)?|confirm/\d+/\d+)"
 """Folders of trainings, relative to the folder above all studies; see `trainables.storage.jobs`."""
 
@@ -42,8 +40,8 @@ class TrainingCache:
         result = folder and intact_result(self.root, folder)
         if not folder or not result or result.state is not TrialState.COMPLETED or result.key != self.key(job):
             return None
-        files = {name: self.root.read(f"{folder}/{name}") for name in (*ALWAYS, *OPTIONAL)}
-        if any(files[name] is None for name in ALWAYS):
+        files = {name: self.root.read(f"{folder}/{name}") for name in (*TRAINING_FILES, *OPTIONAL)}
+        if any(files[name] is None for name in TRAINING_FILES):
             return None
         target = store.below(job.folder)
         target.write_all({name: data for name, data in files.items() if data is not None})
@@ -59,7 +57,7 @@ class TrainingCache:
         except Damaged:
             return None
         known = folder is not None and re.fullmatch(TRAINING, folder) and all(
-            self.root.contains(f"{folder}/{name}") for name in ("result.json", *ALWAYS, *OPTIONAL)
+            self.root.contains(f"{folder}/{name}") for name in ("result.json", *TRAINING_FILES, *OPTIONAL)
         )  # fmt: skip
         return folder if known else None
 

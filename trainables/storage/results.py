@@ -30,6 +30,8 @@ LOST = NetworkResult(error="its machine was lost")
 """Result of a replicate that should exist and does not."""
 
 
+TRAINING_FILES = ("network.pt", "predictions.npz")
+"""Files that every training leaves behind, besides its result."""
 _SUGGESTION = {"number": int, "baseline": str, "params": dict[str, Value]}
 """Fields that every stored suggestion has, with their types."""
 
@@ -62,25 +64,31 @@ def training_result(store: Store, folder: str) -> TrainingResult | None:
 
 def intact_result(store: Store, folder: str) -> TrainingResult | None:
     """The result of the training in a folder, or None if it has not ended or a file of it is damaged."""
-    return None if damage(store, folder) else training_result(store, folder)
+    result, found = _inspected(store, folder)
+    return None if found else result
 
 
 def damage(store: Store, folder: str) -> str:
     """Description of a damaged or missing file of the training in a folder; empty if there is none, or if it has not ended."""
+    return _inspected(store, folder)[1]
+
+
+def _inspected(store: Store, folder: str) -> tuple[TrainingResult | None, str]:
+    """The result of the training in a folder if it can be read, and the description of a damaged or missing file."""
     try:
         result = training_result(store, folder)
     except Damaged as error:
-        return error.what
+        return None, error.what
     if result is None or result.state is not TrialState.COMPLETED:
-        return ""
+        return result, ""
     present = store.names(folder)
-    for name in ("network.pt", "predictions.npz"):
+    for name in TRAINING_FILES:
         place = store.place_of(f"{folder}/{name}")
         if name not in present and result.key:  # a mean over seeds has no key and no files
-            return f"{place} is missing"
+            return result, f"{place} is missing"
         if store.is_truncated(f"{folder}/{name}"):
-            return f"{place} is damaged (truncated)"
-    return ""
+            return result, f"{place} is damaged (truncated)"
+    return result, ""
 
 
 def audit_result(store: Store, path: str) -> AuditResult | None:

@@ -46,6 +46,7 @@ import numpy as np
 from core.errors import InputError, first_line
 from core.redaction import has_secret, redacted
 from trainables.storage.contents import Damaged, Record, arrays_of, record_of, state_of
+from trainables.study.records import is_name
 
 PART = ".part"
 """Suffix of a file while it is being written."""
@@ -55,12 +56,6 @@ MIN_ARCHIVE_BYTES = 98
 
 class Superseded(OSError):
     """Another driver has resumed the study, so this one may no longer write."""
-
-
-def is_name(name: str) -> bool:
-    """Whether a name stands for something below a folder on every file system: no `..`, no absolute path, no empty part."""
-    parts = name.split("/")
-    return not ({"", ".", ".."} & set(parts) or set("\\\0") & set(name)) and name.isprintable()
 
 
 @dataclass(frozen=True)

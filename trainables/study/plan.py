@@ -14,7 +14,7 @@ from core.space import Range, Value, flat
 from core.study import Constraint, Objective
 from trainables.study.data_identity import DataIdentity
 from trainables.study.options import Option, all_options, integer, option, options, options_of
-from trainables.study.records import checked
+from trainables.study.records import checked, is_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +135,7 @@ class Plan:
         plain = {"require": [], "rungs": [], **plain}
         checked(_PLAIN, {name: plain[name] for name in _PLAIN})
         for name in (plain["name"], plain["study"]):
-            if name in ("", ".", "..") or not name.isprintable() or set("/\\") & set(name):  # it becomes a part of paths
+            if "/" in name or not is_name(name):  # it becomes a part of paths
                 raise InputError(f"{name!r} is not the name of a study")
         for declared in all_options(cls):
             declared.words(plain["requested"].get(declared.name, declared.default))

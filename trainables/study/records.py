@@ -1,4 +1,4 @@
-"""Plain data from files as dataclasses, with a check of names and types."""
+"""Plain data from files as dataclasses, with a check of names and types; and names from files that become parts of paths."""
 
 import functools
 import typing
@@ -36,6 +36,12 @@ def checked(hints: Mapping[str, Any], plain: Any) -> Any:
         where = ".".join(map(str, first["loc"]))
         raise InputError(f"{where}: {first['msg']}" if where else first["msg"]) from None
     return plain
+
+
+def is_name(name: str) -> bool:
+    """Whether a name stands for something below a folder on every file system: no `..`, no absolute path, no empty part."""
+    parts = name.split("/")
+    return not ({"", ".", ".."} & set(parts) or set("\\\0") & set(name)) and name.isprintable()
 
 
 @functools.cache

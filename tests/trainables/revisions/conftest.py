@@ -27,7 +27,7 @@ def study(monkeypatch, tmp_path) -> Store:
     def joined(site):
         yield {"CPU": 1.0}
 
-    def executor(site, capacity, images, store, report):
+    def executor(site, capacity, images, store, report, warn):
         return local_executor(images, tmp_path / "runs", store.within(store.above), report)
 
     def newest_in_mlflow(uri, plan) -> int:
