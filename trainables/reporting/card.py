@@ -31,6 +31,8 @@ class Figure:
     description: str
     wide: bool = False
     """Whether a narrow screen scrolls the figure instead of shrinking it, because its text would become too small."""
+    photo: bool = False
+    """Whether the figure contains images, whose colours a dark page must not invert."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def _environment() -> Environment:
     env = Environment(
         autoescape=True, loader=FileSystemLoader(WEB), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )  # fmt: skip
+    env.globals["zip"] = zip
     env.filters |= {"show": show, "repr": repr, "base64": lambda data: base64.b64encode(data).decode()}
     return env
 

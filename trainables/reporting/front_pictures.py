@@ -6,6 +6,7 @@ from itertools import combinations, cycle
 from typing import Any
 
 from core.study import Objective
+from trainables.reporting.recommendation import place, recommended
 from trainables.reporting.style import (
     BLUE,
     GREY,
@@ -14,18 +15,27 @@ from trainables.reporting.style import (
     PURPLE,
     axis_range,
     axis_title,
+    chance_line,
+    cut_intervals,
     error_bars,
     plotted,
     without_ticks,
 )  # fmt: skip
-from trainables.study.outcome import Outcome
-from trainables.study.text import flagged, knee
+from trainables.study.outcome import Outcome, Verdict
+from trainables.study.text import flagged
 from trainables.study.trial import Trial
 
 DESCRIPTIONS = {
     "front.png": "Every pair of objectives; the tables below contain the same numbers",
     "hypervolume.png": "Hypervolume of the front over completed trials, a step curve that never falls",
 }
+
+MARKERS = {
+    Verdict.STAYS: ("D", ORANGE, "confirmed, stays"),
+    Verdict.UNDECIDED: ("D", "white", "confirmed, undecided"),
+    Verdict.LEAVES: ("v", "white", "confirmed, leaves"),
+}
+"""Marker, filling and name of confirmed points."""
 
 
 def figures(outcome: Outcome) -> dict[str, Any]:
@@ -79,8 +89,9 @@ def _draw_pair(axis: Any, outcome: Outcome, x: Objective, y: Objective) -> None:
         axis.plot(*at(with_flag), "o", ms=9.5, mfc="none", mec=PURPLE, mew=1.6, label="flagged, on the front", zorder=5.5)
     if excluded := [t for t in plotted(outcome) if t.excluded]:
         axis.plot(*at(excluded), "x", ms=5, color=PURPLE, mew=1.2, label="excluded by a flag", zorder=5.5)
-    if balanced := knee(outcome):
-        axis.plot(*at([balanced]), "o", ms=14, mfc="none", mec=INK, mew=0.9, label="knee", zorder=6)
+    if (number := recommended(outcome)) is not None:
+        values, name = place(outcome, number), "the point to ship" if outcome.confirmed else "knee of the sweep"
+        axis.plot([values[x.metric]], [values[y.metric]], "o", ms=14, mfc="none", mec=INK, mew=0.9, label=name, zorder=6)
     _draw_confirmed(axis, outcome, x, y)
     axis.set_xlabel(axis_title(x))
     axis.set_ylabel(axis_title(y))
@@ -90,17 +101,25 @@ def _draw_pair(axis: Any, outcome: Outcome, x: Objective, y: Objective) -> None:
 
 
 def _draw_confirmed(axis: Any, outcome: Outcome, x: Objective, y: Objective) -> None:
-    """Draw the confirmed points with their intervals, each connected to its point of the sweep by a dotted line."""
+    """Draw the confirmed points with their intervals, each joined to its point of the sweep; cut intervals end in a triangle."""
     trials = {t.number: t for t in outcome.trials}
-    for stays, name in ((True, "confirmed"), (False, "confirmed, left the front")):
-        points = [c for c in outcome.confirmed if c.on_front is stays]
+    for verdict, (marker, fill, name) in MARKERS.items():
+        points = [c for c in outcome.confirmed if c.verdict is verdict]
         for c in points:
             ends = [(values[x.metric], values[y.metric]) for values in (trials[c.number].metrics, c.means)]
             axis.plot(*zip(*ends, strict=True), color=ORANGE, linewidth=0.8, linestyle=":", zorder=2.5)
         if points:
             at = ([c.means[o.metric] for c in points] for o in (x, y))
-            axis.errorbar(*at, xerr=error_bars(points, x), yerr=error_bars(points, y), fmt="D", ms=5.5, color=ORANGE, mew=1.1,
-                          mfc=ORANGE if stays else "white", elinewidth=0.9, label=name, zorder=3)  # fmt: skip
+            axis.errorbar(*at, xerr=error_bars(points, x), yerr=error_bars(points, y), fmt=marker, ms=5.5, color=ORANGE, mew=1.1,
+                          mfc=fill, elinewidth=0.9, label=name, zorder=3)  # fmt: skip
+    for o, low_high, edges in ((x, "<>", axis_range(outcome, x)), (y, "v^", axis_range(outcome, y))):
+        for points, marker, edge in zip(cut_intervals(outcome.confirmed, outcome, o), low_high, edges, strict=True):
+            for c in points:
+                at = (edge, c.means[y.metric]) if o is x else (c.means[x.metric], edge)
+                axis.plot(*at, marker, ms=4.5, color=ORANGE, clip_on=False, zorder=6)
+    for o, line in ((x, axis.axvline), (y, axis.axhline)):
+        if (level := chance_line(outcome, o)) is not None:
+            line(level, color=GREY, linewidth=0.9, linestyle=":", zorder=1)
 
 
 def _hypervolume_figure(outcome: Outcome) -> Any:

@@ -1,9 +1,12 @@
 """Importance and marginal effects of knobs on a metric, with intervals, from a random forest.
 
-A random forest (scikit-learn) predicts the metric from the knobs of the sampled trials. If its out-of-bag R2 is not positive, it
-has learned nothing, and no effect is reported. The marginal effect of a knob is the forest's partial dependence between the 10th
-and the 90th percentile of the values that were tried; its interval comes from forests on bootstraps of the trials. A forest shrinks
-towards the mean, so true effects tend to be larger than these.
+A random forest (scikit-learn) predicts the metric from the knobs of the sampled trials. If its out-of-bag R2, which is
+cross-validated, is below `MIN_R2`, no effect is reported. The marginal effect of a knob is the forest's partial dependence between
+the 10th and the 90th percentile of the values that were tried; its interval comes from forests on bootstraps of the trials. A forest
+shrinks towards the mean, so true effects tend to be larger than these.
+
+An effect is significant if its interval excludes zero and if the metric depends on the knob at all: a permutation test of their
+distance correlation, corrected for the number of knobs (`trainables.reporting.dependence`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,9 +18,14 @@ from sklearn.ensemble import RandomForestRegressor
 
 from core.space import Choice, Range, Switch, Value
 from core.stats import Interval
+from trainables.reporting.dependence import dependence_p_value, holm
 
 MIN_TRIALS = 10
 """Smallest number of trials for which effects are reported."""
+MIN_R2 = 0.3
+"""Smallest out-of-bag R2 of a forest whose effects are reported."""
+LEVEL = 0.05
+"""Level of the tests of dependence, for all knobs of a metric together."""
 MAX_SAMPLES = 256
 """Largest number of trials that a tree is trained on and that a prediction is averaged over; bounds the cost."""
 MIN_PER_OPTION = 3
@@ -44,11 +52,13 @@ class Effect:
     mean: float
     interval: Interval
     """Interval that contains 95 % of the bootstraps."""
+    p_value: float = 0.0
+    """P-value of the metric's dependence on the knob, corrected for the number of knobs (Holm)."""
 
     @property
     def significant(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.interval.low > 0 or self.interval.high < 0
+        """Whether the interval excludes zero and the metric depends on the knob."""
+        return self.p_value <= LEVEL and (self.interval.low > 0 or self.interval.high < 0)
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,8 @@ class Response:
     """Out-of-bag R2 of the forest, the share of the variance that it predicts on trials that it was not trained on."""
     importance: dict[str, float] = field(default_factory=dict)
     """Share of each knob in the cost of shuffling knobs among left-out trials; empty without a useful forest."""
+    p_values: dict[str, float] = field(default_factory=dict)
+    """P-value of the metric's dependence on each knob, corrected for the number of knobs (Holm); empty like `importance`."""
     effects: dict[KnobStep, Effect] = field(default_factory=dict)
     """Effect of each knob step; empty without a useful forest."""
 
@@ -150,7 +162,7 @@ def _response(table: _Table, rows: Sequence[Params], steps: Sequence[KnobStep], 
     if not table.blocks or np.ptp(y) == 0:
         return Response(n, 0.0)
     forest = _forest(TREES, seed, n, out_of_bag=True).fit(table.x, y)
-    if forest.oob_score_ <= 0:
+    if forest.oob_score_ < MIN_R2:
         return Response(n, float(forest.oob_score_))
     stream = np.random.Generator(np.random.PCG64(seed))
     inputs = [_step_inputs(step, table, rows, stream) for step in steps]
@@ -164,11 +176,12 @@ def _response(table: _Table, rows: Sequence[Params], steps: Sequence[KnobStep], 
     cost = np.maximum(np.mean(costs, axis=0), 0)
     shares = cost / cost.sum() if cost.sum() > 0 else cost
     low, high = np.quantile(effects, [0.025, 0.975], axis=0) if steps else ([], [])
+    p_values = holm({knob: dependence_p_value(table.x[:, own], y, seed) for knob, own in table.own.items()})
     by_step = {
-        step: Effect(float(mean), Interval(float(a), float(b)))
+        step: Effect(float(mean), Interval(float(a), float(b)), p_values[step.knob])
         for step, mean, a, b in zip(steps, _step_effects(forest, inputs), low, high, strict=True)
     }
-    return Response(n, float(forest.oob_score_), dict(zip(table.blocks, map(float, shares), strict=True)), by_step)
+    return Response(n, float(forest.oob_score_), dict(zip(table.blocks, map(float, shares), strict=True)), p_values, by_step)
 
 
 def _forest(trees: int, seed: int, n: int, out_of_bag: bool = False) -> RandomForestRegressor:

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from core.flags import FLAGS
 from core.study import Objective
-from trainables.reporting.importance import Effect, KnobStep, Response, responses
+from trainables.reporting.importance import LEVEL, MIN_R2, Effect, KnobStep, Response, responses
 from trainables.reporting.summary import describe_change
 from trainables.study.outcome import Outcome
 from trainables.study.text import capital, label, listed, show, signed
@@ -42,15 +42,12 @@ def sentences(outcome: Outcome, by_metric: Mapping[str, Response], steps: Sequen
         steps: the steps of all knobs.
     """
     trials = next(iter(by_metric.values())).trials
-    without_effect = [o for o in outcome.objectives if not by_metric[o.metric].effects]
     lines = []
     if count := len(outcome.early_stopped):
         missing = "1 trial that was stopped early is" if count == 1 else f"{count} trials that were stopped early are"
         lines.append(Markup("{} not included, which may bias these effects.").format(missing))
-    lines += [_describe_importance(o, by_metric[o.metric]) for o in outcome.objectives if o not in without_effect]
-    if without_effect:
-        names = listed([label(o) for o in without_effect])
-        lines.append(Markup("{} trials are too few to detect an effect on {}.").format(trials, names))
+    lines += [_describe_importance(o, by_metric[o.metric]) for o in outcome.objectives if by_metric[o.metric].importance]
+    lines += [_describe_useless(o, by_metric[o.metric]) for o in outcome.objectives if not by_metric[o.metric].importance]
     significant = [s for s in steps if any(s in r.effects and r.effects[s].significant for r in by_metric.values())]
     lines += [_describe_effect(step, outcome, by_metric) for step in significant]
     if unclear := list(dict.fromkeys(s.knob for s in steps if s not in significant)):
@@ -66,12 +63,21 @@ def _listed(parts: Iterable[Markup]) -> Markup:
 
 
 def _describe_importance(objective: Objective, response: Response) -> Markup:
-    """The knobs that an objective depends on mainly."""
+    """The knobs on which an objective depends mainly, of those on which it depends significantly."""
     shares = sorted(response.importance.items(), key=lambda pair: -pair[1])
-    parts = [Markup("<code>{}</code> ({})").format(knob, f"{share:.0%}") for knob, share in shares if share >= MIN_SHARE]
+    found = [(knob, share) for knob, share in shares if share >= MIN_SHARE and response.p_values.get(knob, 1.0) <= LEVEL]
+    parts = [Markup("<code>{}</code> ({})").format(knob, f"{share:.0%}") for knob, share in found]
     return Markup("<b>{}</b> depends mainly on {}. The forest predicts {} of the variance of left-out trials.").format(
-        capital(label(objective)), _listed(parts) if parts else "no single knob", f"{response.r2:.0%}"
+        capital(label(objective)), _listed(parts) if parts else "no single knob that can be named", f"{response.r2:.0%}"
     )
+
+
+def _describe_useless(objective: Objective, response: Response) -> Markup:
+    """The reason why no effect on an objective is shown."""
+    return Markup(
+        "Effects on <b>{}</b> are not shown: the forest predicts {} of its variance on left-out trials (cross-validated R2), "
+        "and below {} they would be no finding."
+    ).format(label(objective), f"{max(0.0, response.r2):.0%}", f"{MIN_R2:.0%}")
 
 
 def _describe_effect(step: KnobStep, outcome: Outcome, by_metric: Mapping[str, Response]) -> Markup:
@@ -119,10 +125,10 @@ class Cell:
         )  # fmt: skip
 
 
-def cells(step: KnobStep, outcome: Outcome, by_metric: Mapping[str, Response]) -> list[Cell | None]:
+def cells(step: KnobStep, objectives: Sequence[Objective], by_metric: Mapping[str, Response]) -> list[Cell | None]:
     """The cells of a table row, one per objective; None where the effect is unknown."""
     row: list[Cell | None] = []
-    for o in outcome.objectives:
+    for o in objectives:
         response = by_metric[o.metric]
         ends = [abs(end) for effect in response.effects.values() for end in effect.interval]
         effect = response.effects.get(step)

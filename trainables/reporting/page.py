@@ -8,13 +8,16 @@ from trainables.reporting.card import ENVIRONMENT, WEB, Card, Figure, ReportCont
 from trainables.reporting.cards import (
     answer,
     audits,
+    comparison,
     confirmed,
+    course,
     facts,
     failed,
     flags,
     front,
     growth,
     knobs,
+    measured,
     method,
     networks,
     pictures,
@@ -25,8 +28,8 @@ from trainables.reporting.page_data import page_data
 from trainables.study.outcome import Outcome
 
 CARDS: tuple[Card, ...] = (
-    answer.CARD, pictures.CARD, front.CARD, flags.CARD, confirmed.CARD, knobs.CARD, trials.CARD, failed.CARD, growth.CARD,
-    radii.CARD, audits.CARD, networks.CARD, method.CARD,
+    answer.CARD, measured.CARD, pictures.CARD, confirmed.CARD, comparison.CARD, front.CARD, course.CARD, flags.CARD, knobs.CARD,
+    trials.CARD, failed.CARD, growth.CARD, radii.CARD, audits.CARD, networks.CARD, method.CARD,
 )  # fmt: skip
 """The sections of the page in order; the facts follow in its footer."""
 

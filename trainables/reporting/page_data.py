@@ -5,8 +5,11 @@ import math
 from typing import Any
 
 from core.redaction import HIDDEN, redacted
+from trainables.reporting.front_charts import DARK, FAINT, OUTLINE
+from trainables.reporting.recommendation import recommended
+from trainables.reporting.style import INK
 from trainables.study.outcome import Confirmed, MLflowRefs, Outcome
-from trainables.study.text import columns, knee, label
+from trainables.study.text import columns, is_known, label
 from trainables.study.tracking_uri import ui_command
 from trainables.study.trial import Trial
 from trainables.study.trial_state import TrialState
@@ -17,13 +20,15 @@ LOCAL = "http://127.0.0.1:5000"
 
 def page_data(outcome: Outcome) -> str:
     """The data for a script element; the text cannot end the element."""
-    front, balanced = {t.number for t in outcome.front()}, knee(outcome)
+    front, chosen = {t.number for t in outcome.front()}, recommended(outcome)
+    mark = "the point to ship" if outcome.confirmed else "knee of the sweep"
     differing = list(dict.fromkeys([*columns(outcome), *sorted(outcome.columns(), key=lambda name: name == "seed")]))
     first = outcome.trials[0].params if outcome.trials else {}
     shared = {name: value for name, value in first.items() if name not in differing}
     confirmed = {c.number: c for c in outcome.confirmed}
     data = {
         "objectives": [{"metric": o.metric, "label": label(o)} for o in outcome.objectives],
+        "dark": DARK, "ink": INK, "outline": OUTLINE, "faint": FAINT,
         "columns": differing,
         "shared": shared,
         "mlflow": _mlflow(outcome.mlflow),
@@ -31,7 +36,7 @@ def page_data(outcome: Outcome) -> str:
             t.number: {
                 "name": t.baseline,
                 "status": status(t, front),
-                "knee": balanced is not None and t.number == balanced.number,
+                "mark": mark if t.number == chosen else "",
                 "error": t.error, "flags": t.flags, "metrics": t.metrics,
                 "params": {name: value for name, value in t.params.items() if name not in shared},
                 "run": outcome.mlflow.runs.get(t.number, ""),
@@ -51,9 +56,12 @@ def status(trial: Trial, front: set[int]) -> str:
 
 
 def _confirmed(point: Confirmed) -> dict[str, Any]:
-    intervals = {name: list(interval) if math.isfinite(sum(interval)) else None for name, interval in point.intervals.items()}
-    return {"means": point.means, "intervals": intervals, "replicates": point.replicates, "stays": point.on_front,
-            "probability": point.probability}  # fmt: skip
+    intervals = {name: list(interval) if is_known(interval) else None for name, interval in point.intervals.items()}
+    notes = {}
+    if math.isfinite(point.chance):
+        notes["mia_auc"] = f", chance level {point.chance:.3f}" + ("" if point.resolved else ", not resolved")
+    return {"means": point.means, "intervals": intervals, "notes": notes, "replicates": point.replicates,
+            "verdict": str(point.verdict), "probability": point.probability}  # fmt: skip
 
 
 def _mlflow(refs: MLflowRefs) -> dict[str, str]:

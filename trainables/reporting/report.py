@@ -9,6 +9,8 @@ from trainables.study.tables import confirmed_rows, csv, front_rows
 
 WIDE = ("audit-", "inversion-", "attribution-", "radius_leak")
 """Prefixes of figures that a narrow screen scrolls instead of shrinking."""
+PHOTOS = ("inversion-", "attribution-")
+"""Prefixes of figures that contain images."""
 
 
 def render(outcome: Outcome) -> dict[str, bytes]:
@@ -27,5 +29,5 @@ def render_figures(outcome: Outcome) -> dict[str, Figure]:
     with styled():
         for module in (front_pictures, audit_curves, gallery):
             for name, figure in module.figures(outcome).items():
-                figures[name] = Figure(png(figure), module.description(name), name.startswith(WIDE))
+                figures[name] = Figure(png(figure), module.description(name), name.startswith(WIDE), name.startswith(PHOTOS))
     return figures

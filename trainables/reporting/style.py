@@ -8,13 +8,15 @@ from typing import Any
 
 from core.study import Objective
 from trainables.study.outcome import Confirmed, Outcome
-from trainables.study.text import label
+from trainables.study.text import is_known, label
 from trainables.study.trial import Trial
 
 BLUE, ORANGE, PURPLE, GREY, INK = "#0072B2", "#D55E00", "#CC79A7", "#B4BAC1", "#1B1F24"
 """Colours of Okabe and Ito's palette, which differ for colour-blind readers and, by lightness, in black and white."""
 GRID = "#ECEFF2"
 """Colour of grid lines."""
+REACH = 0.3
+"""Share of the points' extent by which intervals may extend an axis; longer ones are cut at its end and marked there."""
 
 
 @contextlib.contextmanager
@@ -55,16 +57,42 @@ def plotted(outcome: Outcome) -> list[Trial]:
 
 
 def error_bars(points: Sequence[Confirmed], objective: Objective) -> list[list[float]]:
-    """Lengths of the error bars below and above the means; 0 where the interval is infinite."""
+    """Lengths of the error bars below and above the means; 0 where the interval is unknown."""
     name = objective.metric
-    lengths = [[c.means[name] - c.intervals[name].low, c.intervals[name].high - c.means[name]] for c in points]
-    return [[max(0.0, pair[end]) if math.isfinite(pair[end]) else 0.0 for pair in lengths] for end in (0, 1)]
+    pairs = [(c.means[name], c.intervals[name]) for c in points]
+    lengths = [(mean - i.low, i.high - mean) if is_known(i) else (0.0, 0.0) for mean, i in pairs]
+    return [[max(0.0, pair[end]) for pair in lengths] for end in (0, 1)]
 
 
 def axis_range(outcome: Outcome, objective: Objective) -> tuple[float, float]:
-    """Initial range of an objective's axis; excluded trials do not count, because they are often far from the others."""
+    """Initial range of an objective's axis: all points, and intervals as far as they reach at most `REACH` beyond the points.
+
+    Excluded trials do not count, because they are often far from the others.
+    """
     name = objective.metric
     values = [t.metrics[name] for t in plotted(outcome) if not t.excluded] + [c.means[name] for c in outcome.confirmed]
     low, high = min(values, default=0.0), max(values, default=1.0)
+    reach = REACH * (high - low)
+    ends = [end for c in outcome.confirmed if is_known(c.intervals[name]) for end in c.intervals[name]]
+    values += [end for end in ends if low - reach <= end <= high + reach]
+    low, high = min(values, default=0.0), max(values, default=1.0)
     margin = 0.08 * (high - low) or 0.05
     return low - margin, high + margin
+
+
+def cut_intervals(points: Sequence[Confirmed], outcome: Outcome, objective: Objective) -> tuple[list[Confirmed], list[Confirmed]]:
+    """The points whose intervals pass the lower end of an objective's axis, and those whose intervals pass its upper end."""
+    low, high = axis_range(outcome, objective)
+    known = [(c, c.intervals[objective.metric]) for c in points if is_known(c.intervals[objective.metric])]
+    return [c for c, interval in known if interval.low < low], [c for c, interval in known if interval.high > high]
+
+
+def chance_line(outcome: Outcome, objective: Objective) -> float | None:
+    """The chance level below which values of an objective cannot be distinguished; None if it has none.
+
+    It is the largest among the confirmed points, or among the trials if nothing is confirmed, as for the fronts.
+    """
+    name = objective.metric
+    levels = [c.chance for c in outcome.confirmed if name == "mia_auc" and math.isfinite(c.chance)]
+    levels = levels or [t.metrics[f"{name}_chance"] for t in plotted(outcome) if f"{name}_chance" in t.metrics]
+    return max(levels, default=None)

@@ -1,37 +1,30 @@
 """The outcome of a study in sentences, as HTML."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from markupsafe import Markup
 
 from core import pareto
 from core.study import Objective
-from trainables.study.outcome import FrontRevision, Outcome
+from trainables.study.outcome import FrontRevision, Outcome, Verdict
 from trainables.study.text import flagged, flags_on_all, knee, label, listed, named, signed
-from trainables.study.trial import Trial
 
 
 def summary(outcome: Outcome) -> Iterator[Markup]:
     """The outcome in sentences, the most important first."""
     front, completed = outcome.front(), outcome.completed
     yield Markup(
-        "<b>{} of {} planned trials are completed, {} failed{}.</b> {} on the front, "
-        "which dominates {:.3f} of the box between the ideal and the reference (hypervolume)."
-    ).format(
-        len(completed), outcome.planned, len(outcome.failed), _early_stopped(outcome), _count(len(front)), outcome.hypervolume()
-    )
+        "<b>{} of {} planned trials are completed, {} failed{}.</b> {} on the front of the sweep."
+    ).format(len(completed), outcome.planned, len(outcome.failed), _early_stopped(outcome), _count(len(front)))
     if outcome.require:
         violating = sum(any(pareto.violations(t.metrics, outcome.require)) for t in completed)
         wanted = " and ".join(map(str, outcome.require))
         text = Markup("Every point of the front must meet <b>{}</b>; {} of the {} trials do not.")
         yield text.format(wanted, violating, len(completed))
-    for objective in outcome.objectives if front else ():
-        best = min(front, key=lambda t: objective.loss(t.metrics[objective.metric]))
-        yield Markup("Best {}: {}, {}.").format(label(objective), _numbers(best, [objective]), named(best))
     yield from _knee_sentences(outcome)
     if baselines := [t for t in completed if t.baseline]:
         on, off = ([t.baseline for t in baselines if (t in front) == kept] for kept in (True, False))
-        yield Markup("Baselines on the front: {}; not on it: {}.").format(listed(on) or "none", listed(off) or "none")
+        yield Markup("Baselines on the front of the sweep: {}; not on it: {}.").format(listed(on) or "none", listed(off) or "none")
     yield from _confirmation_sentences(outcome)
     for revision in outcome.revisions:
         yield _revision_sentence(revision, outcome)
@@ -48,16 +41,11 @@ def _early_stopped(outcome: Outcome) -> str:
 
 
 def _knee_sentences(outcome: Outcome) -> Iterator[Markup]:
-    """The knee, and its differences from the first baseline that no flag excludes."""
+    """The knee of the sweep if nothing is confirmed, when there is no better point to start from."""
     balanced = knee(outcome)
-    if not balanced:
-        return
-    yield Markup("The knee, a balanced compromise, is <b>{}</b>: {}.").format(
-        named(balanced), _numbers(balanced, outcome.objectives, names=True)
-    )
-    if baselines := [t for t in outcome.completed if t.baseline and t != balanced and not t.excluded]:
-        difference = _difference(baselines[0], balanced, outcome.objectives)
-        yield Markup("Compared with the baseline {} it {}.").format(baselines[0].baseline, difference)
+    if balanced and not outcome.confirmed:
+        numbers = ", ".join(f"{balanced.metrics[o.metric]:.3f} {label(o)}" for o in outcome.objectives)
+        yield Markup("The knee of the sweep is <b>{}</b>: {}. It is not confirmed.").format(named(balanced), numbers)
 
 
 def _flag_sentences(outcome: Outcome) -> Iterator[Markup]:
@@ -82,14 +70,6 @@ def describe_change(objective: Objective, change: float) -> str:
     return f"{'lowers' if better else 'raises'} the {name} by {size}"
 
 
-def _difference(before: Trial, after: Trial, objectives: Sequence[Objective]) -> str:
-    """The differences between two trials by objective."""
-    changes = [(o, after.metrics[o.metric] - before.metrics[o.metric]) for o in objectives if o.metric in before.metrics]
-    parts = [describe_change(o, change) for o, change in changes if round(change, 3)]
-    same = [f"does not change the {label(o)}" for o, change in changes if not round(change, 3)]
-    return listed(parts + same)
-
-
 def _revision_sentence(revision: FrontRevision, outcome: Outcome) -> Markup:
     """The effect of a re-evaluation on the front."""
     trials = {t.number: t for t in outcome.trials}
@@ -107,25 +87,15 @@ def _revision_sentence(revision: FrontRevision, outcome: Outcome) -> Markup:
     )
 
 
-def _numbers(trial: Trial, objectives: Sequence[Objective], names: bool = False) -> str:
-    """Values of a trial by objective, with the objectives' names if `names`."""
-    return ", ".join(f"{trial.metrics[o.metric]:.3f}" + (f" {label(o)}" if names else "") for o in objectives)
-
-
 def _confirmation_sentences(outcome: Outcome) -> Iterator[Markup]:
-    """The effect of the confirmation step on the front."""
+    """The verdicts of the confirmation step."""
     if not outcome.confirmed:
         yield Markup("Nothing is confirmed: all numbers are those of the sweep, on <code>val</code>.")
         return
     trials = {t.number: t for t in outcome.trials}
-    left = [named(trials[c.number]) for c in outcome.confirmed if not c.on_front]
-    yield Markup(
-        "Confirmation trained {} front trials again and evaluated them on <code>test</code>: {} stayed on the front, {} left it{}."
-    ).format(
-        len(outcome.confirmed), len(outcome.confirmed) - len(left), len(left), f": {', '.join(left)}" if left else ""
-    )  # fmt: skip
-    shifts = []
-    for o in outcome.objectives:
-        changes = [c.means[o.metric] - trials[c.number].metrics[o.metric] for c in outcome.confirmed]
-        shifts.append(f"{label(o)} by {signed(sum(changes) / len(changes))}")
-    yield Markup("From the sweep to confirmation the means changed: {}.").format(", ".join(shifts))
+    groups = {verdict: [named(trials[c.number]) for c in outcome.confirmed if c.verdict is verdict] for verdict in Verdict}
+    parts = [f"{len(names)} {verdict}{f' ({listed(names)})' if names else ''}" for verdict, names in groups.items()]
+    replicates = sum(c.replicates for c in outcome.confirmed)
+    yield Markup("Confirmation trained {} points again, {} replicates in all, and evaluated them on <code>test</code>: {}.").format(
+        len(outcome.confirmed), replicates, "; ".join(parts)
+    )

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from core import pareto
+from core.estimates import Difference
 from core.space import Value, searched_names
 from core.stats import Interval
 from core.study import Objective
@@ -39,6 +40,35 @@ def interval_text(interval: Interval, infinite: str = "none", decimals: int = 4)
     """Format an interval as `LOW to HIGH`; `infinite` is the text of an infinite interval."""
     low, high = interval
     return f"{low:.{decimals}f} to {high:.{decimals}f}" if math.isfinite(high - low) else infinite
+
+
+def is_known(interval: Interval) -> bool:
+    """Whether an interval says anything; that of a single replicate is infinite, or the whole of [0, 1] for a share."""
+    return math.isfinite(interval.high - interval.low) and interval.high - interval.low < 1
+
+
+def estimate_text(mean: float, interval: Interval) -> str:
+    """Format an estimate as `MEAN (LOW to HIGH)`."""
+    return f"{mean:.3f} ({interval_text(interval, decimals=3) if is_known(interval) else 'no interval'})"
+
+
+def difference_text(difference: Difference) -> str:
+    """Format a difference as `+VALUE (LOW to HIGH)`, with signs."""
+    low, high = difference.interval
+    between = f"{signed(low)} to {signed(high)}" if math.isfinite(high - low) else "no interval"
+    return f"{signed(difference.value)} ({between})"
+
+
+def unbroken(text: str) -> str:
+    """The text with spaces at which no line breaks."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def duration(seconds: float) -> str:
+    """Format a time in seconds, minutes or hours."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def listed(parts: Sequence[str]) -> str:

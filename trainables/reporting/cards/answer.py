@@ -1,16 +1,159 @@
-"""The card of the outcome in sentences."""
+"""The card of the answer: which point to ship, at what cost, how certain, compared with no defence; from confirmed numbers only."""
 
 from typing import Any
 
+from core.study import Objective
 from trainables.reporting.card import Card, ReportContext
-from trainables.reporting.summary import summary
+from trainables.study.choosing import Chosen
+from trainables.study.conclusions import (
+    attacker,
+    certainty,
+    choice,
+    contrast_numbers,
+    how_to_confirm,
+    pick_command,
+    side,
+    undecided_lines,
+    undefended,
+)  # fmt: skip
+from trainables.study.outcome import Confirmed, ContrastAnswer, Outcome
+from trainables.study.text import capital, difference_text, duration, estimate_text, is_known, label, named, unbroken
 
-TEMPLATE = "<ul>{% for sentence in sentences %}<li>{{ sentence }}</li>{% endfor %}</ul>"
+TEMPLATE = """
+{% if not confirmed %}
+<p class="lead"><b>Nothing can be concluded.</b> {{ reason }}{{ ":" if command }}</p>
+<code class="command">{{ command }}</code>
+<p>The numbers below are those of the sweep: one training per trial, selected as the best of many, so they are too good.</p>
+{% else %}
+<div class="answer">
+<div>
+{% if not chosen %}
+<p class="lead"><b>No point can be shipped:</b> {{ reason }}.</p>
+{% else %}
+<p class="lead"><b>Ship {{ name }}</b>, {{ why }}. On the front of the confirmed points: <span
+ class="word {{ verdict }}">{{ verdict }}</span> (probability {{ probability }}).</p>
+<div class="scroll" role="region" aria-label="{{ caption }}" tabindex="0"><table>
+<caption><span>{{ caption }}</span></caption>
+<thead><tr>{% for head in heads %}<th scope="col" class="plain">{{ head }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in rows %}
+<tr><th scope="row">{{ row.name }}</th>
+<td><b class="n">{{ row.mean }}</b> <span class="n">{{ row.interval }}</span>
+{%- if row.chance %}<br><span class="soft">{{ row.chance }}</span>{% endif %}</td>
+<td><span class="n">{{ row.expected }}</span></td>
+{% if baseline %}<td><span class="n">{{ row.baseline }}</span></td>
+<td><span class="n">{{ row.difference }}</span> <span class="word {{ row.word }}">{{ row.word }}</span></td>{% endif %}
+</tr>
+{% endfor %}
+</tbody></table></div>
+<p>{{ certainty }}{% for line in caveats %} {{ line }}{% endfor %}</p>
+{% if attacker %}<p>{{ attacker }}</p>{% endif %}
+<code class="command">{{ command }}</code>
+{% endif %}
+</div>
+<div>
+{% if contrasts or unanswered %}
+<ul class="contrasts" aria-label="Contrasts">
+{% for item in contrasts %}
+<li class="{{ item.word }}"><span class="word {{ item.word }}">{{ item.word | capitalize }}.</span> {{ item.question }}
+<p class="soft">{{ item.numbers }}{{ item.needed }}</p></li>
+{% endfor %}
+{% for question, why in unanswered.items() %}
+<li><span class="word">No answer.</span> {{ question }}<p class="soft">{{ why }}</p></li>
+{% endfor %}
+</ul>
+{% endif %}
+<p>{% for line in undecided %}{{ line }} {% endfor %}</p>
+</div>
+</div>
+{% endif %}
+"""
 
 
 def data(context: ReportContext) -> dict[str, Any]:
     """Values for the template."""
-    return {"sentences": list(summary(context.outcome))}
+    outcome = context.outcome
+    if outcome.confirmation is None:
+        reason, command = how_to_confirm(outcome)
+        return {"confirmed": False, "reason": reason, "command": command}
+    chosen = choice(outcome)
+    values: dict[str, Any] = {
+        "confirmed": True, "undecided": undecided_lines(outcome), "unanswered": outcome.confirmation.unanswered,
+        "contrasts": [_contrast(answer, outcome) for answer in outcome.confirmation.contrasts],
+    }  # fmt: skip
+    if isinstance(chosen, str):
+        return values | {"chosen": False, "reason": chosen}
+    return values | {"chosen": True} | _shipped(chosen, outcome)
+
+
+def _contrast(answer: ContrastAnswer, outcome: Outcome) -> dict[str, str]:
+    needed = ""
+    if answer.answer == "undecided":
+        assert outcome.confirmation is not None
+        count, seconds = answer.replicates_needed, outcome.confirmation.seconds_per_replicate
+        needed = (
+            f"; to decide it, roughly {count:.0f} replicates of each point ({duration(2 * count * seconds)})"
+            if count < 1000 else "; more judged images are needed to decide it"
+        )  # fmt: skip
+    return {
+        "word": answer.answer, "question": answer.contrast.question, "numbers": contrast_numbers(answer, outcome), "needed": needed,
+    }  # fmt: skip
+
+
+def _shipped(chosen: Chosen, outcome: Outcome) -> dict[str, Any]:
+    """The chosen point, its numbers and their certainty, and the comparison with no defence."""
+    point, trials, baseline = chosen.point, {t.number: t for t in outcome.trials}, undefended(outcome)
+    constraints = " and ".join(map(str, outcome.require))
+    why = f"the balanced one of the {chosen.feasible} of {chosen.among} points with {constraints}" if constraints else (
+        f"the balanced compromise (knee) of the {chosen.among} points of the confirmed front; no requirement was given"
+    )  # fmt: skip
+    if point.number == baseline:
+        baseline = None
+    heads = ["", "confirmed (95 % interval)", "expected"]
+    heads += [f"{trials[baseline].baseline}", "difference (paired)"] if baseline is not None else []
+    return {
+        "name": named(trials[point.number]), "why": why, "verdict": point.verdict.value, "probability": f"{point.probability:.2f}",
+        "caption": f"Means over {point.replicates} replicates on test; expected: corrected for the choice among noisy points",
+        "heads": heads, "baseline": baseline is not None,
+        "rows": [_row(o, chosen, outcome, baseline) for o in outcome.objectives],
+        "certainty": certainty(chosen, outcome), "caveats": _caveats(chosen),
+        "attacker": attacker(point) if "mia_auc" in point.means else "", "command": pick_command(chosen, outcome),
+    }  # fmt: skip
+
+
+def _row(objective: Objective, chosen: Chosen, outcome: Outcome, baseline: int | None) -> dict[str, str]:
+    """One objective of the chosen point, compared with the baseline."""
+    assert outcome.confirmation is not None
+    own, point = chosen.values[objective.metric], chosen.point
+    mean, interval = estimate_text(own.mean, own.interval).split(" ", 1)
+    expected = estimate_text(own.shrunk, own.shrunk_interval)
+    row = {"name": capital(label(objective)), "mean": mean, "interval": unbroken(interval), "expected": unbroken(expected)}
+    row["chance"] = _chance(point) if objective.metric == "mia_auc" else ""
+    if baseline is not None:
+        estimates = outcome.confirmation.estimates
+        difference = estimates.difference(point.number, baseline, objective.metric)
+        row |= {
+            "baseline": f"{estimates.mean(baseline, objective.metric):.3f}",
+            "difference": unbroken(difference_text(difference)), "word": side(difference, objective),
+        }  # fmt: skip
+    return row
+
+
+def _chance(point: Confirmed) -> str:
+    if point.chance != point.chance:
+        return ""
+    return f"chance level {point.chance:.3f}" + ("" if point.resolved else ": not resolved")
+
+
+def _caveats(chosen: Chosen) -> list[str]:
+    """Constraints that the point may violate, and missing intervals."""
+    lines = [
+        f"It meets {constraint} with probability {probability:.2f}."
+        for constraint, probability in chosen.meets.items() if probability < 0.975
+    ]  # fmt: skip
+    if not all(is_known(value.interval) for value in chosen.values.values()):
+        lines.append("A single replicate has no interval, so nothing is certain.")
+    return lines
 
 
 CARD = Card("answer", "Answer", data, TEMPLATE, link="Answer")

@@ -7,6 +7,7 @@ from core.audits.roc import unresolved
 from core.audits.threshold import FPRS
 from trainables.reporting.card import Card, Missing, ReportContext
 from trainables.reporting.cards.radii import estimate_cell
+from trainables.reporting.recommendation import recommended
 from trainables.study.outcome import Confirmed
 
 TEMPLATE = """
@@ -16,7 +17,11 @@ in <code>nn</code>, the attacker has shadow models that were trained on other im
 the audited network. Every attacker knows the recipe and its knobs.</p>
 {{ m.table(caption, heads, rows) }}
 {% for line in rates %}<p>{{ line }}</p>{% endfor %}
-{{ m.figures(figures) }}
+{{ m.figures(shown) }}
+{% if folded %}
+<details><summary>Figures of {{ "the other points" if shown else "all points" }} ({{ folded | length }})</summary>
+{{ m.figures(folded) }}</details>
+{% endif %}
 """
 
 
@@ -30,9 +35,12 @@ def data(context: ReportContext) -> dict[str, Any] | Missing:
         [c.number, *(estimate_cell((leak.auc, leak.interval)) if (leak := c.leaks.get(name)) else None for name in names)]
         for c in points
     ]
+    number = recommended(context.outcome)
+    shown = context.figures_of(f"audit-{number:05d}") if number is not None else []
+    folded = [figure for figure in context.figures_of("audit-") if figure not in shown]
     return {
         "caption": "AUC of each audit: mean over replicates, and half of its 95 % interval",
-        "heads": ["trial", *names], "rows": rows, "rates": list(_rates(points)), "figures": context.figures_of("audit-"),
+        "heads": ["trial", *names], "rows": rows, "rates": list(_rates(points)), "shown": shown, "folded": folded,
     }  # fmt: skip
 
 

@@ -49,11 +49,13 @@ TEMPLATE = """
 {% endfor %}
 </tbody>
 </table></div>
+<details><summary>How the effects are estimated</summary>
 <p>These effects come from a random forest over the {{ trials }} sampled trials, without baselines. They are differences between the
 10th and the 90th percentile of the values that were tried, with the other knobs unchanged; intervals contain 95 % of 40 bootstraps
-of the trials, so one in twenty misses by chance. With few trials they are rough, a forest makes effects smaller than they are, and
-it knows only the region that the search has visited. The importance of a knob is its share in the prediction error that shuffling
-knobs among left-out trials causes.</p>
+of the trials. Effects in bold have an interval without zero, and a permutation test finds that the objective depends on the knob, at
+5 % for all knobs together (Holm's correction). With few trials they are rough, a forest makes effects smaller than they are, and it
+knows only the region that the search has visited. The importance of a knob is its share in the prediction error that shuffling knobs
+among left-out trials causes.</p></details>
 {% endif %}
 """
 
@@ -65,11 +67,12 @@ def data(context: ReportContext) -> dict[str, Any] | Missing:
     trials = next(iter(by_metric.values())).trials
     if trials < MIN_TRIALS:
         return Missing(f"Too few trials ({trials}) to detect an effect; at least {MIN_TRIALS} are needed.")
+    shown = [o for o in outcome.objectives if by_metric[o.metric].effects]
     steps = list(dict.fromkeys(step for response in by_metric.values() for step in response.effects))
     return {
         "lines": sentences(outcome, by_metric, steps),
-        "steps": [(step, cells(step, outcome, by_metric)) for step in steps],
-        "heads": [f"{label(o)}, {'more' if o.direction == 'max' else 'less'} is better" for o in outcome.objectives],
+        "steps": [(step, cells(step, shown, by_metric)) for step in steps],
+        "heads": [f"{label(o)}, {'more' if o.direction == 'max' else 'less'} is better" for o in shown],
         "caption": "Effect of each knob with its 95 % interval, and its importance",
         "trials": trials,
     }

@@ -3,10 +3,10 @@
 from typing import Any
 
 from trainables.reporting.card import Card, ReportContext
-from trainables.reporting.cards.front import objective_cells
+from trainables.reporting.cards.front import common_note, flag_cell, objective_cells, objective_heads
 from trainables.reporting.page_data import status
 from trainables.reporting.parallel_coordinates import FOOT, HEIGHT, LEFT, STEP, TOP, axes_of, paths_of
-from trainables.study.text import columns, label
+from trainables.study.text import columns, flags_on_all
 
 TEMPLATE = """
 {% macro line(path) %}
@@ -63,7 +63,7 @@ them, or click on a line to see its trial. The table below shows the kept trials
 {% else %}
 <p>There are too few trials for a figure.</p>
 {% endif %}
-{{ m.table(caption, heads, rows) }}
+{{ m.table(caption, heads, rows, knobs=knobs) }}
 """
 
 
@@ -74,18 +74,23 @@ def data(context: ReportContext) -> dict[str, Any]:
     paths = paths_of(outcome, axes)
     if len(paths) < 2 or len(axes) < 2:
         paths = []
-    front, shown = {t.number for t in outcome.front()}, columns(outcome)
+    front, shown, common = {t.number for t in outcome.front()}, columns(outcome), flags_on_all(outcome)
     width = LEFT + STEP * (len(axes) - 1) + LEFT
     return {
         "axes": axes, "paths": paths, "left": LEFT, "step": STEP, "top": TOP, "length": HEIGHT, "width": width,
         "height": TOP + HEIGHT + FOOT, "min_width": round(width * 0.72),
         "description": f"A line for each of {len(paths)} trials through {len(axes)} axes: {', '.join(a.title for a in axes)}.",
-        "caption": "Every trial that ended; a click on a header sorts, a click on a trial shows everything about it",
-        "heads": ["trial", "status", "baseline", *map(label, outcome.objectives), "flags", *shown],
+        "caption": "Every trial that ended; a click on a header sorts, a click on a trial shows everything about it"
+        + common_note(common),
+        "heads": ["trial", "status", "baseline", *objective_heads(outcome), "flags", *shown],
         "rows": [
-            [t.number, status(t, front), t.baseline, *objective_cells(t, outcome), ", ".join(t.flags), *map(t.params.get, shown)]
+            [
+                t.number, status(t, front), t.baseline, *objective_cells(t, outcome), flag_cell(t, common),
+                *map(t.params.get, shown),
+            ]
             for t in outcome.trials
         ],
+        "knobs": len(shown),
     }  # fmt: skip
 
 

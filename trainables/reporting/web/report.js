@@ -73,7 +73,7 @@ function numbers(trial) {
     if (!confirmed) continue;
     const ends = confirmed.intervals[metric];
     const between = ends ? ` (${ends.map(end => end.toFixed(3)).join(" to ")})` : "";
-    row.insertCell().textContent = confirmed.means[metric].toFixed(4) + between;
+    row.insertCell().textContent = confirmed.means[metric].toFixed(3) + between + (confirmed.notes[metric] ?? "");
   }
   return table;
 }
@@ -96,15 +96,15 @@ function show(number, from) {
   const close = element("button", "Close", {type: "button", class: "close"});
   close.addEventListener("click", () => dialog.close());
   const status = trial.status === "completed" ? "not on the front" : trial.status;
-  const labels = [trial.name, trial.knee ? "knee" : "", status].filter(Boolean);
+  const labels = [trial.name, trial.mark, status].filter(Boolean);
   const name = element("h2", `Trial ${number}`, {id: "one-name", tabindex: "-1"});
   dialog.replaceChildren(close, name, element("p", labels.join(", "), {class: "soft"}));
   if (trial.error) dialog.append(element("p", trial.error));
   if (Object.keys(trial.metrics).length) dialog.append(numbers(trial));
   if (trial.confirmed) {
-    const {replicates, stays, probability} = trial.confirmed;
-    dialog.append(element("p", `Confirmed by ${replicates} replicates: ${stays ? "stays on the front" : "left the front"}, ` +
-      `non-dominated with probability ${probability.toFixed(2)}.`));
+    const {replicates, verdict, probability} = trial.confirmed;
+    dialog.append(element("p", `Confirmed by ${replicates} replicates: ${verdict}; ` +
+      `on the front with probability ${probability.toFixed(2)}.`));
   }
   if (trial.flags.length) dialog.append(element("p", `Flags: ${trial.flags.join(", ")}`));
   const own = Object.fromEntries(report.columns.filter(c => c in trial.params).map(c => [c, trial.params[c]]));
@@ -121,9 +121,84 @@ dialog.addEventListener("close", () => {
 });
 addEventListener("keydown", event => { if (event.key === "Escape" && dialog.open) dialog.close(); });
 
+// Charts
+
+const charts = [...document.querySelectorAll(".plotly-graph-div")];
+const night = matchMedia("screen and (prefers-color-scheme: dark)");
+const COLORED = ["marker.color", "marker.line.color", "line.color", "error_x.color", "error_y.color", "error_z.color"];
+const originals = new Map(charts.map(chart => [chart, chart.data.map(trace => COLORED.map(path => inner(trace, path)))]));
+
+function inner(object, path) {
+  return path.split(".").reduce((part, name) => part?.[name], object);
+}
+
+// A chart in the colours of the mode; `report.dark` has the dark colour of each light one.
+function recolor(chart) {
+  const own = color => night.matches ? report.dark[color] ?? color : color;
+  const traces = Object.fromEntries(COLORED.map((path, i) => [path, originals.get(chart).map(all => all[i] && own(all[i]))]));
+  const layout = {"font.color": own(report.ink), "modebar.color": own(report.outline), "modebar.activecolor": own(report.ink)};
+  const axes = chart.layout.scene ? ["scene.xaxis", "scene.yaxis", "scene.zaxis"] : ["xaxis", "yaxis"];
+  for (const axis of axes) layout[`${axis}.gridcolor`] = own(report.faint);
+  for (const i of (chart.layout.annotations ?? []).keys()) layout[`annotations[${i}].font.color`] = own(report.ink);
+  return Plotly.update(chart, traces, layout);
+}
+
+const pen = document.createElement("canvas").getContext("2d");
+const REACHES = [12, 20, 30, 44, 62, 84];  // distances from a point to its name
+
+// Names of points are moved to where they cover no point, no other name, and as few intervals as possible.
+function placeNames(chart) {
+  const names = chart.layout.annotations ?? [];
+  if (!names.length) return;
+  const {xaxis, yaxis} = chart._fullLayout, taken = [], bars = [];
+  for (const trace of chart.data) if (trace.mode === "markers") trace.x.forEach((x, i) => {
+    const left = xaxis.d2p(x), top = yaxis.d2p(trace.y[i]), half = (trace.marker.size + 4) / 2;
+    taken.push([left - half, top - half, left + half, top + half]);
+    const ends = (axis, value, error) => error ? [axis.d2p(value - error.arrayminus[i]), axis.d2p(value + error.array[i])] : null;
+    const [across, along] = [ends(xaxis, x, trace.error_x), ends(yaxis, trace.y[i], trace.error_y)];
+    if (across) bars.push([across[0], top - 1, across[1], top + 1]);
+    if (along) bars.push([left - 1, along[1], left + 1, along[0]]);
+  });
+  const overlap = (a, b) => Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0])) *
+    Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
+  const changes = {};
+  names.forEach((name, i) => {
+    pen.font = `${name.font.size}px ${chart.layout.font.family}`;
+    const width = pen.measureText(name.text.replace(/&amp;/g, "&").replace(/&lt;/g, "<").replace(/&gt;/g, ">")).width + 8;
+    const height = name.font.size * 1.3 + 6, left = xaxis.d2p(name.x), top = yaxis.d2p(name.y);
+    let best = null;
+    for (const reach of REACHES) for (let turn = 0; turn < 16; turn++) {
+      const [cos, sin] = [Math.cos(turn * Math.PI / 8), Math.sin(turn * Math.PI / 8)];
+      const x = left + cos * (reach + width / 2), y = top + sin * (reach + height / 2);
+      const box = [x - width / 2, y - height / 2, x + width / 2, y + height / 2];
+      const outside = Math.max(0, -box[0]) + Math.max(0, -box[1]) + Math.max(0, box[2] - xaxis._length) +
+        Math.max(0, box[3] - yaxis._length);
+      const cost = reach + 100 * outside + 20 * sum(taken.map(other => overlap(box, other))) +
+        0.4 * sum(bars.map(other => overlap(box, other)));
+      if (!best || cost < best.cost) best = {cost, box, ax: x - left, ay: y - top};
+    }
+    taken.push(best.box);
+    changes[`annotations[${i}].ax`] = best.ax;
+    changes[`annotations[${i}].ay`] = best.ay;
+  });
+  Plotly.relayout(chart, changes);
+}
+
+function sum(values) {
+  return values.reduce((total, value) => total + value, 0);
+}
+
 // Charts are drawn before the page has its width.
+let waiting = null;
+addEventListener("resize", () => {
+  clearTimeout(waiting);
+  waiting = setTimeout(() => charts.forEach(placeNames), 150);
+});
 addEventListener("load", () => dispatchEvent(new Event("resize")));
-for (const chart of document.querySelectorAll(".plotly-graph-div")) {
+night.addEventListener("change", () => charts.forEach(recolor));
+for (const chart of charts) {
+  if (night.matches) recolor(chart);
+  chart.on("plotly_relayout", changed => { if (Object.keys(changed).some(name => name.includes("axis"))) placeNames(chart); });
   chart.on("plotly_click", event => {
     const number = event.points.find(point => point.customdata !== undefined)?.customdata;
     if (number !== undefined) show(String(number), null);
