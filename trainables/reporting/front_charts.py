@@ -36,7 +36,9 @@ JOIN = "#E9B391"
 """Colour of the lines between a point of the sweep and its confirmation."""
 FAINT = "#E4E8EC"
 """Colour of grid lines."""
-DARK = {INK: "#E4E7EA", OUTLINE: "#8B949E", BLUE: "#5AAEE4", ORANGE: "#F29455", PURPLE: "#D692B8", JOIN: "#7A4A2C", FAINT: "#2C3137"}
+DARK = {
+    INK: "#E4E7EA", OUTLINE: "#8B949E", BLUE: "#5AAEE4", ORANGE: "#F29455", PURPLE: "#D692B8", JOIN: "#7A4A2C", FAINT: "#2C3137",
+}  # fmt: skip
 """The colour in dark mode of each colour of the charts."""
 CAMERA = {"aspectmode": "cube", "camera": {"eye": {"x": -1.7, "y": -1.7, "z": 1.0}, "center": {"z": -0.12}}}
 """Camera of the 3D chart: far enough away for all titles; accuracy and robust accuracy increase towards the back."""
@@ -61,23 +63,27 @@ def charts(outcome: Outcome) -> list[dict[str, Any]]:
 
 
 def key(outcome: Outcome) -> list[tuple[str, str, str]]:
-    """The legend of the charts: colour, character and meaning of each mark that occurs."""
+    """The legend of the charts: colour (a name in the style sheet), character and meaning of each mark that occurs."""
     verdicts = {c.verdict for c in outcome.confirmed}
     excluded = any(t.excluded for t in plotted(outcome))
     marks = [
-        (True, OUTLINE, "\u25cb", "trial"),
-        (True, BLUE, "\u25cf", "front"),
-        (any(t.baseline for t in outcome.completed), INK, "\u25a1", "baseline, with its name, filled if on the front"),
-        (recommended(outcome) is not None, INK, "\u25ef", f"around a point: {RING[bool(outcome.confirmed)]}"),
-        (bool(flagged(outcome)), PURPLE, "\u25ef", "flagged, on the front"),
-        (excluded, PURPLE, "\u00d7", "excluded from the front by a flag"),
-        (Verdict.STAYS in verdicts, ORANGE, "\u25c6", "confirmed, stays on the front"),
-        (Verdict.UNDECIDED in verdicts, ORANGE, "\u25c7", "confirmed, undecided"),
-        (Verdict.LEAVES in verdicts, ORANGE, "\u25bd", "confirmed, leaves the front"),
-        (bool(verdicts), ORANGE, "\u2500", "95 % interval; a small triangle at the edge marks one that is cut"),
-        (any(chance_line(outcome, o) is not None for o in outcome.objectives), OUTLINE, "\u2508",
-         "chance level; an AUC below it is not resolved"),
-        (bool(verdicts), JOIN, "\u2500", "from the sweep to the confirmation of a point"),
+        (True, "outline", "\u25cb", "trial"),
+        (True, "blue", "\u25cf", "front"),
+        (any(t.baseline for t in outcome.completed), "ink", "\u25a1", "baseline, with its name, filled if on the front"),
+        (recommended(outcome) is not None, "ink", "\u25ef", f"around a point: {RING[bool(outcome.confirmed)]}"),
+        (bool(flagged(outcome)), "purple", "\u25ef", "flagged, on the front"),
+        (excluded, "purple", "\u00d7", "excluded from the front by a flag"),
+        (Verdict.STAYS in verdicts, "orange", "\u25c6", "confirmed, stays on the front"),
+        (Verdict.UNDECIDED in verdicts, "orange", "\u25c7", "confirmed, undecided"),
+        (Verdict.LEAVES in verdicts, "orange", "\u25bd", "confirmed, leaves the front"),
+        (bool(verdicts), "orange", "\u2500", "95 % interval; a small triangle at the edge marks one that is cut"),
+        (
+            any(chance_line(outcome, o) is not None for o in outcome.objectives),
+            "outline",
+            "\u2508",
+            "chance level; an AUC below it is not resolved",
+        ),
+        (bool(verdicts), "join", "\u2500", "from the sweep to the confirmation of a point"),
     ]
     return [(color, mark, text) for occurs, color, mark, text in marks if occurs]
 
@@ -98,7 +104,8 @@ def _chart(outcome: Outcome, objectives: Sequence[Objective], name: str, plotly:
     if not is_3d:
         figure.add_traces(_cut_marks(outcome, objectives))
         figure.update_layout(annotations=_names(outcome, objectives), shapes=_chance_shapes(outcome, objectives))
-    figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)")
+    clear, bar = "rgba(0,0,0,0)", {"bgcolor": "rgba(0,0,0,0)", "color": OUTLINE, "activecolor": INK}
+    figure.update_layout(paper_bgcolor=clear, plot_bgcolor=clear, modebar=bar)
     figure.update_layout(hoverlabel={"align": "left"}, font=font, dragmode="turntable" if is_3d else False)
     config = {"responsive": True, "displaylogo": False, "scrollZoom": False, "modeBarButtons": BUTTONS[is_3d]}
     div = figure.to_html(config, full_html=False, include_plotlyjs=plotly, div_id=name, default_height="100%")

@@ -2,8 +2,8 @@
 
 A random forest (scikit-learn) predicts the metric from the knobs of the sampled trials. If its out-of-bag R2, which is
 cross-validated, is below `MIN_R2`, no effect is reported. The marginal effect of a knob is the forest's partial dependence between
-the 10th and the 90th percentile of the values that were tried; its interval comes from forests on bootstraps of the trials. A forest
-shrinks towards the mean, so true effects tend to be larger than these.
+the 10th and the 90th percentile of the values that were tried; its interval comes from forests on bootstraps of the trials. A
+forest shrinks towards the mean, so true effects tend to be larger than these.
 
 An effect is significant if its interval excludes zero and if the metric depends on the knob at all: a permutation test of their
 distance correlation, corrected for the number of knobs (`trainables.reporting.dependence`).

@@ -8,9 +8,8 @@ from markupsafe import Markup
 from core.flags import FLAGS
 from core.study import Objective
 from trainables.reporting.importance import LEVEL, MIN_R2, Effect, KnobStep, Response, responses
-from trainables.reporting.summary import describe_change
 from trainables.study.outcome import Outcome
-from trainables.study.text import capital, label, listed, show, signed
+from trainables.study.text import capital, describe_change, label, listed, show, signed
 
 TRUSTED_FLAGS = ("at_chance",)
 """Excluding flags that do not make the metrics of a trial untrustworthy."""

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from markupsafe import Markup
 
 from core import pareto
-from core.study import Objective
 from trainables.study.outcome import FrontRevision, Outcome, Verdict
 from trainables.study.text import flagged, flags_on_all, knee, label, listed, named, signed
 
@@ -13,9 +12,9 @@ from trainables.study.text import flagged, flags_on_all, knee, label, listed, na
 def summary(outcome: Outcome) -> Iterator[Markup]:
     """The outcome in sentences, the most important first."""
     front, completed = outcome.front(), outcome.completed
-    yield Markup(
-        "<b>{} of {} planned trials are completed, {} failed{}.</b> {} on the front of the sweep."
-    ).format(len(completed), outcome.planned, len(outcome.failed), _early_stopped(outcome), _count(len(front)))
+    yield Markup("<b>{} of {} planned trials are completed, {} failed{}.</b> {} on the front of the sweep.").format(
+        len(completed), outcome.planned, len(outcome.failed), _early_stopped(outcome), _count(len(front))
+    )
     if outcome.require:
         violating = sum(any(pareto.violations(t.metrics, outcome.require)) for t in completed)
         wanted = " and ".join(map(str, outcome.require))
@@ -59,15 +58,6 @@ def _flag_sentences(outcome: Outcome) -> Iterator[Markup]:
     if excluded := outcome.excluded():
         parts = [f"{named(t)}: {', '.join(t.flags)}" for t in excluded]
         yield Markup("Excluded from the front by their flags: {}.").format("; ".join(parts))
-
-
-def describe_change(objective: Objective, change: float) -> str:
-    """Describe a change of an objective as a gain or a cost, such as `costs 0.031 accuracy`."""
-    better = (change > 0) == (objective.direction == "max")
-    name, size = label(objective), f"{abs(change):.3f}"
-    if objective.direction == "max":
-        return f"{'gains' if better else 'costs'} {size} {name}"
-    return f"{'lowers' if better else 'raises'} the {name} by {size}"
 
 
 def _revision_sentence(revision: FrontRevision, outcome: Outcome) -> Markup:

@@ -2,6 +2,8 @@
 
 import math
 import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
 from statistics import NormalDist
 
 from core.errors import InputError
@@ -10,7 +12,7 @@ from core.front_estimates import STAYS
 from core.study import Objective
 from trainables.study.choosing import Chosen, Preference, choose_point
 from trainables.study.outcome import Confirmation, Confirmed, ContrastAnswer, Outcome, Verdict
-from trainables.study.text import difference_text, duration, label, listed, named, numbers
+from trainables.study.text import describe_change, difference_text, duration, label, listed, named, numbers
 
 UNDEFENDED = "undefended"
 """Name of the baseline without a defence."""
@@ -49,12 +51,16 @@ def side(difference: Difference, objective: Objective) -> str:
     return "better" if (low > 0) == (objective.direction == "max") else "worse"
 
 
-def contrast_numbers(answer: ContrastAnswer, outcome: Outcome) -> str:
-    """The paired differences of a contrast, that of its own objective first, and the two points."""
-    trials = {t.number: t for t in outcome.trials}
+def contrast_numbers(answer: ContrastAnswer, outcome: Outcome) -> list[str]:
+    """The paired difference of each objective, that of the contrast's own objective first."""
     ordered = sorted(outcome.objectives, key=lambda o: o.metric != answer.contrast.objective)
-    differences = ", ".join(f"{label(o)} {difference_text(answer.differences[o.metric])}" for o in ordered)
-    return f"{differences}; {named(trials[answer.treatment])} minus {named(trials[answer.control])}"
+    return [f"{label(o)} {difference_text(answer.differences[o.metric])}" for o in ordered]
+
+
+def contrast_points(answer: ContrastAnswer, outcome: Outcome) -> str:
+    """The two points of a contrast."""
+    trials = {t.number: t for t in outcome.trials}
+    return f"{named(trials[answer.treatment])} minus {named(trials[answer.control])}"
 
 
 def contrast_line(answer: ContrastAnswer, outcome: Outcome) -> str:
@@ -65,20 +71,34 @@ def contrast_line(answer: ContrastAnswer, outcome: Outcome) -> str:
 
 
 def probability_text(probability: float) -> str:
-    """A probability with two decimals, of which none is rounded to 0 or 1."""
-    return "unknown" if math.isnan(probability) else f"{min(0.99, max(0.01, probability)):.2f}"
+    """A probability with three decimals, which is not rounded to 0 or 1."""
+    return "unknown" if math.isnan(probability) else f"{min(0.999, max(0.001, probability)):.3f}"
 
 
 def certainty(chosen: Chosen, outcome: Outcome) -> str:
     """How certain it is that the chosen point is the best one, with its runners-up."""
     trials = {t.number: t for t in outcome.trials}
     if not chosen.runners_up:
-        return f"No other point can be the better choice (probability {probability_text(chosen.probability)})."
-    names = listed([f"{named(trials[r.point.number])} ({probability_text(r.probability)})" for r in chosen.runners_up])
+        return f"It is the best choice with probability {probability_text(chosen.probability)}; there are no runners-up."
+    runners_up = [f"{named(trials[r.point.number])} ({probability_text(r.probability)})" for r in chosen.runners_up]
     return (
-        f"It is the best choice with probability {probability_text(chosen.probability)}; the runners-up {names} cannot be "
-        "distinguished from it."
+        f"It is the best choice with probability {probability_text(chosen.probability)}. Runners-up, which cannot be distinguished "
+        f"from it: {listed(runners_up)}."
     )
+
+
+def cost(chosen: Chosen, baseline: int, outcome: Outcome) -> str:
+    """The price of the chosen point compared with a baseline, from paired differences."""
+    assert outcome.confirmation is not None
+    estimates, trials = outcome.confirmation.estimates, {t.number: t for t in outcome.trials}
+    differences = [(o, estimates.difference(chosen.point.number, baseline, o.metric)) for o in outcome.objectives]
+    decided = [describe_change(o, d.value) for o, d in differences if side(d, o) != Verdict.UNDECIDED]
+    unclear = [label(o) for o, d in differences if side(d, o) == Verdict.UNDECIDED]
+    name = trials[baseline].baseline
+    control = f"no defence (trial {baseline})" if name == UNDEFENDED else f"the baseline {name} (trial {baseline})"
+    parts = [f"it {listed(decided)}"] * bool(decided)
+    parts += [f"whether it changes {' or '.join(unclear)} is undecided"] * bool(unclear)
+    return f"Compared with {control}, {'; '.join(parts)}."
 
 
 def attacker(point: Confirmed) -> str:
@@ -91,15 +111,16 @@ def attacker(point: Confirmed) -> str:
         )
     gain, is_measured = _advantage(point)
     audit = point.audits[0] if point.audits else "an audit"
+    about = "" if is_measured else "about "
     return (
         f"An attacker with {audit} gives a random member a higher score than a random non-member in {auc:.0%} of pairs (AUC "
-        f"{auc:.2f}, guessing 50%); at the best threshold, the share of members that it calls members is {'' if is_measured else 'about '}"
-        f"{100 * gain:.0f} points above that of non-members; {_low_rate(point)}."
+        f"{auc:.2f}; guessing: 50%); at the best threshold, the share of members that it calls members is {about}{100 * gain:.0f} "
+        f"points above that of non-members; {_low_rate(point)}."
     )
 
 
 def _advantage(point: Confirmed) -> tuple[float, bool]:
-    """The largest TPR - FPR, and whether it is from the ROC curve; otherwise it is that of two normal distributions of equal width."""
+    """The largest TPR - FPR, and whether the ROC curve shows it; otherwise it is that of two normal distributions."""
     for audit in point.audits[:1]:
         if curve := point.curves.get(audit):
             return max(tpr - fpr for fpr, tpr in curve), True
@@ -111,26 +132,36 @@ def _low_rate(point: Confirmed) -> str:
     """The true-positive rate at a false-positive rate of 1 %."""
     rates = [point.leaks[audit].tprs[0.01] for audit in point.audits if audit in point.leaks and 0.01 in point.leaks[audit].tprs]
     if not rates:
-        return "its true-positive rate at a false-positive rate of 1 % is not resolved by this many non-members"
-    return f"at a false-positive rate of 1 %, it finds {max(rates):.1%} of the members"
+        return "its true-positive rate at a false-positive rate of 1\N{NO-BREAK SPACE}% is not resolved by this many non-members"
+    return f"at a false-positive rate of 1\N{NO-BREAK SPACE}%, it finds {max(rates):.1%} of the members"
 
 
-def undecided_lines(outcome: Outcome) -> list[str]:
+@dataclass(frozen=True)
+class Undecided:
     """What is undecided, and what it costs to decide it."""
+
+    lines: tuple[str, ...]
+    """Sentences."""
+    command: str = ""
+    """The command that decides it; empty if there is none."""
+
+
+def undecided(outcome: Outcome) -> Undecided:
+    """What the confirmation has left undecided."""
     confirmation = outcome.confirmation
     if confirmation is None:
-        return []
-    needed: dict[int, float] = {}
-    lines = []
-    if points := [point for point in confirmation.points if point.verdict is Verdict.UNDECIDED]:
-        needed |= {point.number: _replicates_to_decide(point) for point in points}
-        lines.append(f"Undecided whether on the front: trials {numbers({p.number for p in points})}.")
-    if answers := [answer for answer in confirmation.contrasts if answer.answer == "undecided"]:
-        for answer in answers:
-            for number in (answer.treatment, answer.control):
-                needed[number] = max(needed.get(number, 0.0), answer.replicates_needed)
-        lines.append(f"Undecided contrasts: {len(answers)} of {len(confirmation.contrasts)}.")
-    return [*lines, *_costs(outcome, confirmation, needed)] if lines else ["Everything is decided."]
+        return Undecided(())
+    points = [point for point in confirmation.points if point.verdict is Verdict.UNDECIDED]
+    answers = [answer for answer in confirmation.contrasts if answer.answer == "undecided"]
+    if not points and not answers:
+        return Undecided(("Every verdict and every contrast is decided.",))
+    needed = {point.number: _replicates_to_decide(point) for point in points}
+    for answer in answers:
+        for number in (answer.treatment, answer.control):
+            needed[number] = max(needed.get(number, 0.0), answer.replicates_needed)
+    parts = [f"whether {len(points)} of {len(confirmation.points)} points are on the front"] * bool(points)
+    parts += [f"{len(answers)} of {len(confirmation.contrasts)} contrasts"] * bool(answers)
+    return _priced(f"Undecided: {' and '.join(parts)}.", outcome, confirmation, needed)
 
 
 def _replicates_to_decide(point: Confirmed) -> float:
@@ -140,36 +171,45 @@ def _replicates_to_decide(point: Confirmed) -> float:
     return math.ceil(point.replicates * (normal.inv_cdf(STAYS) / distance) ** 2) if distance > 1e-3 else math.inf
 
 
-def _costs(outcome: Outcome, confirmation: Confirmation, needed: dict[int, float]) -> list[str]:
-    """The number of further replicates and their time, for points that this many replicates can decide."""
+def _priced(line: str, outcome: Outcome, confirmation: Confirmation, needed: Mapping[int, float]) -> Undecided:
+    """The number of further replicates and their time, for the points that `MAX_REPLICATES` can decide."""
     present = {point.number: point.replicates for point in confirmation.points}
     extra = {n: max(1, int(r) - present[n]) for n, r in needed.items() if r <= MAX_REPLICATES}
-    beyond = sorted(set(needed) - set(extra))
-    lines = []
+    beyond = set(needed) - set(extra)
+    lines, command = [line], ""
     if extra:
-        total = sum(extra.values())
+        total, seconds = sum(extra.values()), confirmation.seconds_per_replicate
         average = math.ceil((sum(present.values()) + total) / len(present))
+        command = shlex.join([*command_words(outcome), "--replicates", str(average)])
         lines.append(
-            f"To decide {'the others' if beyond else 'them'}, roughly {total} more replicates of {duration(confirmation.seconds_per_replicate)} "
-            f"are needed, {duration(total * confirmation.seconds_per_replicate)} of computing: run the study's command again with "
-            f"--replicates {average} (cached trainings are reused)."
+            f"To decide {f'{len(extra)} of these points' if beyond else 'them'}, roughly {total} more replicates of "
+            f"{duration(seconds)} are needed ({duration(total * seconds)} of computing; cached trainings are reused):"
         )
     if beyond:
-        lines.append(
-            f"Trials {numbers(set(beyond))} are too close to call: over {MAX_REPLICATES} replicates each, or more judged images, would "
-            "be needed."
-        )
-    return lines
+        lines.insert(1, (
+            f"Trials {numbers(beyond)} are too close to call: they would need over {MAX_REPLICATES} replicates each, or more "
+            "judged images."
+        ))  # fmt: skip
+    return Undecided(tuple(lines), command)
+
+
+def command_words(outcome: Outcome) -> list[str]:
+    """The words of the command that started the study, without those about the size of the confirmation step."""
+    words = shlex.split(outcome.facts.get("command", f"python studies/{outcome.study}.py"))
+    kept = [word for word in words if word != "--no-confirm"]
+    for i in [i for i, word in enumerate(kept) if word == "--replicates"]:
+        del kept[i : i + 2]
+    return kept
 
 
 def how_to_confirm(outcome: Outcome) -> tuple[str, str]:
     """The reason why nothing is confirmed, and the command to type."""
-    command = outcome.facts.get("command", f"python studies/{outcome.study}.py")
+    resume = f"python studies/{outcome.study}.py --resume {outcome.name}"
     if not outcome.completed:
-        return "No trial is completed yet.", f"python studies/{outcome.study}.py --resume {outcome.name}"
+        return "No trial is completed yet.", resume
     if not outcome.front():
-        return "The front is empty.", command
-    if "--no-confirm" in command:
-        words = [word for word in shlex.split(command) if word != "--no-confirm"]
-        return "The confirmation step was skipped with --no-confirm. Cached trainings are reused by", shlex.join(words)
-    return "The confirmation step has not succeeded yet.", f"python studies/{outcome.study}.py --resume {outcome.name}"
+        return "The front is empty; change the constraints or the search space, and run", shlex.join(command_words(outcome))
+    if "--no-confirm" in outcome.facts.get("command", ""):
+        reason = "The confirmation step was skipped with --no-confirm. This runs it, and reuses the cached trainings"
+        return reason, shlex.join(command_words(outcome))
+    return "The confirmation step has not succeeded yet.", resume

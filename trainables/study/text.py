@@ -59,6 +59,15 @@ def difference_text(difference: Difference) -> str:
     return f"{signed(difference.value)} ({between})"
 
 
+def describe_change(objective: Objective, change: float) -> str:
+    """Describe a change of an objective as a gain or a cost, such as `costs 0.031 accuracy`."""
+    better = (change > 0) == (objective.direction == "max")
+    name, size = label(objective), f"{abs(change):.3f}"
+    if objective.direction == "max":
+        return f"{'gains' if better else 'costs'} {size} {name}"
+    return f"{'lowers' if better else 'raises'} the {name} by {size}"
+
+
 def unbroken(text: str) -> str:
     """The text with spaces at which no line breaks."""
     return text.replace(" ", "\N{NO-BREAK SPACE}")

@@ -10,10 +10,13 @@ from trainables.study.conclusions import (
     certainty,
     choice,
     contrast_numbers,
+    contrast_points,
+    cost,
     how_to_confirm,
     pick_command,
+    probability_text,
     side,
-    undecided_lines,
+    undecided,
     undefended,
 )  # fmt: skip
 from trainables.study.outcome import Confirmed, ContrastAnswer, Outcome
@@ -31,23 +34,27 @@ TEMPLATE = """
 <p class="lead"><b>No point can be shipped:</b> {{ reason }}.</p>
 {% else %}
 <p class="lead"><b>Ship {{ name }}</b>, {{ why }}. On the front of the confirmed points: <span
- class="word {{ verdict }}">{{ verdict }}</span> (probability {{ probability }}).</p>
-<div class="scroll" role="region" aria-label="{{ caption }}" tabindex="0"><table>
+ class="word {{ verdict }}">{{ verdict }}</span> (probability {{ probability }}).{% if cost %} {{ cost }}{% endif %}</p>
+<div class="scroll" role="region" aria-label="{{ caption }}" tabindex="0"><table class="comparison">
 <caption><span>{{ caption }}</span></caption>
 <thead><tr>{% for head in heads %}<th scope="col" class="plain">{{ head }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in rows %}
 <tr><th scope="row">{{ row.name }}</th>
-<td><b class="n">{{ row.mean }}</b> <span class="n">{{ row.interval }}</span>
-{%- if row.chance %}<br><span class="soft">{{ row.chance }}</span>{% endif %}</td>
-<td><span class="n">{{ row.expected }}</span></td>
-{% if baseline %}<td><span class="n">{{ row.baseline }}</span></td>
-<td><span class="n">{{ row.difference }}</span> <span class="word {{ row.word }}">{{ row.word }}</span></td>{% endif %}
+<td data-head="{{ heads[1] }}"><b class="n">{{ row.mean }}</b> <span class="n">{{ row.interval }}</span>
+{%- if row.chance %}<br><span class="soft n">{{ row.chance }}</span>{% endif %}</td>
+{% if baseline %}
+<td data-head="{{ heads[2] }}"><span class="n">{{ row.baseline }}</span></td>
+<td data-head="{{ heads[3] }}"><span class="n">{{ row.difference }}</span>
+<span class="word {{ row.word }}">{{ row.word }}</span></td>
+{% endif %}
+<td data-head="expected"><span class="n">{{ row.expected }}</span></td>
 </tr>
 {% endfor %}
 </tbody></table></div>
 <p>{{ certainty }}{% for line in caveats %} {{ line }}{% endfor %}</p>
 {% if attacker %}<p>{{ attacker }}</p>{% endif %}
+<p class="before">Register its model:</p>
 <code class="command">{{ command }}</code>
 {% endif %}
 </div>
@@ -56,14 +63,18 @@ TEMPLATE = """
 <ul class="contrasts" aria-label="Contrasts">
 {% for item in contrasts %}
 <li class="{{ item.word }}"><span class="word {{ item.word }}">{{ item.word | capitalize }}.</span> {{ item.question }}
-<p class="soft">{{ item.numbers }}{{ item.needed }}</p></li>
+<p><span class="own n">{{ item.own }}</span>, {{ item.points }}</p>
+<p class="soft">{% for text in item.others %}<span class="n">{{ text }}</span>{{ ", " if not loop.last }}{% endfor %}
+{{- item.needed }}</p>
+</li>
 {% endfor %}
 {% for question, why in unanswered.items() %}
 <li><span class="word">No answer.</span> {{ question }}<p class="soft">{{ why }}</p></li>
 {% endfor %}
 </ul>
 {% endif %}
-<p>{% for line in undecided %}{{ line }} {% endfor %}</p>
+<p>{{ undecided.lines | join(" ") }}</p>
+{% if undecided.command %}<code class="command">{{ undecided.command }}</code>{% endif %}
 </div>
 </div>
 {% endif %}
@@ -78,7 +89,7 @@ def data(context: ReportContext) -> dict[str, Any]:
         return {"confirmed": False, "reason": reason, "command": command}
     chosen = choice(outcome)
     values: dict[str, Any] = {
-        "confirmed": True, "undecided": undecided_lines(outcome), "unanswered": outcome.confirmation.unanswered,
+        "confirmed": True, "undecided": undecided(outcome), "unanswered": outcome.confirmation.unanswered,
         "contrasts": [_contrast(answer, outcome) for answer in outcome.confirmation.contrasts],
     }  # fmt: skip
     if isinstance(chosen, str):
@@ -86,7 +97,7 @@ def data(context: ReportContext) -> dict[str, Any]:
     return values | {"chosen": True} | _shipped(chosen, outcome)
 
 
-def _contrast(answer: ContrastAnswer, outcome: Outcome) -> dict[str, str]:
+def _contrast(answer: ContrastAnswer, outcome: Outcome) -> dict[str, Any]:
     needed = ""
     if answer.answer == "undecided":
         assert outcome.confirmation is not None
@@ -95,8 +106,10 @@ def _contrast(answer: ContrastAnswer, outcome: Outcome) -> dict[str, str]:
             f"; to decide it, roughly {count:.0f} replicates of each point ({duration(2 * count * seconds)})"
             if count < 1000 else "; more judged images are needed to decide it"
         )  # fmt: skip
+    own, *others = contrast_numbers(answer, outcome)
     return {
-        "word": answer.answer, "question": answer.contrast.question, "numbers": contrast_numbers(answer, outcome), "needed": needed,
+        "word": answer.answer, "question": answer.contrast.question, "own": own, "others": others, "needed": needed,
+        "points": contrast_points(answer, outcome),
     }  # fmt: skip
 
 
@@ -104,15 +117,18 @@ def _shipped(chosen: Chosen, outcome: Outcome) -> dict[str, Any]:
     """The chosen point, its numbers and their certainty, and the comparison with no defence."""
     point, trials, baseline = chosen.point, {t.number: t for t in outcome.trials}, undefended(outcome)
     constraints = " and ".join(map(str, outcome.require))
-    why = f"the balanced one of the {chosen.feasible} of {chosen.among} points with {constraints}" if constraints else (
-        f"the balanced compromise (knee) of the {chosen.among} points of the confirmed front; no requirement was given"
+    why = f"the balanced one of the {chosen.feasible} of {chosen.among} confirmed points with {constraints}" if constraints else (
+        f"the balanced compromise (knee) of the {chosen.among} points on the confirmed front, as no requirement was given"
     )  # fmt: skip
     if point.number == baseline:
         baseline = None
-    heads = ["", "confirmed (95 % interval)", "expected"]
-    heads += [f"{trials[baseline].baseline}", "difference (paired)"] if baseline is not None else []
+    heads = ["", unbroken("confirmed (95 % interval)")]
+    heads += [trials[baseline].baseline, "paired difference"] if baseline is not None else []
+    heads += ["expected"]
     return {
-        "name": named(trials[point.number]), "why": why, "verdict": point.verdict.value, "probability": f"{point.probability:.2f}",
+        "name": named(trials[point.number]), "why": why,
+        "cost": "" if baseline is None else cost(chosen, baseline, outcome), "verdict": point.verdict.value,
+        "probability": probability_text(point.probability),
         "caption": f"Means over {point.replicates} replicates on test; expected: corrected for the choice among noisy points",
         "heads": heads, "baseline": baseline is not None,
         "rows": [_row(o, chosen, outcome, baseline) for o in outcome.objectives],
@@ -142,7 +158,7 @@ def _row(objective: Objective, chosen: Chosen, outcome: Outcome, baseline: int |
 def _chance(point: Confirmed) -> str:
     if point.chance != point.chance:
         return ""
-    return f"chance level {point.chance:.3f}" + ("" if point.resolved else ": not resolved")
+    return unbroken(f"chance level {point.chance:.3f}" + ("" if point.resolved else ": not resolved"))
 
 
 def _caveats(chosen: Chosen) -> list[str]:

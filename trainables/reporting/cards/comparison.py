@@ -1,6 +1,7 @@
 """The card that compares the sweep with its confirmation, like with like, and shows what further audits find."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from core.study import Objective
@@ -16,6 +17,8 @@ TIER_NAMES = {
 
 TEMPLATE = """
 {{ m.table(changes.caption, changes.heads, changes.rows) }}
+<p>The sweep's AUC is the largest of the four audits on one network, which is too high by chance; the confirmed one is that of the
+audit that is best on other images. The attacks of the confirmation may be stronger than those of the sweep.</p>
 {% if tiers %}
 <h3>What further audits find</h3>
 {{ m.table(tiers.caption, tiers.heads, tiers.rows) }}
@@ -67,14 +70,14 @@ def _tiers(points: Sequence[Confirmed]) -> dict[str, Any]:
         return {}
     means = {name: [c.tiers[name][0] for c in points if name in c.tiers] for name in names}
     average = {name: sum(values) / len(values) for name, values in means.items()}
-    added = [None, *(average[b] - average[a] for a, b in zip(names, names[1:], strict=False))]
+    added = [None, *(average[b] - average[a] for a, b in pairwise(names))]
     rows: list[list[Any]] = [["mean", *(_average(average[n], gain) for n, gain in zip(names, added, strict=True)), None]]
     rows += [
         [c.number, *(unbroken(estimate_text(*c.tiers[name])) if name in c.tiers else None for name in names), _chance(c)]
         for c in points
     ]
     return {
-        "caption": "Membership-inference AUC of the best audit, chosen on other images, with the audits of a column and all before it",
+        "caption": "Membership-inference AUC of the best audit, chosen on other images; each column adds audits to those before it",
         "heads": ["trial", *(TIER_NAMES[name] for name in names), "chance level, all audits"], "rows": rows,
     }  # fmt: skip
 

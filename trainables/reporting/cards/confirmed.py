@@ -26,7 +26,7 @@ def data(context: ReportContext) -> dict[str, Any] | Missing:
     rows = [
         [
             c.number, trials[c.number].baseline, f"{c.verdict} ({', '.join(c.flags)})" if c.flags else c.verdict.value,
-            f"{c.probability:.2f}", *(cell for o in outcome.objectives for cell in _cells(c, o)),
+            f"{c.probability:.3f}", *(cell for o in outcome.objectives for cell in _cells(c, o)),
             f"{c.replicates} ({c.failed} failed)" if c.failed else c.replicates,
         ]
         for c in outcome.confirmed

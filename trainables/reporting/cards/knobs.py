@@ -50,12 +50,12 @@ TEMPLATE = """
 </tbody>
 </table></div>
 <details><summary>How the effects are estimated</summary>
-<p>These effects come from a random forest over the {{ trials }} sampled trials, without baselines. They are differences between the
-10th and the 90th percentile of the values that were tried, with the other knobs unchanged; intervals contain 95 % of 40 bootstraps
-of the trials. Effects in bold have an interval without zero, and a permutation test finds that the objective depends on the knob, at
-5 % for all knobs together (Holm's correction). With few trials they are rough, a forest makes effects smaller than they are, and it
-knows only the region that the search has visited. The importance of a knob is its share in the prediction error that shuffling knobs
-among left-out trials causes.</p></details>
+<p>These effects come from a random forest over the {{ trials }} sampled trials, without baselines. They are differences between
+the 10th and the 90th percentile of the values that were tried, with the other knobs unchanged; intervals contain 95 % of 40
+bootstraps of the trials. Effects in bold have an interval without zero, and a permutation test finds that the objective depends
+on the knob, at 5 % for all knobs together (Holm's correction). With few trials they are rough, a forest makes effects smaller
+than they are, and it knows only the region that the search has visited. The importance of a knob is its share in the prediction
+error that shuffling knobs among left-out trials causes.</p></details>
 {% endif %}
 """
 

@@ -8,7 +8,8 @@ from trainables.reporting.front_charts import charts, key
 TEMPLATE = """
 <noscript><p>These figures are still because JavaScript is off; the tables contain the same numbers.</p></noscript>
 <p class="live">Point at a mark for its numbers; click on it for everything about the trial.</p>
-<ul class="key live">{% for color, mark, text in key %}<li><span style="color:{{ color }}">{{ mark }}</span> {{ text }}</li>
+<ul class="key live">{% for color, mark, text in key %}<li>
+<span class="of-{{ color }}" aria-hidden="true">{{ mark }}</span> {{ text }}</li>
 {% endfor %}</ul>
 <div class="charts live">
 {% for chart in charts %}
