@@ -12,7 +12,7 @@ differences more precise than the points themselves.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Generic, NamedTuple, TypeVar
 
@@ -99,7 +99,10 @@ class Estimates(Generic[Point]):
     seed_freedom: np.ndarray
     """Degrees of freedom of `seed_variances`, [points, metrics]."""
     influence: np.ndarray
-    """Mean influence of each image, without the part that `seed_variances` already contains, [points, metrics, images]."""
+    """Mean influence of each image, [points, metrics, images]."""
+    counted_twice: np.ndarray
+    """Variance of the means due to the interaction of images with single networks, [points, metrics]: it is in the variance between
+    replicates and in the squares of `influence`, and counts once. Points do not share it."""
     images: np.ndarray
     """Number of images that limits the resolution, [points, metrics]; 0 for a metric without a value per image."""
     within: np.ndarray
@@ -130,15 +133,13 @@ class Estimates(Generic[Point]):
                     np.add.at(influence[i, j], np.searchsorted(columns, replicate[name].rows), replicate[name].influence / len(own))
         alone = np.array([[np.mean([r[m].variance for r in own.values()]) for m in metrics] for own in measured.values()])
         shared = (influence**2).sum(2)
-        # Replicates differ by the images' interaction with the network, too; that part is in the variance between replicates.
         counted_twice = np.clip((alone - shared) / np.maximum(1, counts - 1)[:, None], 0, shared) * (counts > 1)[:, None]
-        influence *= np.sqrt(np.divide(shared - counted_twice, shared, out=np.ones_like(shared), where=shared > 0))[..., None]
         variances = np.maximum(variances, counted_twice * counts[:, None])
         images = np.array([[min(r[m].images for r in own.values()) for m in metrics] for own in measured.values()])
-        within, between = _correlations(residuals, len(metrics))
+        within, between = _correlations(residuals, variances)
         return cls(
-            points, tuple(metrics), tuple(frozenset(own) for own in measured.values()), np.array([v.mean(0) for v in values.values()]),
-            variances, freedom, influence, images, within, between,
+            points, tuple(metrics), tuple(frozenset(own) for own in measured.values()),
+            np.array([v.mean(0) for v in values.values()]), variances, freedom, influence, counted_twice, images, within, between,
         )  # fmt: skip
 
     def mean(self, point: Point, metric: str) -> float:
@@ -148,20 +149,26 @@ class Estimates(Generic[Point]):
     def interval(self, point: Point, metric: str, level: float = 0.95) -> Interval:
         """Interval of a mean; infinite, or [0, 1] for a mean over images, if a single replicate shows no variance.
 
-        It is Student's with the sum of both variances and Satterthwaite's degrees of freedom. For a mean over images it is Wilson's,
-        which stays within [0, 1], for the number of images that corresponds to the variance.
+        It is Student's with the sum of both variances and Satterthwaite's degrees of freedom. For a mean over images it is
+        Wilson's, which stays within [0, 1], for the number of images that corresponds to the variance.
         """
         at = self._at(point, metric)
         mean, images = float(self.means[at]), int(self.images[at])
         if np.isnan(self.seed_variances[at]):
             return Interval(0.0, 1.0) if images else Interval(-np.inf, np.inf)
+        seeds = float(self.seed_variances[at]) / len(self.replicates[at[0]]) - float(self.counted_twice[at])
+        return self.interval_around(point, metric, mean, seeds + float((self.influence[at] ** 2).sum()), level)
+
+    def interval_around(self, point: Point, metric: str, value: float, variance: float, level: float = 0.95) -> Interval:
+        """Interval of a corrected mean with another variance; it has the mean's degrees of freedom and the bounds of `interval`."""
+        at = self._at(point, metric)
         seeds = float(self.seed_variances[at]) / len(self.replicates[at[0]])
-        drawn = float((self.influence[at] ** 2).sum())
+        drawn, images = float((self.influence[at] ** 2).sum()), int(self.images[at])
         quantile = t_quantile(level, _satterthwaite(seeds, float(self.seed_freedom[at]), drawn, images))
         if not images:
-            return mean_bounds(mean, quantile * np.sqrt(seeds + drawn))
-        size = (mean * (1 - mean) + 1 / images) / (seeds + drawn + 1 / images**2)
-        return score_interval(mean, size, level, quantile)
+            return mean_bounds(value, quantile * np.sqrt(variance))
+        size = (value * (1 - value) + 1 / images) / (variance + 1 / images**2)
+        return score_interval(value, size, level, quantile)
 
     def difference(self, point: Point, other: Point, metric: str, level: float = 0.95) -> Difference:
         """A metric of one point minus that of another, with its paired interval (Student's)."""
@@ -181,13 +188,36 @@ class Estimates(Generic[Point]):
         """Covariance of the means due to seeds and members, [points, metrics, points, metrics]."""
         shared = np.array([[len(a & b) / (len(a) * len(b)) for b in self.replicates] for a in self.replicates])
         shared *= np.where(np.eye(len(self.points), dtype=bool), 1.0, self.between)
-        deviations = np.sqrt(np.nan_to_num(self.seed_variances))
-        return np.einsum("ij,kl,ik,jl->ijkl", deviations, deviations, shared, self.within)
+        variances = np.nan_to_num(self.seed_variances)
+        deviations = np.sqrt(variances)
+        covariance = np.einsum("ij,kl,ik,jl->ijkl", deviations, deviations, shared, self.within)
+        for i, own in enumerate(self.replicates):
+            alone = np.sqrt((variances[i] / len(own) - self.counted_twice[i]).clip(0))
+            covariance[i, :, i, :] = np.outer(alone, alone) * self.within
+        return covariance
 
     @cached_property
     def covariance(self) -> np.ndarray:
         """Covariance of the errors of all means, [points, metrics, points, metrics]."""
         return self._seed_covariance + np.einsum("ijn,kln->ijkl", self.influence, self.influence)
+
+    @cached_property
+    def smooth_covariance(self) -> np.ndarray:
+        """`covariance` with averages over points for what each point shows poorly, [points, metrics, points, metrics].
+
+        These are the variance due to seeds and members, and all correlations. If means are weighted by covariances that are
+        estimated from the same few images and replicates, noise decides which of them are moved the least.
+        """
+        pooled = replace(self, seed_variances=np.broadcast_to(self.seed_variances.mean(0), self.seed_variances.shape)).covariance
+        points = len(self.points)
+        deviations = np.sqrt(np.einsum("ijij->ij", pooled).clip(0))
+        scale = np.where(deviations > 0, deviations, np.inf)
+        correlations = pooled / scale[:, :, None, None] / scale
+        within = np.einsum("ijik->jk", correlations) / points
+        between = (correlations.sum((0, 2)) - points * within) / max(1, points * (points - 1))
+        same = np.eye(points)[:, None, :, None]
+        smooth = same * within[:, None, :] + (1 - same) * between[:, None, :]
+        return smooth * deviations[:, :, None, None] * deviations
 
     def draws(self, count: int = 4000, seed: int = 0) -> np.ndarray:
         """Draw the means again, each with its error and with the errors' covariance, [count, points, metrics].
@@ -220,8 +250,14 @@ def _normal(covariance: np.ndarray, standard: np.ndarray) -> np.ndarray:
     return standard @ (vectors * np.sqrt(np.clip(values, 0, None))).T
 
 
-def _correlations(residuals: Mapping[Point, Mapping[int, np.ndarray]], metrics: int) -> tuple[np.ndarray, float]:
-    """Pooled correlations of replicates' errors: between metrics, [metrics, metrics], and between points, in [0, MAX_SHARED]."""
+def _correlations(residuals: Mapping[Point, Mapping[int, np.ndarray]], variances: np.ndarray) -> tuple[np.ndarray, float]:
+    """Pooled correlations of replicates' errors: between metrics, [metrics, metrics], and between points, in [0, MAX_SHARED].
+
+    Args:
+        residuals: each replicate's values minus their mean, [metrics], by point and replicate.
+        variances: variance of one replicate, [points, metrics].
+    """
+    metrics = variances.shape[1]
     rows = np.array([row for own in residuals.values() for row in own.values()])
     freedom = len(rows) - len(residuals)
     scale = np.sqrt((rows**2).sum(0))
@@ -230,12 +266,17 @@ def _correlations(residuals: Mapping[Point, Mapping[int, np.ndarray]], metrics: 
     else:
         within = (rows.T @ rows) / np.where(np.outer(scale, scale) > 0, np.outer(scale, scale), 1)
         np.fill_diagonal(within, 1.0)
+    if not freedom or not (variances > 0).any():
+        return within, 0.0
     products, sizes = 0.0, 0.0
-    each = list(residuals.values())
-    for i, one in enumerate(each):
-        for other in each[i + 1 :]:
+    deviations = np.sqrt(np.where(variances > 0, variances, np.inf))
+    each = [
+        ({r: row / own for r, row in rows.items()}, len(rows)) for rows, own in zip(residuals.values(), deviations, strict=True)
+    ]
+    for i, (one, n) in enumerate(each):
+        for other, m in each[i + 1 :]:
             both = one.keys() & other.keys()
-            a, b = (np.array([own[r] for r in sorted(both)]).reshape(-1, metrics) for own in (one, other))
-            products += float((a * b / np.where(scale > 0, scale, 1) ** 2).sum())
-            sizes += float((np.sqrt((a**2).sum(0) * (b**2).sum(0)) / np.where(scale > 0, scale, 1) ** 2).sum())
-    return within, float(np.clip(products / sizes, 0, MAX_SHARED)) if sizes and freedom > len(residuals) // 2 else 0.0
+            products += sum(float((one[r] * other[r]).sum()) for r in both)
+            # The expected product of residuals about the points' own means, as a share of the correlation.
+            sizes += len(both) * metrics * (1 - 1 / n - 1 / m + len(both) / (n * m))
+    return within, float(np.clip(products / sizes, 0, MAX_SHARED)) if sizes > 1e-9 else 0.0

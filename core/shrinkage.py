@@ -11,7 +11,12 @@ differ by half a standard error to one contains its true value in only 0.78 to 0
 0.98. The price is that equal points keep a quarter of the winner's curse, which the interval contains.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from core.estimates import Estimates, Point
+from core.stats import Interval
 
 GRID = 60
 """Number of standard deviations of the true values over which is averaged."""
@@ -41,6 +46,31 @@ def shrink(means: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.nd
     for k in range(metrics):
         posterior[:, k, :, k] = own[k]
     return shrunken, posterior
+
+
+def shrunken(
+    estimates: Estimates[Point], points: Sequence[Point], metrics: Sequence[str]
+) -> dict[Point, dict[str, tuple[float, Interval]]]:  # fmt: skip
+    """The shrunken mean of each metric of some points, with its 95 % interval.
+
+    A single point, and points without an interval because none has two replicates, keep their means and intervals.
+    """
+    rows, columns = (
+        [known.index(one) for one in some] for known, some in ((estimates.points, points), (estimates.metrics, metrics))
+    )
+    if len(rows) < 2 or np.isnan(estimates.seed_variances[np.ix_(rows, columns)]).any():
+        return {p: {m: (estimates.mean(p, m), estimates.interval(p, m)) for m in metrics} for p in points}
+    means, covariance = shrink(
+        estimates.means[np.ix_(rows, columns)], estimates.smooth_covariance[np.ix_(rows, columns, rows, columns)]
+    )
+    variances = np.einsum("ikik->ik", covariance).clip(0)
+    return {
+        point: {
+            metric: (float(means[i, k]), estimates.interval_around(point, metric, float(means[i, k]), float(variances[i, k])))
+            for k, metric in enumerate(metrics)
+        }
+        for i, point in enumerate(points)
+    }
 
 
 def _shrink_one(means: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from core.shrinkage import shrink
+from core.estimates import Estimates, Measurement
+from core.shrinkage import shrink, shrunken
 
 
 def independent(points: int, metrics: int = 1) -> np.ndarray:
@@ -82,3 +83,33 @@ def test_a_single_point_and_points_without_noise_are_unchanged():
         means, covariance = np.arange(points, dtype=float)[:, None], noise * independent(points)
         shrunken, posterior = shrink(means, covariance)
         assert np.array_equal(shrunken, means) and np.allclose(posterior, covariance)
+
+
+def study(stream: np.random.Generator, points: int, replicates: int, images: int = 225) -> Estimates[int]:
+    """Accuracies of networks with the same true accuracy of 0.8: images, members and seeds all make errors, as in a study."""
+    difficulty, members = stream.normal(0, 1, images), stream.normal(0, 0.05, replicates)
+    measured: dict[int, dict[int, dict[str, Measurement]]] = {}
+    for point in range(points):
+        own = difficulty + stream.normal(0, 0.5, images)
+        measured[point] = {}
+        for r in range(replicates):
+            margin = 1.266 + own + members[r] + stream.normal(0, 0.08) + stream.normal(0, 1, images)
+            measured[point][r] = {"accuracy": Measurement.of_share(np.arange(images), margin > 0)}
+    return Estimates.of(measured, ["accuracy"])
+
+
+@pytest.mark.parametrize("points, replicates", [(7, 2), (13, 3)])
+def test_in_a_null_study_less_than_half_of_the_winners_curse_remains_and_the_interval_covers(points, replicates):
+    stream, before, after, covered, covered_before = np.random.default_rng(0), [], [], [], []
+    for _ in range(150):
+        estimates = study(stream, points, replicates)
+        numbers = list(range(points))
+        best = max(numbers, key=lambda n: estimates.mean(n, "accuracy"))
+        before.append(estimates.mean(best, "accuracy") - 0.8)
+        low, high = estimates.interval(best, "accuracy")
+        covered_before.append(low <= 0.8 <= high)
+        value, (low, high) = max(own["accuracy"] for own in shrunken(estimates, numbers, ["accuracy"]).values())
+        after.append(value - 0.8)
+        covered.append(low <= 0.8 <= high)
+    assert np.mean(before) > 0.025 and np.mean(covered_before) < 0.88
+    assert abs(np.mean(after)) < 0.5 * np.mean(before) and 0.93 < np.mean(covered) < 0.98
