@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from markupsafe import Markup
 
 from core import pareto
+from core.flags import FLAGS
 from trainables.study.outcome import FrontRevision, Outcome, Verdict
 from trainables.study.text import flagged, flags_on_all, knee, label, listed, named, signed
 
@@ -56,7 +57,7 @@ def _flag_sentences(outcome: Outcome) -> Iterator[Markup]:
     if common:
         yield Markup("Flagged on every trial: {}; see the table of flags.").format(", ".join(common))
     if excluded := outcome.excluded():
-        parts = [f"{named(t)}: {', '.join(t.flags)}" for t in excluded]
+        parts = [f"{named(t)}: {', '.join(f for f in t.flags if f in FLAGS and FLAGS[f].excludes)}" for t in excluded]
         yield Markup("Excluded from the front by their flags: {}.").format("; ".join(parts))
 
 
@@ -84,7 +85,10 @@ def _confirmation_sentences(outcome: Outcome) -> Iterator[Markup]:
         return
     trials = {t.number: t for t in outcome.trials}
     groups = {verdict: [named(trials[c.number]) for c in outcome.confirmed if c.verdict is verdict] for verdict in Verdict}
-    parts = [f"{len(names)} {verdict}{f' ({listed(names)})' if names else ''}" for verdict, names in groups.items()]
+    parts = [
+        f"{len(names)} {verdict}{f' ({listed(names)})' if names and verdict is not Verdict.UNDECIDED else ''}"
+        for verdict, names in groups.items()
+    ]  # fmt: skip
     replicates = sum(c.replicates for c in outcome.confirmed)
     yield Markup("Confirmation trained {} points again, {} replicates in all, and evaluated them on <code>test</code>: {}.").format(
         len(outcome.confirmed), replicates, "; ".join(parts)

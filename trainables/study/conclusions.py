@@ -51,10 +51,10 @@ def side(difference: Difference, objective: Objective) -> str:
     return "better" if (low > 0) == (objective.direction == "max") else "worse"
 
 
-def contrast_numbers(answer: ContrastAnswer, outcome: Outcome) -> list[str]:
-    """The paired difference of each objective, that of the contrast's own objective first."""
+def contrast_numbers(answer: ContrastAnswer, outcome: Outcome) -> list[tuple[str, str]]:
+    """The name and the paired difference of each objective, that of the contrast's own objective first."""
     ordered = sorted(outcome.objectives, key=lambda o: o.metric != answer.contrast.objective)
-    return [f"{label(o)} {difference_text(answer.differences[o.metric])}" for o in ordered]
+    return [(label(o), difference_text(answer.differences[o.metric])) for o in ordered]
 
 
 def contrast_points(answer: ContrastAnswer, outcome: Outcome) -> str:

@@ -42,13 +42,13 @@ TEMPLATE = """
 {% for row in rows %}
 <tr><th scope="row">{{ row.name }}</th>
 <td data-head="{{ heads[1] }}"><b class="n">{{ row.mean }}</b> <span class="n">{{ row.interval }}</span>
+<br><span class="soft">expected <span class="n">{{ row.expected }}</span></span>
 {%- if row.chance %}<br><span class="soft n">{{ row.chance }}</span>{% endif %}</td>
 {% if baseline %}
 <td data-head="{{ heads[2] }}"><span class="n">{{ row.baseline }}</span></td>
 <td data-head="{{ heads[3] }}"><span class="n">{{ row.difference }}</span>
 <span class="word {{ row.word }}">{{ row.word }}</span></td>
 {% endif %}
-<td data-head="expected"><span class="n">{{ row.expected }}</span></td>
 </tr>
 {% endfor %}
 </tbody></table></div>
@@ -63,8 +63,8 @@ TEMPLATE = """
 <ul class="contrasts" aria-label="Contrasts">
 {% for item in contrasts %}
 <li class="{{ item.word }}"><span class="word {{ item.word }}">{{ item.word | capitalize }}.</span> {{ item.question }}
-<p><span class="own n">{{ item.own }}</span>, {{ item.points }}</p>
-<p class="soft">{% for text in item.others %}<span class="n">{{ text }}</span>{{ ", " if not loop.last }}{% endfor %}
+<p><b>{{ item.own[0] }} <span class="n">{{ item.own[1] }}</span></b>, {{ item.points }}</p>
+<p class="soft">{% for name, text in item.others %}{{ name }} <span class="n">{{ text }}</span>{{ ", " if not loop.last }}{% endfor %}
 {{- item.needed }}</p>
 </li>
 {% endfor %}
@@ -124,7 +124,6 @@ def _shipped(chosen: Chosen, outcome: Outcome) -> dict[str, Any]:
         baseline = None
     heads = ["", unbroken("confirmed (95 % interval)")]
     heads += [trials[baseline].baseline, "paired difference"] if baseline is not None else []
-    heads += ["expected"]
     return {
         "name": named(trials[point.number]), "why": why,
         "cost": "" if baseline is None else cost(chosen, baseline, outcome), "verdict": point.verdict.value,

@@ -10,7 +10,7 @@ TEMPLATE = """
 {% for name, means, advice in common %}
 <p>Every trial raises <code>{{ name }}</code>: {{ means }}; {{ advice }}.</p>
 {% endfor %}
-{% if rows %}{{ m.table(caption, heads, rows) }}{% else %}<p>No other flag is raised.</p>{% endif %}
+{% if rows %}<div class="texts">{{ m.table(caption, heads, rows) }}</div>{% else %}<p>No other flag is raised.</p>{% endif %}
 """
 
 
@@ -24,7 +24,7 @@ def data(context: ReportContext) -> dict[str, Any] | Missing:
     for name in dict.fromkeys([*raised, *confirmed]):
         flag, on = FLAGS.get(name), raised.get(name, [])
         means, advice = (flag.means, flag.advice) if flag else ("unknown to this version", "")
-        off = [number for number, flags in excluded.items() if name in flags]
+        off = [number for number, flags in excluded.items() if name in flags and flag and flag.excludes]
         if name in everywhere and name not in confirmed and not off:
             common.append((name, means, advice))
             continue
