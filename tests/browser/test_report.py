@@ -126,8 +126,9 @@ def test_a_click_on_a_point_shows_its_configuration_and_its_run(browser, page):
         else:
             assert float(details[name]) == pytest.approx(value, rel=1e-3)
     assert details.keys() & {"loss", "perturbation.epsilon"}
-    link = browser.find_element("css selector", "#one a").get_attribute("href")
-    assert link.endswith(f"/runs/{report['trials'][number]['run']}") and "/#/experiments/" in link and "secret" not in link
+    link = browser.find_element("css selector", "#one a")
+    assert link.text == report["trials"][number]["name"] and link.text.startswith(f"{int(number):03d} ")
+    assert link.get_attribute("href") == report["trials"][number]["run"]
 
 
 def test_the_keyboard_opens_and_closes_the_details_of_a_trial(browser, page):

@@ -27,8 +27,9 @@ from trainables.reporting.style import (
     plotted,
 )  # fmt: skip
 from trainables.study.outcome import Confirmed, Outcome, Verdict
-from trainables.study.text import columns, flagged, label, named, show
+from trainables.study.text import columns, flagged, label, show
 from trainables.study.trial import Trial
+from trainables.study.trial_names import described
 
 OUTLINE = "#7D858E"
 """Colour of open circles, dark enough for a thin line."""
@@ -149,7 +150,7 @@ def _groups(outcome: Outcome) -> list[_Group]:
         points = [t for t in plotted(outcome) if bool(t.baseline) is is_baseline and (t.number in front) is on_front]
         groups.append(_Group(
             symbol, color, size, values=[t.metrics for t in points], trials=[t.number for t in points],
-            hover=[_hover(t, t.metrics, outcome.objectives, shown) for t in points],
+            hover=[_hover(t, t.metrics, outcome, shown) for t in points],
         ))  # fmt: skip
     rings = [(PURPLE, "circle-open", 14, flagged(outcome)), (PURPLE, "x", 6, [t for t in plotted(outcome) if t.excluded])]
     for color, symbol, size, points in rings:
@@ -159,19 +160,17 @@ def _groups(outcome: Outcome) -> list[_Group]:
         points = [c for c in outcome.confirmed if c.verdict is verdict]
         groups.append(_Group(
             symbol, ORANGE, 9, values=[c.means for c in points], trials=[c.number for c in points], confirmed=points,
-            hover=[_hover(trials[c.number], c.means, outcome.objectives, shown, f"confirmed, {verdict}: ") for c in points],
+            hover=[_hover(trials[c.number], c.means, outcome, shown, f"confirmed, {verdict}: ") for c in points],
         ))  # fmt: skip
     if (number := recommended(outcome)) is not None:
         groups.append(_Group("circle-open", INK, 20, values=[place(outcome, number)], line={"width": 1.5}))
     return [group for group in groups if group.values]
 
 
-def _hover(
-    trial: Trial, values: Mapping[str, float], objectives: Sequence[Objective], columns: Sequence[str], kind: str = ""
-) -> str:
+def _hover(trial: Trial, values: Mapping[str, float], outcome: Outcome, columns: Sequence[str], kind: str = "") -> str:
     """The text that plotly shows over a point; plotly interprets tags in it, so names are escaped."""
-    lines = [f"<b>{kind}{escape(named(trial), quote=False)}</b>"]
-    lines += [f"{escape(label(o), quote=False)}: {values[o.metric]:.4f}" for o in objectives]
+    lines = [f"<b>{kind}{escape(described(trial, outcome), quote=False)}</b>"]
+    lines += [f"{escape(label(o), quote=False)}: {values[o.metric]:.4f}" for o in outcome.objectives]
     lines += [escape(f"{c} = {show(trial.params[c])}", quote=False) for c in columns if c in trial.params]
     lines += [f"<i>flags: {escape(', '.join(trial.flags), quote=False)}</i>"] if trial.flags else []
     return "<br>".join(lines)

@@ -4,18 +4,16 @@ import json
 import math
 from typing import Any
 
-from core.redaction import HIDDEN, redacted
 from trainables.reporting.front_charts import DARK, FAINT, OUTLINE
 from trainables.reporting.recommendation import recommended
 from trainables.reporting.style import INK
-from trainables.study.outcome import Confirmed, MLflowRefs, Outcome
+from trainables.study.mlflow_pages import run_page, trials_page
+from trainables.study.outcome import Confirmed, Outcome
 from trainables.study.text import columns, is_known, label
 from trainables.study.tracking_uri import ui_command
 from trainables.study.trial import Trial
+from trainables.study.trial_names import described
 from trainables.study.trial_state import TrialState
-
-LOCAL = "http://127.0.0.1:5000"
-"""Default address of `mlflow ui`."""
 
 
 def page_data(outcome: Outcome) -> str:
@@ -31,15 +29,15 @@ def page_data(outcome: Outcome) -> str:
         "dark": DARK, "ink": INK, "outline": OUTLINE, "faint": FAINT,
         "columns": differing,
         "shared": shared,
-        "mlflow": _mlflow(outcome.mlflow),
+        "mlflow": mlflow_links(outcome),
         "trials": {
             t.number: {
-                "name": t.baseline,
+                "name": described(t, outcome),
                 "status": status(t, front),
                 "mark": mark if t.number == chosen else "",
                 "error": t.error, "flags": t.flags, "metrics": t.metrics,
                 "params": {name: value for name, value in t.params.items() if name not in shared},
-                "run": outcome.mlflow.runs.get(t.number, ""),
+                "run": run_page(outcome.mlflow, outcome.mlflow.runs[t.number]) if t.number in outcome.mlflow.runs else "",
                 "confirmed": _confirmed(confirmed[t.number]) if t.number in confirmed else None,
             }
             for t in outcome.trials
@@ -64,11 +62,11 @@ def _confirmed(point: Confirmed) -> dict[str, Any]:
             "verdict": str(point.verdict), "probability": point.probability}  # fmt: skip
 
 
-def _mlflow(refs: MLflowRefs) -> dict[str, str]:
-    """The address of the runs, and for a database the command that shows them, without passwords."""
+def mlflow_links(outcome: Outcome) -> dict[str, str]:
+    """The pages of the trials in MLflow, and for a database the command that shows them, without passwords; empty if unknown."""
+    refs = outcome.mlflow
     if not refs.uri or not refs.experiment:
         return {}
-    server = refs.uri.startswith("http")
-    home = redacted(refs.uri).replace(f"://{HIDDEN}@", "://").rstrip("/") if server else LOCAL
-    command = "" if server else ui_command(refs.uri)
-    return {"runs": f"{home}/#/experiments/{refs.experiment}/runs", "command": command, "parent": refs.parent}
+    command = "" if refs.uri.startswith("http") else ui_command(refs.uri)
+    pages = {"table": trials_page(refs, outcome.name), "charts": trials_page(refs, outcome.name, charts=True)}
+    return pages | {"command": command}

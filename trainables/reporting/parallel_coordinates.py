@@ -13,8 +13,9 @@ from core.space import LogUniform, Value
 from trainables.reporting.page_data import status
 from trainables.reporting.style import plotted
 from trainables.study.outcome import Outcome
-from trainables.study.text import label, named, show
+from trainables.study.text import label, show
 from trainables.study.trial import Trial
+from trainables.study.trial_names import described
 
 STEP, TOP, HEIGHT, FOOT, LEFT = 128, 64, 260, 34, 70
 """Lengths in units of the drawing: between axes, above them, along them, below them, and left of the first axis."""
@@ -117,15 +118,15 @@ def paths_of(outcome: Outcome, axes: Sequence[Axis]) -> list[Path]:
     """The paths of the plotted trials, with those of the front and of baselines on top."""
     front = {t.number for t in outcome.front()}
     order = sorted(plotted(outcome), key=lambda t: (t.number in front, bool(t.baseline)))
-    return [_path(trial, axes, status(trial, front)) for trial in order]
+    return [_path(trial, described(trial, outcome), axes, status(trial, front)) for trial in order]
 
 
-def _path(trial: Trial, axes: Sequence[Axis], kind: str) -> Path:
+def _path(trial: Trial, name: str, axes: Sequence[Axis], kind: str) -> Path:
     """The path of a trial; it passes below the axes of knobs that the trial does not have."""
     values = [trial.metrics.get(axis.name) if axis.objective else trial.params.get(axis.name) for axis in axes]
     points = [f"{LEFT + STEP * i} {_y(axis.place(value)):.1f}" for i, (axis, value) in enumerate(zip(axes, values, strict=True))]
     kinds = " ".join([kind] * (kind != "completed") + ["baseline"] * bool(trial.baseline))
-    return Path(trial.number, named(trial), kinds, f"M{'L'.join(points)}")
+    return Path(trial.number, name, kinds, f"M{'L'.join(points)}")
 
 
 def _y(place: float | None) -> float:

@@ -184,7 +184,7 @@ def _finish(revision: Revision) -> int:
     delivered = publish_revision(run, outcomes, later)
     newest = outcomes[-1]
     run.terminal.show(front_table(newest))
-    for line in (*revision_lines(newest), *flag_lines(newest), *location_lines(run.store.root, run.site)):
+    for line in (*revision_lines(newest), *flag_lines(newest), *location_lines(run.store.root, run.site, newest)):
         run.terminal.info(line)
     failed_before = {trial.number for trial in outcomes[-2].failed}
     failed = [trial for trial in newest.failed if trial.number not in failed_before]
@@ -204,7 +204,7 @@ def _nothing_new(run: StudyRun, later: Sequence[Version], number: int) -> int:
             delivered = publish_revision(run, outcomes, later)
     except (KeyboardInterrupt, OSError) as error:
         return run.stopped(error)
-    for line in location_lines(run.store.root, run.site):
+    for line in location_lines(run.store.root, run.site, outcomes[-1]):
         run.terminal.info(line)
     return _end(run, outcomes[-1], delivered, _undelivered(delivered, run))
 

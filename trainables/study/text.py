@@ -25,6 +25,11 @@ def show(value: Value) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def short(value: Value) -> str:
+    """Format a value in little space: three significant digits of a float, anything else unchanged."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def signed(value: float) -> str:
     """Format a number with its sign and three decimals."""
     return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")

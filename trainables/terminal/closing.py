@@ -10,11 +10,12 @@ from rich.table import Table
 from core import pareto
 from core.flags import FLAGS
 from core.redaction import redacted
-from core.space import Value, searched_names
+from core.space import searched_names
+from trainables.study.mlflow_pages import trials_page
 from trainables.study.outcome import Confirmed, Outcome
 from trainables.study.site import Site
 from trainables.study.tables import confirmed_rows, front_rows
-from trainables.study.text import numbers
+from trainables.study.text import numbers, short
 from trainables.study.tracking_uri import shown, ui_command
 from trainables.terminal.console import Terminal
 
@@ -34,7 +35,7 @@ def front_table(outcome: Outcome) -> Table:
         cells = [
             f"{trial.number} {trial.baseline}".strip() + (" !" if trial.flags else ""),
             *(f"{trial.metrics[o.metric]:.3f}" for o in outcome.objectives),
-            *(_short(trial.params.get(name)) for name in searched),
+            *(short(trial.params[name]) if name in trial.params else "-" for name in searched),
         ]
         if confirmed:
             point = confirmed.get(trial.number)
@@ -47,12 +48,6 @@ def _verdict(point: Confirmed, outcome: Outcome) -> str:
     means = " / ".join(f"{point.means[o.metric]:.3f}" for o in outcome.objectives)
     verdict = point.verdict + (f" ({', '.join(point.flags)})" if point.flags else "")
     return f"{means}  {verdict}  p={point.probability:.2f}"
-
-
-def _short(value: Value | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def flag_lines(outcome: Outcome) -> list[str]:
@@ -91,11 +86,12 @@ def revision_lines(outcome: Outcome) -> list[str]:
     return lines
 
 
-def location_lines(folder: str, site: Site) -> list[str]:
-    """The location of the report in a study's folder, and the command that opens MLflow."""
+def location_lines(folder: str, site: Site, outcome: Outcome) -> list[str]:
+    """The location of the report in a study's folder, the command that opens MLflow, and the page of the trials there."""
     mlflow = site.tracking_uri if site.tracking_uri.startswith("http") else ui_command(site.tracking_uri, sys.executable)
     place, question, options = folder.partition("?") if "://" in folder else (folder, "", "")
-    return [f"report: {redacted(f'{place}/report.html{question}{options}')}", f"MLflow: {redacted(mlflow)}"]
+    lines = [f"report: {redacted(f'{place}/report.html{question}{options}')}", f"MLflow: {redacted(mlflow)}"]
+    return lines + ([f"trials: {trials_page(outcome.mlflow, outcome.name)}"] if outcome.mlflow.experiment else [])
 
 
 def summary_json(outcome: Outcome, folder: str, site: Site, mlflow_run: str, code: int) -> dict[str, Any]:
@@ -140,7 +136,7 @@ def print_summary(outcome: Outcome, folder: str, site: Site, terminal: Terminal,
         info(f"confirmation: trials {numbers(unconfirmed)} are not confirmed, because they entered the front later")
     if reused := sum(bool(trial.reused_from) for trial in outcome.trials):
         info(f"{reused} of {len(outcome.trials)} trials reused cached results of the same content")
-    for line in (*flag_lines(outcome), *location_lines(folder, site)):
+    for line in (*flag_lines(outcome), *location_lines(folder, site, outcome)):
         info(line)
     if undelivered:
         error(undelivered_line(undelivered, last_error, f"--resume {outcome.name}"))

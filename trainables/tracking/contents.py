@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 
 from core.space import Value, flat, range_text, searched_names
+from trainables.study.mlflow_pages import trials_path
 from trainables.study.outcome import Outcome
 from trainables.study.plan import Plan
 from trainables.study.text import show
@@ -42,10 +43,11 @@ def source_tags(plan: Plan) -> dict[str, str]:
     return {"mlflow.source.name": f"{plan.study}.py", "mlflow.source.type": "LOCAL"}
 
 
-def study_note(plan: Plan, facts: Mapping[str, str]) -> str:
-    """Description of a study's run, in Markdown."""
+def study_note(plan: Plan, facts: Mapping[str, str], experiment: str) -> str:
+    """Description of a study's run, in Markdown, with a link that is valid on every server that has the experiment."""
     command = facts.get("command", "")
     lines = [plan.question, f"    {command}" if command else "", "The answer is in `report.html`, under Artifacts."]
+    lines.append(f"[The trials with their objectives and searched knobs]({trials_path(experiment, plan.name)})")
     lines.append(f"The runs on its front: `tags.pareto = 'true' and tags.{NAME} = '{plan.name}'`")
     return "\n\n".join(line for line in lines if line)
 

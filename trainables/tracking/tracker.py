@@ -17,8 +17,8 @@ from trainables.study.plan import Plan
 from trainables.study.tables import csv, front_rows
 from trainables.study.tracking_uri import shown
 from trainables.study.trial import Trial
+from trainables.study.trial_names import trial_name
 from trainables.study.trial_state import TrialState
-from trainables.tracking.artifacts import create_experiment
 from trainables.tracking.client import (
     KIND,
     NAME,
@@ -34,6 +34,7 @@ from trainables.tracking.client import (
 from trainables.tracking.confirmed import log_confirmation
 from trainables.tracking.contents import NOTE, outcome_metrics, source_tags, study_note, study_params, trial_note
 from trainables.tracking.delivery import Delivery
+from trainables.tracking.experiment import open_experiment
 from trainables.tracking.recovery import ChildRun, drop_duplicate, finalize_runs, recover_children
 from trainables.tracking.writes import log_file, log_params, milliseconds
 
@@ -133,14 +134,10 @@ class Tracker:
 
     def _open(self, now: int) -> None:
         self.client = connect(self.uri)
-        known = self.client.get_experiment_by_name(self.plan.study)
-        experiment = known.experiment_id if known else create_experiment(self.client, self.uri, self.plan.study, self.root)
-        self.refs.experiment = experiment
-        if not known or NOTE not in known.tags:  # an existing description may have been edited
-            self.client.set_experiment_tag(experiment, NOTE, self.plan.question)
+        experiment = self.refs.experiment = open_experiment(self.client, self.uri, self.plan, self.root, now)
         find = lambda: study_runs(self.client, [experiment], self.plan.name)  # noqa: E731
         runs = find()
-        note = study_note(self.plan, self.outcome.facts)
+        note = study_note(self.plan, self.outcome.facts, experiment)
         tags = {NAME: self.plan.name, KIND: "study", NOTE: note, **source_tags(self.plan)}
         run = max(runs, key=completeness_key) if runs else self._create(self.plan.name, tags, find)
         self.refs.parent = run.info.run_id
@@ -167,8 +164,8 @@ class Tracker:
                 "mlflow.parentRunId": self.refs.parent, NAME: self.plan.name, KIND: "trial", NUMBER: str(number),
                 "pareto": "false", NOTE: trial_note(self.plan, number, params, baseline), **source_tags(self.plan),
             } | ({"baseline": baseline} if baseline else {})  # fmt: skip
-            title = f"{number:05d}" + (f" {baseline}" if baseline else "")
-            run = existing or self._create(title, tags, lambda: self._runs_of(number))
+            name = trial_name(number, params, baseline, self.plan.space, self.plan.trials)
+            run = existing or self._create(name, tags, lambda: self._runs_of(number))
             log_params(self.client, run.info.run_id, params)  # logging the same values again is allowed
             child.run_id, child.is_new = run.info.run_id, existing is None
             self.refs.runs[number] = child.run_id

@@ -9,8 +9,10 @@ import pytest
 from core.space import LogUniform
 from core.study import trilemma
 from trainables.reporting.page_data import page_data
+from trainables.study.mlflow_pages import trials_page
 from trainables.study.outcome import MLflowRefs, Outcome
 from trainables.study.trial import Trial
+from trainables.study.trial_names import described
 
 
 @pytest.fixture(scope="module")
@@ -22,18 +24,21 @@ def study() -> Outcome:
 def test_the_data_contain_everything_about_every_trial_and_no_password(study):
     text = page_data(study)
     data = json.loads(text)
-    assert "secret" not in text and data["mlflow"]["runs"] == "https://mlflow.example/#/experiments/3/runs"
+    assert "secret" not in text and data["mlflow"]["table"] == trials_page(study.mlflow, "made-1")
+    assert data["mlflow"]["charts"] == data["mlflow"]["table"] + "&compareRunsMode=CHART" and data["mlflow"]["command"] == ""
     for t in study.trials:
         trial = data["trials"][str(t.number)]
         assert {**data["shared"], **trial["params"]} == t.params and trial["metrics"] == t.metrics
-        assert trial["run"] == study.mlflow.runs[t.number] and trial["error"] == t.error
+        assert trial["run"] == f"https://mlflow.example/#/experiments/3/runs/{t.number:032x}?workflowType=machine_learning"
+        assert trial["name"] == described(t, study) and trial["error"] == t.error
     assert data["shared"] == {"epochs": 30}
 
 
 def test_a_database_comes_with_the_command_that_shows_it(study):
     data = json.loads(page_data(replace(study, mlflow=MLflowRefs("sqlite:///mlflow.db", "1", "p", {0: "r"}))))
     assert data["mlflow"]["command"] == "python -m mlflow ui --backend-store-uri sqlite:///mlflow.db"
-    assert data["mlflow"]["runs"].startswith("http://127.0.0.1:5000/#/experiments/1/")
+    assert data["mlflow"]["table"].startswith("http://127.0.0.1:5000/#/experiments/1/runs?")
+    assert data["trials"]["0"]["name"] == "000 undefended" and data["trials"]["1"]["run"] == ""
     assert json.loads(page_data(replace(study, mlflow=MLflowRefs())))["mlflow"] == {}
 
 

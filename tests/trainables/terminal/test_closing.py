@@ -11,7 +11,7 @@ from three_trials import TRIALS, metrics, outcome
 from core.flags import FLAGS
 from core.space import LogUniform, Switch, Uniform
 from core.study import Constraint
-from trainables.study.outcome import Outcome, front_revision
+from trainables.study.outcome import MLflowRefs, Outcome, front_revision
 from trainables.study.site import Site
 from trainables.study.trial import Trial
 from trainables.terminal.closing import flag_lines, front_table, location_lines, print_summary, revision_lines
@@ -158,6 +158,8 @@ def test_failed_and_missing_trials_are_printed_and_change_the_exit_code(capsys):
 def test_locations_contain_no_passwords():
     folder = "s3://key:secret@host/runs"
     for uri in ("http://me:secret@host:5000", "postgresql://me:secret@host/db"):
-        lines = location_lines(folder, Site(tracking_uri=uri))
+        lines = location_lines(folder, Site(tracking_uri=uri), replace(outcome(), mlflow=MLflowRefs(uri, "1")))
+        assert lines[2].startswith("trials: http") and lines[2].endswith("&workflowType=machine_learning")
         assert lines[0] == "report: s3://***@host/runs/report.html" and "secret" not in "".join(lines)
-    assert location_lines(folder, Site())[1].endswith("-m mlflow ui --backend-store-uri sqlite:///mlflow.db")
+    _, command = location_lines(folder, Site(), outcome())
+    assert command.endswith("-m mlflow ui --backend-store-uri sqlite:///mlflow.db")

@@ -64,7 +64,8 @@ TEMPLATE = """
 {% for item in contrasts %}
 <li class="{{ item.word }}"><span class="word {{ item.word }}">{{ item.word | capitalize }}.</span> {{ item.question }}
 <p><b>{{ item.own[0] }} <span class="n">{{ item.own[1] }}</span></b>, {{ item.points }}</p>
-<p class="soft">{% for name, text in item.others %}{{ name }} <span class="n">{{ text }}</span>{{ ", " if not loop.last }}{% endfor %}
+<p class="soft">
+{%- for name, text in item.others %}{{ name }} <span class="n">{{ text }}</span>{{ ", " if not loop.last }}{% endfor %}
 {{- item.needed }}</p>
 </li>
 {% endfor %}

@@ -4,7 +4,7 @@ from typing import Any
 
 from trainables.reporting.card import Card, ReportContext
 from trainables.reporting.cards.front import common_note, flag_cell, objective_cells, objective_heads
-from trainables.reporting.page_data import status
+from trainables.reporting.page_data import mlflow_links, status
 from trainables.reporting.parallel_coordinates import FOOT, HEIGHT, LEFT, STEP, TOP, axes_of, paths_of
 from trainables.study.text import columns, flags_on_all
 
@@ -64,6 +64,13 @@ them, or click on a line to see its trial. The table below shows the kept trials
 <p>There are too few trials for a figure.</p>
 {% endif %}
 {{ m.table(caption, heads, rows, knobs=knobs) }}
+{% if mlflow %}
+<p>MLflow shows the trials with their objectives and searched knobs, as
+{% for kind in ("table", "charts") %}
+<a href="{{ mlflow[kind] }}" target="_blank" rel="noreferrer">{{ kind }}</a>{{ " and as " if loop.first }}
+{%- endfor %}
+{% if mlflow.command %}, while this command runs where the study was started: <code>{{ mlflow.command }}</code>{% endif %}.</p>
+{% endif %}
 """
 
 
@@ -90,7 +97,7 @@ def data(context: ReportContext) -> dict[str, Any]:
             ]
             for t in outcome.trials
         ],
-        "knobs": len(shown),
+        "knobs": len(shown), "mlflow": mlflow_links(outcome),
     }  # fmt: skip
 
 

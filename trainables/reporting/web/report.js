@@ -78,13 +78,13 @@ function numbers(trial) {
   return table;
 }
 
-function mlflowLink(run) {
-  const box = element("p"), {runs, command} = report.mlflow;
-  if (!runs || !run) {
+function mlflowLink({name, run}) {
+  const box = element("p"), {command} = report.mlflow;
+  if (!run) {
     box.textContent = "MLflow had no run of this trial when the page was written.";
     return box;
   }
-  box.append("MLflow run ", element("a", run, {href: `${runs}/${run}`, target: "_blank", rel: "noreferrer"}));
+  box.append("MLflow run ", element("a", name, {href: run, target: "_blank", rel: "noreferrer"}));
   if (command) box.append(", while this command runs where the study was started: ", element("code", command));
   return box;
 }
@@ -108,7 +108,7 @@ function show(number, from) {
   }
   if (trial.flags.length) dialog.append(element("p", `Flags: ${trial.flags.join(", ")}`));
   const own = Object.fromEntries(report.columns.filter(c => c in trial.params).map(c => [c, trial.params[c]]));
-  dialog.append(element("h3", "Configuration"), pairs(own), mlflowLink(trial.run),
+  dialog.append(element("h3", "Configuration"), pairs(own), mlflowLink(trial),
     folded("Settings shared by all trials", report.shared), folded("All metrics", trial.metrics));
   dialog.show();
   name.focus({preventScroll: true});
