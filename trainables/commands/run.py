@@ -27,7 +27,7 @@ from trainables.study.site import Site
 from trainables.terminal import signals
 from trainables.terminal.closing import front_table, print_summary
 from trainables.terminal.progress import Progress
-from trainables.terminal.provenance import resumed_facts, study_facts
+from trainables.terminal.provenance import parts_fact, resumed_facts, study_facts
 from trainables.tracking.tracker import Tracker
 
 
@@ -77,7 +77,7 @@ def _run(run: StudyRun, images: Images) -> int:
         try:
             state = resume_state(run.store, run.plan)
             run = run.with_store(state.store)
-            facts = _update_facts(run, description)
+            facts = _update_facts(run, images, description)
         except OSError as error:
             return run.stopped(error)
         if not state.is_new:
@@ -118,11 +118,12 @@ def _killed(run: StudyRun, outcome: Outcome, tracker: Tracker, code: int) -> dic
     return run.summary(outcome, tracker.refs.parent, code)
 
 
-def _update_facts(run: StudyRun, description: Sequence[str]) -> dict[str, str]:
+def _update_facts(run: StudyRun, images: Images, description: Sequence[str]) -> dict[str, str]:
     """Store and return the facts of the study, with this driver among them."""
     known = run.facts()
     facts = resumed_facts(known, run.command) if known else study_facts(run.plan, run.command)
     facts["data"] = "; ".join(description)
+    facts["parts"] = parts_fact(data.split(images, run.plan.config.split))
     run.store.write_json("facts.json", facts)
     return facts
 

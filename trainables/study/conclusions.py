@@ -12,7 +12,8 @@ from core.front_estimates import STAYS
 from core.study import Objective
 from trainables.study.choosing import Chosen, Preference, choose_point
 from trainables.study.outcome import Confirmation, Confirmed, ContrastAnswer, Outcome, Verdict
-from trainables.study.text import describe_change, difference_text, duration, label, listed, named, numbers
+from trainables.study.text import describe_change, difference_text, duration, label, listed, numbers
+from trainables.study.trial_names import described
 
 UNDEFENDED = "undefended"
 """Name of the baseline without a defence."""
@@ -28,6 +29,12 @@ def choice(outcome: Outcome) -> Chosen | str:
         return choose_point(outcome.confirmation, outcome.objectives, outcome.require, Preference())
     except InputError as reason:
         return str(reason)
+
+
+def called(number: int, outcome: Outcome) -> str:
+    """A trial with its number and what it is, in a few words."""
+    trial = next(t for t in outcome.trials if t.number == number)
+    return f"trial {number} ({described(trial, outcome).partition(' ')[2]})"
 
 
 def pick_command(chosen: Chosen, outcome: Outcome) -> str:
@@ -59,8 +66,7 @@ def contrast_numbers(answer: ContrastAnswer, outcome: Outcome) -> list[tuple[str
 
 def contrast_points(answer: ContrastAnswer, outcome: Outcome) -> str:
     """The two points of a contrast."""
-    trials = {t.number: t for t in outcome.trials}
-    return f"{named(trials[answer.treatment])} minus {named(trials[answer.control])}"
+    return f"{called(answer.treatment, outcome)} minus {called(answer.control, outcome)}"
 
 
 def contrast_line(answer: ContrastAnswer, outcome: Outcome) -> str:
@@ -77,13 +83,12 @@ def probability_text(probability: float) -> str:
 
 def certainty(chosen: Chosen, outcome: Outcome) -> str:
     """How certain it is that the chosen point is the best one, with its runners-up."""
-    trials = {t.number: t for t in outcome.trials}
     if not chosen.runners_up:
         return f"It is the best choice with probability {probability_text(chosen.probability)}; there are no runners-up."
-    runners_up = [f"{named(trials[r.point.number])} ({probability_text(r.probability)})" for r in chosen.runners_up]
+    runners_up = [f"{called(r.point.number, outcome)}, {probability_text(r.probability)}" for r in chosen.runners_up]
     return (
         f"It is the best choice with probability {probability_text(chosen.probability)}. Runners-up, which cannot be distinguished "
-        f"from it: {listed(runners_up)}."
+        f"from it: {'; '.join(runners_up)}."
     )
 
 

@@ -1,5 +1,6 @@
 """The end of a command's output: the front, flags, revisions, and the summary as text and as JSON."""
 
+import math
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -11,43 +12,96 @@ from core import pareto
 from core.flags import FLAGS
 from core.redaction import redacted
 from core.space import searched_names
+from trainables.study.conclusions import (
+    called,
+    certainty,
+    choice,
+    contrast_line,
+    cost,
+    pick_command,
+    undecided,
+    undefended,
+)  # fmt: skip
 from trainables.study.mlflow_pages import trials_page
-from trainables.study.outcome import Confirmed, Outcome
+from trainables.study.outcome import Confirmed, Outcome, Verdict
 from trainables.study.site import Site
 from trainables.study.tables import confirmed_rows, front_rows
-from trainables.study.text import numbers, short
+from trainables.study.text import is_known, numbers, short
 from trainables.study.tracking_uri import shown, ui_command
 from trainables.terminal.console import Terminal
 
 
 def front_table(outcome: Outcome) -> Table:
-    """The front with the searched knobs, and the confirmed means if there are any; flagged trials are marked."""
-    confirmed = {point.number: point for point in outcome.confirmed}
-    searched = searched_names(outcome.space)
-    caption = "! flagged, see below" if any(trial.flags for trial in outcome.front()) else None
+    """The front of the sweep with the searched knobs; flagged trials are marked.
+
+    If points are confirmed, it has their means and verdicts, and the confirmed baselines that are not on the front follow.
+    """
+    confirmed, front = {point.number: point for point in outcome.confirmed}, outcome.front()
+    searched, metrics = searched_names(outcome.space), [o.metric for o in outcome.objectives]
+    caption = "! flagged, see below" if any(trial.flags for trial in front) else None
     version = f", version {outcome.version}" if outcome.revisions else ""
     table = Table(title=f"Front of {outcome.name}{version}", title_justify="left", caption=caption, caption_justify="left")
-    for heading in ("trial", *(o.metric for o in outcome.objectives), *searched):
+    for heading in ("trial", *metrics, *searched, *(f"confirmed\n{metric}" for metric in metrics if confirmed)):
         table.add_column(heading, justify="right")
     if confirmed:
-        table.add_column("confirmed")
-    for trial in outcome.front():
+        table.add_column("verdict")
+    numbers_on_front = {trial.number for trial in front}
+    others = [t for t in outcome.completed if t.number in confirmed and t.number not in numbers_on_front]
+    for trial in (*front, *others):
         cells = [
             f"{trial.number} {trial.baseline}".strip() + (" !" if trial.flags else ""),
-            *(f"{trial.metrics[o.metric]:.3f}" for o in outcome.objectives),
+            *(f"{trial.metrics[metric]:.3f}" for metric in metrics),
             *(short(trial.params[name]) if name in trial.params else "-" for name in searched),
         ]
         if confirmed:
-            point = confirmed.get(trial.number)
-            cells.append(_verdict(point, outcome) if point else "not confirmed" if outcome.revisions else "failed")
-        table.add_row(*cells)
+            cells += _confirmed_cells(confirmed.get(trial.number), outcome)
+        table.add_row(*cells, end_section=trial is front[-1] if front else False)
     return table
 
 
-def _verdict(point: Confirmed, outcome: Outcome) -> str:
-    means = " / ".join(f"{point.means[o.metric]:.3f}" for o in outcome.objectives)
-    verdict = point.verdict + (f" ({', '.join(point.flags)})" if point.flags else "")
-    return f"{means}  {verdict}  p={point.probability:.2f}"
+def _confirmed_cells(point: Confirmed | None, outcome: Outcome) -> list[str]:
+    """The confirmed mean of each objective with half of its interval, and the verdict with its probability."""
+    if point is None:
+        return ["-"] * len(outcome.objectives) + ["not confirmed" if outcome.revisions else "failed"]
+    cells = []
+    for metric in (o.metric for o in outcome.objectives):
+        low, high = point.intervals[metric]
+        width = f" \u00b1 {(high - low) / 2:.3f}" if is_known(point.intervals[metric]) else ""
+        cells.append(f"{point.means[metric]:.3f}{width}" + (" ?" if metric == "mia_auc" and not point.resolved else ""))
+    flags = f" ({', '.join(point.flags)})" if point.flags else ""
+    return [*cells, f"{point.verdict}{flags} p={point.probability:.2f}"]
+
+
+def confirmation_lines(outcome: Outcome) -> list[str]:
+    """Lines about the confirmation step: verdicts, chance level, contrasts, the point to ship, and what is undecided."""
+    if outcome.confirmation is None:
+        return []
+    groups = {verdict: [c.number for c in outcome.confirmed if c.verdict is verdict] for verdict in Verdict}
+    words = [f"{len(own)} {verdict}" + (f" (trials {numbers(own)})" if own else "") for verdict, own in groups.items()]
+    lines = [f"confirmation of {len(outcome.confirmed)} points: {'; '.join(words)}"]
+    if line := _chance_line(outcome):
+        lines.append(line)
+    lines += [f"contrast: {contrast_line(answer, outcome)}" for answer in outcome.confirmation.contrasts]
+    lines += [f"contrast: {question} no answer: {why}" for question, why in outcome.confirmation.unanswered.items()]
+    chosen, baseline = choice(outcome), undefended(outcome)
+    if isinstance(chosen, str):
+        lines.append(f"point to ship: none, {chosen}")
+    else:
+        lines.append(f"point to ship: {called(chosen.point.number, outcome)}; {pick_command(chosen, outcome)}")
+        lines += [cost(chosen, baseline, outcome)] if baseline not in (None, chosen.point.number) else []
+        lines.append(certainty(chosen, outcome))
+    left = undecided(outcome)
+    return [*lines, *left.lines, *([f"  {left.command}"] if left.command else [])]
+
+
+def _chance_line(outcome: Outcome) -> str:
+    """The chance levels of the confirmed AUCs, and the points whose AUC does not exceed theirs; empty if there are none."""
+    levels = [point.chance for point in outcome.confirmed if math.isfinite(point.chance)]
+    if not levels:
+        return ""
+    span = f"{min(levels):.3f}" + (f" to {max(levels):.3f}" if f"{min(levels):.3f}" != f"{max(levels):.3f}" else "")
+    below = [point.number for point in outcome.confirmed if not point.resolved]
+    return f"chance level of mia_auc: {span}" + (f"; not resolved (marked ?): trials {numbers(below)}" if below else "")
 
 
 def flag_lines(outcome: Outcome) -> list[str]:
@@ -120,10 +174,8 @@ def print_summary(outcome: Outcome, folder: str, site: Site, terminal: Terminal,
         The exit code: 0 if everything succeeded, otherwise 1.
     """
     info, error = terminal.info, terminal.error
-    left = [str(point.number) for point in outcome.confirmed if not point.on_front]
-    if outcome.confirmed:
-        info(f"confirmation: {len(outcome.confirmed) - len(left)} of {len(outcome.confirmed)} points stay on the front"
-             + (f"; left it: {', '.join(left)}" if left else ""))  # fmt: skip
+    for line in confirmation_lines(outcome):
+        info(line)
     points = {point.number for point in outcome.confirmed}
     unconfirmed = {trial.number for trial in outcome.front()} - points if points else set()
     lost = set() if outcome.revisions else unconfirmed

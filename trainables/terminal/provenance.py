@@ -9,7 +9,9 @@ from importlib.metadata import version
 
 import torch
 
+from core.attacks.suite import SUITES
 from core.config import TrialConfig
+from core.data import Parts
 from core.redaction import redacted_command
 from trainables.study.options import all_options, options_of
 from trainables.study.outcome import TIMESTAMP_FORMAT
@@ -44,10 +46,27 @@ def study_facts(plan: Plan, command: Sequence[str]) -> dict[str, str]:
         search.append(f"early stopping after epochs {', '.join(map(str, plan.rungs))}")
     if plan.require:
         search.append(f"required {' and '.join(map(str, plan.require))}")
-    return facts(command) | {
+    recorded = facts(command) | {
         "settings": ", ".join(f"{name}={value}" for name, value in settings.items()),
         "search": ", ".join(search),
     }
+    if not plan.replicates:
+        return recorded
+    judge = plan.config.set(plan.confirm).judge
+    return recorded | {
+        "confirmation": ", ".join(
+            [f"{plan.replicates} replicates per point on average", *(f"{name}={value}" for name, value in plan.confirm.items())]
+        ),
+        "confirmation attacks": ", ".join(SUITES[judge.suite](judge.steps, judge.restarts)),
+    }
+
+
+def parts_fact(parts: Parts) -> str:
+    """The sizes of the parts of a pool."""
+    return (
+        f"{len(parts.members):,} members; non-members: {len(parts.val):,} in val, {len(parts.test):,} in test; "
+        f"{len(parts.shadow):,} for shadow models"
+    )
 
 
 def resumed_facts(known: dict[str, str], command: Sequence[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from trainables.reporting.card import Card, ReportContext
 from trainables.study.choosing import Chosen
 from trainables.study.conclusions import (
     attacker,
+    called,
     certainty,
     choice,
     contrast_numbers,
@@ -20,7 +21,7 @@ from trainables.study.conclusions import (
     undefended,
 )  # fmt: skip
 from trainables.study.outcome import Confirmed, ContrastAnswer, Outcome
-from trainables.study.text import capital, difference_text, duration, estimate_text, is_known, label, named, unbroken
+from trainables.study.text import capital, difference_text, duration, estimate_text, is_known, label, unbroken
 
 TEMPLATE = """
 {% if not confirmed %}
@@ -33,7 +34,7 @@ TEMPLATE = """
 {% if not chosen %}
 <p class="lead"><b>No point can be shipped:</b> {{ reason }}.</p>
 {% else %}
-<p class="lead"><b>Ship {{ name }}</b>, {{ why }}. On the front of the confirmed points: <span
+<p class="lead"><b>Ship {{ name }}</b> ({{ what }}), {{ why }}. On the front of the confirmed points: <span
  class="word {{ verdict }}">{{ verdict }}</span> (probability {{ probability }}).{% if cost %} {{ cost }}{% endif %}</p>
 <div class="scroll" role="region" aria-label="{{ caption }}" tabindex="0"><table class="comparison">
 <caption><span>{{ caption }}</span></caption>
@@ -126,7 +127,7 @@ def _shipped(chosen: Chosen, outcome: Outcome) -> dict[str, Any]:
     heads = ["", unbroken("confirmed (95 % interval)")]
     heads += [trials[baseline].baseline, "paired difference"] if baseline is not None else []
     return {
-        "name": named(trials[point.number]), "why": why,
+        "name": f"trial {point.number}", "what": called(point.number, outcome).partition(" (")[2].removesuffix(")"), "why": why,
         "cost": "" if baseline is None else cost(chosen, baseline, outcome), "verdict": point.verdict.value,
         "probability": probability_text(point.probability),
         "caption": f"Means over {point.replicates} replicates on test; expected: corrected for the choice among noisy points",
