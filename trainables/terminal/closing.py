@@ -26,50 +26,54 @@ from trainables.study.mlflow_pages import trials_page
 from trainables.study.outcome import Confirmed, Outcome, Verdict
 from trainables.study.site import Site
 from trainables.study.tables import confirmed_rows, front_rows
-from trainables.study.text import is_known, numbers, short
+from trainables.study.text import flags_on_all, is_known, numbers, short
 from trainables.study.tracking_uri import shown, ui_command
 from trainables.terminal.console import Terminal
 
 
 def front_table(outcome: Outcome) -> Table:
-    """The front of the sweep with the searched knobs; flagged trials are marked.
+    """The front with the searched knobs: in the sweep, or by confirmed means with verdicts if points are confirmed.
 
-    If points are confirmed, it has their means and verdicts, and the confirmed baselines that are not on the front follow.
+    Trials with a flag that not every trial raises are marked. Confirmed baselines that are not on the sweep's front follow.
     """
-    confirmed, front = {point.number: point for point in outcome.confirmed}, outcome.front()
+    confirmed, front, common = {point.number: point for point in outcome.confirmed}, outcome.front(), flags_on_all(outcome)
     searched, metrics = searched_names(outcome.space), [o.metric for o in outcome.objectives]
-    caption = "! flagged, see below" if any(trial.flags for trial in front) else None
-    version = f", version {outcome.version}" if outcome.revisions else ""
-    table = Table(title=f"Front of {outcome.name}{version}", title_justify="left", caption=caption, caption_justify="left")
-    for heading in ("trial", *metrics, *searched, *(f"confirmed\n{metric}" for metric in metrics if confirmed)):
-        table.add_column(heading, justify="right")
+    marked = {trial.number for trial in outcome.completed if set(trial.flags) - set(common)}
+    others = [t for t in outcome.completed if t.number in confirmed and t not in front]
+    title = f"Front of {outcome.name}" + (f", version {outcome.version}" if outcome.revisions else "")
+    captions = ["verdicts with the probability to be on the front; means \u00b1 half of the 95 % interval"] * bool(confirmed)
+    captions += ["! flagged, see below"] * any(trial.number in marked for trial in (*front, *others))
+    table = Table(title=title, title_justify="left", caption="; ".join(captions) or None, caption_justify="left")
+    table.add_column("trial", justify="right", min_width=5)
     if confirmed:
-        table.add_column("verdict")
-    numbers_on_front = {trial.number for trial in front}
-    others = [t for t in outcome.completed if t.number in confirmed and t.number not in numbers_on_front]
+        table.add_column("verdict", no_wrap=True)
+    for heading in metrics:
+        table.add_column(heading, justify="right", no_wrap=bool(confirmed))
+    for heading in searched:
+        table.add_column(heading, justify="right")
     for trial in (*front, *others):
-        cells = [
-            f"{trial.number} {trial.baseline}".strip() + (" !" if trial.flags else ""),
-            *(f"{trial.metrics[metric]:.3f}" for metric in metrics),
+        cells = (
+            _confirmed_cells(confirmed.get(trial.number), outcome) if confirmed else [f"{trial.metrics[m]:.3f}" for m in metrics]
+        )
+        table.add_row(
+            f"{trial.number} {trial.baseline}".strip() + " !" * (trial.number in marked), *cells,
             *(short(trial.params[name]) if name in trial.params else "-" for name in searched),
-        ]
-        if confirmed:
-            cells += _confirmed_cells(confirmed.get(trial.number), outcome)
-        table.add_row(*cells, end_section=trial is front[-1] if front else False)
+            end_section=bool(others) and trial is front[-1],
+        )  # fmt: skip
     return table
 
 
 def _confirmed_cells(point: Confirmed | None, outcome: Outcome) -> list[str]:
-    """The confirmed mean of each objective with half of its interval, and the verdict with its probability."""
+    """The verdict with its probability, and the confirmed mean of each objective with half of its interval."""
     if point is None:
-        return ["-"] * len(outcome.objectives) + ["not confirmed" if outcome.revisions else "failed"]
+        return ["not confirmed" if outcome.revisions else "failed", *["-"] * len(outcome.objectives)]
     cells = []
     for metric in (o.metric for o in outcome.objectives):
         low, high = point.intervals[metric]
-        width = f" \u00b1 {(high - low) / 2:.3f}" if is_known(point.intervals[metric]) else ""
+        width = f"\u00b1{(high - low) / 2:.3f}" if is_known(point.intervals[metric]) else ""
         cells.append(f"{point.means[metric]:.3f}{width}" + (" ?" if metric == "mia_auc" and not point.resolved else ""))
     flags = f" ({', '.join(point.flags)})" if point.flags else ""
-    return [*cells, f"{point.verdict}{flags} p={point.probability:.2f}"]
+    return [f"{point.verdict}{flags} {point.probability:.2f}", *cells]
 
 
 def confirmation_lines(outcome: Outcome) -> list[str]:
@@ -107,7 +111,7 @@ def _chance_line(outcome: Outcome) -> str:
 def flag_lines(outcome: Outcome) -> list[str]:
     """One line for each flag that is on the front or excludes a trial from it: trials, meaning and advice."""
     front, excluded = ({t.number for t in trials} for trials in (outcome.front(), outcome.excluded()))
-    lines = []
+    lines, common = [], flags_on_all(outcome)
     for name, trials in outcome.flags().items():
         raised = {t.number for t in trials}
         where = [
@@ -115,6 +119,8 @@ def flag_lines(outcome: Outcome) -> list[str]:
             for place, group in (("on the front: trials", front), ("excluded from the front: trials", excluded))
             if raised & group
         ]
+        if name in common and not (name in FLAGS and FLAGS[name].excludes):
+            where = ["every trial"]
         if where:
             text = f": {FLAGS[name].means}; {FLAGS[name].advice}" if name in FLAGS else ""
             lines.append(f"flag {name} ({'; '.join(where)}){text}")

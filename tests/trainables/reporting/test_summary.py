@@ -7,7 +7,7 @@ import pytest
 from reported import outcome, plain, text_of
 
 from core.study import Constraint
-from trainables.reporting.summary import describe_change, summary
+from trainables.reporting.summary import summary
 from trainables.study.outcome import Outcome, front_revision
 from trainables.study.text import knee
 from trainables.study.trial import Trial
@@ -24,20 +24,27 @@ def sentences(of: Outcome) -> str:
     return plain(" ".join(summary(of)))
 
 
-def test_the_summary_contains_counts_best_points_flags_and_confirmation():
+def test_the_summary_contains_counts_verdicts_and_flags():
     text = text_of(outcome())
-    assert "5 of 6 planned trials are completed, 1 failed." in text
-    assert "Best accuracy: 0.900, trial 0" in text
-    assert "1 stayed on the front, 1 left it: trial 4" in text
+    assert "5 of 6 planned trials are completed, 1 failed. 3 are on the front of the sweep." in text
+    assert "Confirmation trained 2 points again, 4 replicates in all" in text
+    assert "0 stays; 1 leaves (trial 4); 1 undecided." in text
     assert "On the front but flagged, to be read with care: trial 1: more_steps_help." in text
     assert "Excluded from the front by their flags: trial 5: zero_gradients, black_box_beats_white_box." in text
+
+
+def test_the_knee_of_the_sweep_is_mentioned_only_if_nothing_is_confirmed(study):
+    unconfirmed = replace(study, confirmation=None)
+    balanced = knee(unconfirmed)
+    assert f"The knee of the sweep is trial {balanced.number}: " in sentences(unconfirmed)
+    assert "knee" not in sentences(study)
 
 
 def test_baselines_are_listed_by_whether_they_are_on_the_front():
     trials = [replace(t, baseline={0: "first", 2: "second", 4: "third"}.get(t.number, "")) for t in outcome().trials]
     text = sentences(replace(outcome(), trials=trials))
-    assert "Baselines on the front: first and third; not on it: second." in text
-    assert "Baselines on the front: none; not on it: second." in sentences(replace(outcome(), trials=[
+    assert "Baselines on the front of the sweep: first and third; not on it: second." in text
+    assert "Baselines on the front of the sweep: none; not on it: second." in sentences(replace(outcome(), trials=[
         replace(t, baseline="second" if t.number == 2 else "") for t in trials
     ]))  # fmt: skip
 
@@ -67,17 +74,3 @@ def test_every_revision_of_the_front_is_described():
 
 def test_a_flag_on_every_trial_is_mentioned_once_and_not_for_each_trial_on_the_front(study):
     assert sentences(study).count("few_non_members") == 1 + sum("few_non_members" in t.flags for t in study.excluded())
-
-
-def test_the_knee_is_compared_with_the_undefended_baseline(study):
-    balanced, first = knee(study), study.trials[0]
-    gain = balanced.metrics["robust_accuracy"] - first.metrics["robust_accuracy"]
-    assert f"gains {gain:.3f} robust accuracy" in sentences(study)
-
-
-def test_a_change_is_described_as_a_gain_or_a_cost(study):
-    accuracy, _, auc = study.objectives
-    assert describe_change(accuracy, -0.0312) == "costs 0.031 accuracy"
-    assert describe_change(accuracy, 0.1) == "gains 0.100 accuracy"
-    assert describe_change(auc, -0.02) == "lowers the membership-inference AUC by 0.020"
-    assert describe_change(auc, 0.02) == "raises the membership-inference AUC by 0.020"
