@@ -2,12 +2,17 @@
 
 import json
 import re
+from dataclasses import replace
 
+import answered
 import pytest
+from confirming import confirmation
 from reported import OBJECTIVES, outcome, page_of
 
+from core.stats import Interval
 from trainables.reporting import front_pictures
-from trainables.reporting.style import PURPLE
+from trainables.reporting.front_charts import DARK, key
+from trainables.reporting.style import PURPLE, axis_range
 from trainables.study.outcome import Outcome
 
 
@@ -36,7 +41,12 @@ def groups(study: Outcome, symbol: str) -> list[list[dict]]:
     """The groups with a symbol in the colour of flags, for each chart."""
     charts = re.findall(r'Plotly\.newPlot\(\s*"[^"]+",\s*(\[.*?\]),\s*\{"template', page_of(study), re.S)
     return [
-        [g for g in json.loads(chart) if g["marker"]["symbol"] == symbol and g["marker"]["color"] == PURPLE] for chart in charts
+        [
+            g
+            for g in json.loads(chart)
+            if g["mode"] == "markers" and (g["marker"]["symbol"], g["marker"]["color"]) == (symbol, PURPLE)
+        ]
+        for chart in charts
     ]
 
 
@@ -65,3 +75,62 @@ def test_the_legend_of_the_still_figure_has_flags_only_if_there_are_any():
 
     flags = {"flagged, on the front", "excluded by a flag"}
     assert flags <= names(outcome()) and not flags & names(unflagged())
+
+
+def chart(study: Outcome, name: str) -> tuple[list[dict], dict]:
+    """Traces and layout of a chart."""
+    found = re.search(rf'Plotly\.newPlot\(\s*"{name}",\s*(\[.*?\]),\s*(\{{"template.*?\}}),\s*\{{"responsive', page_of(study), re.S)
+    assert found
+    return json.loads(found[1]), json.loads(found[2])
+
+
+def test_the_points_of_the_sweep_and_their_confirmations_are_joined_by_lines():
+    study = outcome()
+    for name, columns in (("pair-0", "xy"), ("cube", "xyz")):
+        (line,) = [trace for trace in chart(study, name)[0] if trace["mode"] == "lines"]
+        for axis, o in zip(columns, OBJECTIVES, strict=False):
+            ends = [(study.trials[c.number].metrics[o.metric], c.means[o.metric], None) for c in study.confirmed]
+            assert line[axis] == [value for pair in ends for value in pair]
+
+
+def test_a_cut_interval_has_a_triangle_at_the_edge_of_the_chart():
+    study = outcome()
+    one, other = study.confirmed
+    intervals = one.intervals | {"accuracy": Interval(0.1, 0.7)}
+    study.confirmation = confirmation([replace(one, intervals=intervals), other])
+    marks = [t for t in chart(study, "pair-0")[0] if t["mode"] == "markers" and t["marker"]["symbol"] == "triangle-left"]
+    low, _ = axis_range(study, OBJECTIVES[0])
+    assert [(t["x"], t["y"], t["customdata"]) for t in marks] == [([low], [one.means["robust_accuracy"]], [1])]
+    assert marks[0]["hovertext"] == ["trial 1: accuracy 0.100 to 0.700"]
+
+
+def test_names_of_baselines_and_of_the_point_to_ship_are_at_their_confirmed_means():
+    study = answered.outcome()
+    _, layout = chart(study, "pair-0")
+    means = {c.number: (c.means["accuracy"], c.means["robust_accuracy"]) for c in study.confirmed}
+    assert {note["text"]: (note["x"], note["y"]) for note in layout["annotations"]} == {
+        "undefended": means[0], "CRL alone": means[1], "adversarial training alone": means[2], "trial 3": means[3],
+    }  # fmt: skip
+
+
+def test_the_chance_level_is_a_line_in_the_charts_of_the_leak_only():
+    study = answered.outcome()
+    level = max(c.chance for c in study.confirmed)
+    assert "shapes" not in chart(study, "pair-0")[1] or chart(study, "pair-0")[1]["shapes"] == []
+    (line,) = chart(study, "pair-1")[1]["shapes"]
+    assert (line["y0"], line["y1"], line["xref"]) == (level, level, "paper")
+
+
+def test_the_legend_has_the_verdicts_that_occur():
+    texts = {text for _, _, text in key(answered.outcome())}
+    assert {"confirmed, stays on the front", "confirmed, undecided"} <= texts and "confirmed, leaves the front" not in texts
+    assert "around a point: the point to ship" in texts
+    assert "around a point: the knee of the sweep, not confirmed" in {text for _, _, text in key(unflagged())}
+
+
+def test_every_colour_of_the_charts_has_one_for_dark_mode():
+    for name in ("pair-1", "cube"):
+        traces, layout = chart(outcome(), name)
+        used = {trace[part]["color"] for trace in traces for part in ("marker", "line", "error_x", "error_y") if part in trace}
+        used |= {note["font"]["color"] for note in layout.get("annotations", [])} | {layout["font"]["color"]}
+        assert used <= set(DARK), used - set(DARK)

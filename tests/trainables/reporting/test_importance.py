@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from core.space import Choice, IntRange, LogUniform, Switch, Uniform
+from core.stats import Interval
 from trainables.reporting import importance
-from trainables.reporting.importance import MIN_TRIALS, KnobStep, responses
+from trainables.reporting.importance import MIN_R2, MIN_TRIALS, Effect, KnobStep, responses
 
 SPACE = {"a": Uniform(0, 1), "b": LogUniform(1e-3, 10), "c": Uniform(0, 1)}
 
@@ -41,6 +42,13 @@ def test_known_effects_are_found_with_their_sign_and_most_of_their_size(known):
     assert abs(ignored.mean) < 0.02 and not ignored.significant
 
 
+def test_an_effect_is_significant_only_if_the_metric_depends_on_the_knob(known):
+    _, _, response = known
+    assert response.p_values["a"] == response.p_values["b"] == pytest.approx(0.003) and response.p_values["c"] > 0.05
+    assert Effect(0.1, Interval(0.05, 0.2), 0.04).significant
+    assert not Effect(0.1, Interval(0.05, 0.2), 0.06).significant and not Effect(0.1, Interval(-0.05, 0.2), 0.04).significant
+
+
 def test_importance_follows_the_variance_that_each_knob_causes_and_sums_to_one(known):
     _, _, response = known
     assert list(sorted(response.importance, key=response.importance.__getitem__)) == ["c", "b", "a"]
@@ -62,8 +70,15 @@ def test_the_same_trials_have_the_same_response(known):
 def test_a_forest_that_does_not_predict_reports_no_effects():
     rows = sampled(30)
     all_responses = [responses(rows, {"m": noise(30, 1.0, seed).tolist()}, SPACE)["m"] for seed in range(2, 10)]
-    useless = [r for r in all_responses if r.r2 <= 0]
-    assert len(useless) >= 6 and all(not r.effects and not r.importance for r in useless)
+    useless = [r for r in all_responses if r.r2 < MIN_R2]
+    assert len(useless) >= 7 and all(not r.effects and not r.importance and not r.p_values for r in useless)
+
+
+def test_a_forest_that_predicts_a_quarter_of_the_variance_reports_no_effects():
+    rows = sampled(60)
+    values = [row["a"] for row in rows] + noise(60, 0.4)
+    response = responses(rows, {"m": values.tolist()}, SPACE)["m"]
+    assert 0.1 < response.r2 < MIN_R2 and not response.effects
 
 
 def test_pure_noise_seldom_has_a_significant_effect():

@@ -56,7 +56,8 @@ def test_every_effect_in_the_table_has_its_interval_in_parentheses_and_the_impor
 def test_several_knobs_are_listed_as_code_and_their_names_are_escaped(study):
     steps = [KnobStep(knob, 0.1, 0.2) for knob in ("a", "b", "<c>")]
     effects = {step: Effect(0.01, Interval(-0.1, 0.1)) for step in steps}
-    response = Response(30, 0.5, importance={"a": 0.6, "b": 0.3, "<c>": 0.1}, effects=effects)
+    p_values = {"a": 0.01, "b": 0.04, "<c>": 0.05}
+    response = Response(30, 0.5, importance={"a": 0.6, "b": 0.3, "<c>": 0.1}, p_values=p_values, effects=effects)
     lines = sentences(study, {o.metric: response for o in study.objectives}, steps)
     assert lines[0] == (
         "<b>Accuracy</b> depends mainly on <code>a</code> (60%), <code>b</code> (30%) and <code>&lt;c&gt;</code> (10%). "
@@ -65,6 +66,21 @@ def test_several_knobs_are_listed_as_code_and_their_names_are_escaped(study):
     assert lines[-1] == (
         "30 trials are too few to detect an effect of <code>a</code>, <code>b</code> and <code>&lt;c&gt;</code>."
     )  # fmt: skip
+
+
+def test_an_objective_does_not_depend_on_a_knob_whose_corrected_test_fails(study):
+    response = Response(30, 0.5, importance={"a": 0.6, "b": 0.4}, p_values={"a": 0.06, "b": 0.04})
+    lines = sentences(study, {o.metric: response for o in study.objectives}, [])
+    assert lines[0].startswith("<b>Accuracy</b> depends mainly on <code>b</code> (40%).")
+
+
+def test_no_effect_is_shown_for_an_objective_that_the_forest_does_not_predict_and_the_reason_is_given(study):
+    lines = sentences(study, {o.metric: Response(30, 0.12) for o in study.objectives}, [])
+    assert lines[0] == (
+        "Effects on <b>accuracy</b> are not shown: the forest predicts 12% of its variance on left-out trials (cross-validated "
+        "R2), and below 30% they would be no finding."
+    )
+    assert len(lines) == 3 and "depends" not in " ".join(lines)
 
 
 def test_effects_leave_out_baselines_and_trials_with_untrustworthy_metrics(study):

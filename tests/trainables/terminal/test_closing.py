@@ -4,6 +4,7 @@ import io
 import re
 from dataclasses import replace
 
+import answered
 from confirming import confirmation, point
 from rich.console import Console
 from three_trials import TRIALS, metrics, outcome
@@ -13,8 +14,9 @@ from core.space import LogUniform, Switch, Uniform
 from core.study import Constraint
 from trainables.study.outcome import MLflowRefs, Outcome, front_revision
 from trainables.study.site import Site
+from trainables.study.text import difference_text
 from trainables.study.trial import Trial
-from trainables.terminal.closing import flag_lines, front_table, location_lines, print_summary, revision_lines
+from trainables.terminal.closing import confirmation_lines, flag_lines, front_table, location_lines, print_summary, revision_lines
 from trainables.terminal.console import Terminal
 
 
@@ -66,11 +68,25 @@ def test_the_front_of_a_conditional_space_has_a_column_per_slot_and_knob():
     assert columns["loss.lambda"] == ["-", "2"] and columns["loss.alpha"] == ["-", "-"]
 
 
-def test_the_front_has_the_confirmed_means_and_verdicts():
+def test_a_confirmed_front_has_means_and_verdicts_instead_of_the_numbers_of_the_sweep():
     study = outcome(*TRIALS)
-    study.confirmation = confirmation([point(1, metrics(0.65, 0.45, 0.56), on_front=False)])
-    text = table(study)
-    assert "0.650 / 0.450 / 0.560  undecided  p=0.50" in text and "failed" in text  # trial 0 could not be confirmed
+    study.confirmation = confirmation([point(1, metrics(0.65, 0.45, 0.56), probability=0.96)])
+    columns = {column.header: list(column.cells) for column in front_table(study).columns}
+    assert columns == {
+        "trial": ["0 undefended", "1"], "verdict": ["failed", "stays 0.96"],
+        "accuracy": ["-", "0.650\u00b10.020"], "robust_accuracy": ["-", "0.450\u00b10.020"], "mia_auc": ["-", "0.560\u00b10.020"],
+        "loss.lambda": ["-", "2"],
+    }  # fmt: skip
+
+
+def test_confirmed_baselines_that_are_not_on_the_front_follow_it_and_an_auc_at_chance_has_a_question_mark():
+    dominated = Trial(5, {"loss": "cross_entropy"}, metrics(0.5, 0.05, 0.8), baseline="plain")
+    study = outcome(*TRIALS, dominated)
+    points = [point(1, metrics(0.65, 0.45, 0.53), chance=0.54), point(5, metrics(0.5, 0.05, 0.8), chance=0.54, probability=0.01)]
+    study.confirmation = confirmation(points)
+    columns = {column.header: list(column.cells) for column in front_table(study).columns}
+    assert columns["trial"] == ["0 undefended", "1", "5 plain"] and columns["verdict"][1:] == ["undecided 0.50", "leaves 0.01"]
+    assert columns["mia_auc"][1:] == ["0.530\u00b10.020 ?", "0.800\u00b10.020"]
 
 
 def test_a_point_that_entered_the_front_later_is_not_confirmed_rather_than_failed():
@@ -100,6 +116,43 @@ def test_every_flag_that_affects_the_front_is_printed_with_its_meaning_and_advic
     ]
     study.trials[0].metrics["flag/of_old"] = 1.0
     assert "flag of_old (on the front: trials 0)" in flag_lines(study)
+
+
+def test_a_flag_of_every_trial_is_printed_once_and_marks_none():
+    study = flagged()
+    for trial in study.trials:
+        trial.metrics["flag/few_non_members"] = 1.0
+    assert [line for line in flag_lines(study) if line.startswith("flag few_non_members (every trial): ")]
+    assert next(list(column.cells) for column in front_table(study).columns) == ["0 !", "4"]
+
+
+# ---------------------------------------------------------------- confirmation
+
+
+def test_the_confirmation_is_printed_with_verdicts_chance_levels_contrasts_and_the_point_to_ship():
+    study = answered.outcome()
+    lines = confirmation_lines(study)
+    groups = {v: [c.number for c in study.confirmed if c.verdict == v] for v in ("stays", "leaves", "undecided")}
+    assert lines[0] == "confirmation of 5 points: " + "; ".join(
+        f"{len(own)} {v}" + (f" (trials {', '.join(map(str, sorted(own)))})" if own else "") for v, own in groups.items()
+    )
+    levels = [c.chance for c in study.confirmed]
+    assert lines[1] == f"chance level of mia_auc: {min(levels):.3f} to {max(levels):.3f}"
+    difference = study.confirmation.estimates.difference(1, 0, "mia_auc")
+    assert lines[2] == f"contrast: Does CRL lower the leak? yes: mia_auc {difference_text(difference)}, trial 1 minus trial 0"
+    assert lines[3].startswith("contrast: Does adversarial training raise the accuracy? no: accuracy \N{MINUS SIGN}")
+    assert lines[5] == "point to ship: trial 3 (crl + pgd 0.08); python studies/pick.py crl-1 --balanced"
+    assert lines[6].startswith("Compared with no defence (trial 0), it costs 0.0") and "robust accuracy" in lines[6]
+
+
+def test_points_whose_auc_does_not_exceed_its_chance_level_are_printed():
+    study = outcome(*TRIALS)
+    study.confirmation = confirmation([point(1, metrics(0.65, 0.45, 0.53), chance=0.54)])
+    assert "chance level of mia_auc: 0.540; not resolved (marked ?): trials 1" in confirmation_lines(study)
+
+
+def test_nothing_is_printed_about_a_confirmation_that_was_skipped():
+    assert confirmation_lines(outcome(*TRIALS)) == []
 
 
 # ---------------------------------------------------------------- revisions

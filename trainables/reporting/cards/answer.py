@@ -71,7 +71,8 @@ TEMPLATE = """
 </li>
 {% endfor %}
 {% for question, why in unanswered.items() %}
-<li><span class="word">No answer.</span> {{ question }}<p class="soft">{{ why }}</p></li>
+<li><span class="word">No answer.</span> {{ question }}
+<p class="soft">{{ why }}</p></li>
 {% endfor %}
 </ul>
 {% endif %}

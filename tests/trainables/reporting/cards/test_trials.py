@@ -23,8 +23,14 @@ def test_the_page_lists_the_ranges_of_every_option_and_the_cells_of_knobs_that_a
     facts = plain(section_of(page, "facts"))
     assert "loss cross_entropy | crl (loss.lambda=0.1:3.0:log); lr 0.0:1.0" in facts
     without, having = re.findall(r"<tr><td[^>]*>[01]</td>.*?</tr>", section_of(page, "trials"))
-    assert without.endswith("<td>cross_entropy</td><td></td></tr>")
-    assert having.endswith('<td>crl</td><td class="n" data-value="0.3333333333333333">0.3333</td></tr>')
+    assert '<td class="knob">cross_entropy</td><td class="knob"></td>' in without
+    assert '<td class="knob">crl</td><td class="n knob" data-value="0.3333333333333333">0.3333</td>' in having
+
+
+def test_paper_has_the_knobs_of_a_trial_as_one_column_of_settings_which_break_between_knobs_only():
+    without, having = re.findall(r"<tr><td[^>]*>[01]</td>.*?</tr>", section_of(page_of(outcome()), "trials"))
+    assert without.endswith('<td class="settings"><span>loss=cross_entropy</span></td></tr>')
+    assert having.endswith('<td class="settings"><span>loss.lambda=0.3333</span>, <span>loss=crl</span></td></tr>')
 
 
 def test_failed_and_stopped_trials_are_listed_with_their_reasons():

@@ -1,0 +1,123 @@
+"""The words about confirmed points that report and terminal share."""
+
+from dataclasses import replace
+
+import answered
+import pytest
+from confirming import confirmation, point
+from three_trials import TRIALS, metrics, outcome
+
+from core.estimates import Difference
+from core.stats import Interval
+from core.study import trilemma
+from trainables.study.conclusions import (
+    attacker,
+    called,
+    certainty,
+    choice,
+    contrast_line,
+    how_to_confirm,
+    side,
+    undecided,
+    undefended,
+)
+from trainables.study.outcome import Confirmed, Leak, Outcome
+from trainables.study.text import difference_text
+from trainables.study.trial import Trial
+
+
+def leaking(auc: float, **changes) -> Confirmed:
+    """A confirmed point with this AUC."""
+    return point(1, metrics(0.9, 0.5, auc), audits=("lira",), chance=0.54, **changes)
+
+
+def test_an_auc_is_explained_by_pairs_and_by_the_advantage_of_two_normal_distributions():
+    """AUC 0.68 is 0.6614 standard deviations apart: 2 Phi(0.3307) - 1 = 0.2591."""
+    assert attacker(leaking(0.68)) == (
+        "An attacker with lira gives a random member a higher score than a random non-member in 68% of pairs (AUC 0.68; guessing: "
+        "50%); at the best threshold, the share of members that it calls members is about 26 points above that of non-members; its "
+        "true-positive rate at a false-positive rate of 1\N{NO-BREAK SPACE}% is not resolved by this many non-members."
+    )
+
+
+def test_the_advantage_and_the_low_rate_are_measured_where_they_are_known():
+    curve = [(0.01, 0.05), (0.2, 0.51), (0.5, 0.7), (1.0, 1.0)]
+    text = attacker(leaking(0.68, curves={"lira": curve}, leaks={"lira": Leak(0.68, Interval(0.6, 0.7), {0.01: 0.052})}))
+    assert "is 31 points above that of non-members; at a false-positive rate of 1\N{NO-BREAK SPACE}%, it finds 5.2% of" in text
+
+
+def test_an_unresolved_auc_allows_no_statement():
+    assert attacker(leaking(0.53)).endswith("so the audits find no leak that this many images can show.")
+
+
+def confirmed(*points: Confirmed) -> Outcome:
+    """A study with these confirmed points."""
+    return replace(outcome(*TRIALS), confirmation=confirmation(points), facts={"command": "python studies/crl.py --seed 1"})
+
+
+def test_the_cost_of_a_decision_is_the_number_of_replicates_and_their_time():
+    """At a probability of 0.8 the distance is 0.8416 errors; 1.6449 need 3 * 3.82 = 12 replicates, 9 more, of 60 s."""
+    study = confirmed(point(0, metrics(0.9, 0.1, 0.7), probability=0.99), point(1, metrics(0.6, 0.5, 0.55), probability=0.8))
+    assert undecided(study).lines == (
+        "Undecided: whether 1 of 2 points are on the front.",
+        "To decide them, roughly 9 more replicates of 60 s are needed (9 min of computing; cached trainings are reused):",
+    )
+    assert undecided(study).command == "python studies/crl.py --seed 1 --replicates 8"  # (3 + 12) / 2 on average
+
+
+def test_a_point_that_is_too_close_to_call_has_no_price():
+    study = confirmed(point(0, metrics(0.9, 0.1, 0.7), probability=0.99), point(1, metrics(0.6, 0.5, 0.55), probability=0.5))
+    assert undecided(study).lines[1:] == (
+        "Trials 1 are too close to call: they would need over 50 replicates each, or more judged images.",
+    )
+    assert undecided(study).command == ""
+
+
+def test_a_study_in_which_everything_is_decided_says_so():
+    study = confirmed(point(0, metrics(0.9, 0.1, 0.7), probability=0.99), point(1, metrics(0.6, 0.5, 0.55), probability=0.01))
+    assert undecided(study).lines == ("Every verdict and every contrast is decided.",)
+
+
+def test_the_command_that_confirms_depends_on_why_nothing_is_confirmed():
+    study = replace(outcome(*TRIALS), facts={"command": "python studies/crl.py --seed 1 --no-confirm"})
+    assert how_to_confirm(study)[1] == "python studies/crl.py --seed 1"
+    assert how_to_confirm(replace(study, facts={}))[1] == "python studies/crl.py --resume crl-1"
+    assert how_to_confirm(outcome()) == ("No trial is completed yet.", "python studies/crl.py --resume crl-1")
+    excluded = [replace(t, metrics={**t.metrics, "flag/zero_gradients": 1.0}) if t.metrics else t for t in TRIALS]
+    assert how_to_confirm(replace(study, trials=excluded))[0].startswith("The front is empty")
+
+
+def test_no_defence_is_the_baseline_of_that_name_whichever_trial_ended_first():
+    first = Trial(0, {"loss": "crl"}, metrics(0.8, 0.2, 0.6), baseline="CRL alone")
+    study = outcome(Trial(4, {"loss": "x"}, metrics(0.9, 0.1, 0.7), baseline="undefended"), first)
+    points = [point(0, metrics(0.8, 0.2, 0.6)), point(4, metrics(0.9, 0.1, 0.7))]
+    assert undefended(replace(study, confirmation=confirmation(points))) == 4
+    assert undefended(replace(study, confirmation=confirmation(points[:1]))) == 0
+    assert undefended(study) is None
+
+
+@pytest.mark.parametrize("interval, words", [
+    ((0.01, 0.03), ("better", "worse")), ((-0.03, -0.01), ("worse", "better")), ((-0.01, 0.03), ("undecided", "undecided")),
+])  # fmt: skip
+def test_a_difference_is_better_or_worse_only_if_its_interval_excludes_zero(interval, words):
+    accuracy, _, auc = trilemma(10)
+    difference = Difference(sum(interval) / 2, Interval(*interval))
+    assert (side(difference, accuracy), side(difference, auc)) == words
+
+
+def test_equal_points_are_runners_up_of_each_other():
+    equal = metrics(0.8, 0.4, 0.6)
+    trials = [Trial(n, {"loss": "crl"}, equal) for n in (0, 1)]
+    study = replace(outcome(*trials), confirmation=confirmation([point(n, equal) for n in (0, 1)]))
+    chosen = choice(study)
+    assert not isinstance(chosen, str) and chosen.point.number == 0
+    assert "Runners-up, which cannot be distinguished from it: trial 1 (crl), 0.4" in certainty(chosen, study)
+
+
+def test_a_contrast_is_one_line_and_a_trial_is_called_by_what_it_is():
+    study = answered.outcome()
+    answer = study.confirmation.contrasts[0]
+    assert contrast_line(answer, study) == (
+        f"Does CRL lower the leak? yes: mia_auc {difference_text(answer.differences['mia_auc'])}, trial 1 minus trial 0"
+    )
+    assert (called(0, study), called(3, study)) == ("trial 0 (undefended)", "trial 3 (crl + pgd 0.08)")
