@@ -1,4 +1,4 @@
-"""What the confirmed points of a study allow to be concluded, in the words of report and terminal. Nothing is escaped for HTML."""
+"""Conclusions from the confirmed points of a study, in the words of report and terminal. Nothing is escaped for HTML."""
 
 import math
 import shlex
@@ -82,7 +82,7 @@ def probability_text(probability: float) -> str:
 
 
 def certainty(chosen: Chosen, outcome: Outcome) -> str:
-    """How certain it is that the chosen point is the best one, with its runners-up."""
+    """The probability that the chosen point is the best one, with its runners-up."""
     if not chosen.runners_up:
         return f"It is the best choice with probability {probability_text(chosen.probability)}; there are no runners-up."
     runners_up = [f"{called(r.point.number, outcome)}, {probability_text(r.probability)}" for r in chosen.runners_up]
@@ -107,7 +107,7 @@ def cost(chosen: Chosen, baseline: int, outcome: Outcome) -> str:
 
 
 def attacker(point: Confirmed) -> str:
-    """What a point's membership-inference AUC allows an attacker to do, in one sentence."""
+    """Describe in one sentence how a point's membership-inference AUC serves an attacker."""
     auc = point.means["mia_auc"]
     if not point.resolved:
         return (
@@ -143,7 +143,7 @@ def _low_rate(point: Confirmed) -> str:
 
 @dataclass(frozen=True)
 class Undecided:
-    """What is undecided, and what it costs to decide it."""
+    """Open verdicts and contrasts, and the price of deciding them."""
 
     lines: tuple[str, ...]
     """Sentences."""
@@ -152,7 +152,7 @@ class Undecided:
 
 
 def undecided(outcome: Outcome) -> Undecided:
-    """What the confirmation has left undecided."""
+    """List the open verdicts and contrasts, with the price of deciding them."""
     confirmation = outcome.confirmation
     if confirmation is None:
         return Undecided(())
