@@ -192,7 +192,7 @@ def replicate_results(store: Store) -> dict[tuple[int, int], NetworkResult]:
 
 
 def evidence(store: Store, folder: str, revisions: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """Per-image evidence about a network: its predictions, updated by every re-evaluation.
+    """Per-image evidence about a network: its predictions and audits by other networks, updated by every re-evaluation.
 
     Args:
         store: the study's folder.
@@ -211,6 +211,8 @@ def evidence(store: Store, folder: str, revisions: Sequence[str] = ()) -> dict[s
         lacking = [name for name in ("rows", "labels") if place == folder and update.get(name, np.empty(())).ndim != 1]
         if lacking:
             raise damaged(store.place_of(file), f"no {' and no '.join(lacking)}", REPLACE)
+        if place == folder:
+            update |= store.read_arrays(f"{place}/audit.npz", "delete audit.json there to audit the network again") or {}
         for name, array in update.items():  # an attack that runs again with other settings keeps its name
             arrays[name] = arrays[name] & array if name.startswith("robust/") and name in arrays else array
     return arrays
