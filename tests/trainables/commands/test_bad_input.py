@@ -101,7 +101,7 @@ ROWS: Rows = {
     # amount of work, and resources
     "no trials": (["--trials", "0"], ["--trials", "0 is less than 1"]),
     "trials in words": (["--trials", "many"], ["--trials", "'many' is not an integer"]),
-    "baselines only": (["--trials", "3"], ["--trials 3 is too few", "at least 4"]),
+    "baselines only": (["--trials", "4"], ["--trials 4 is too few", "at least 5"]),
     "negative seed": (["--seed", "-1"], ["--seed", "-1 is less than 0"]),
     "negative workers": (["--workers-per-trial", "-1"], ["--workers-per-trial", "-1 is less than 0"]),
     "no concurrency": (["--concurrency", "0"], ["--concurrency", "0 is less than 1"]),
