@@ -114,6 +114,10 @@ ROWS: Rows = {
         ["--shadows", "2", "--no-confirm"],
         ["--shadows audits the networks of the confirmation step", "--no-confirm"],
     ),
+    "replicates without confirmation": (
+        ["--replicates", "2", "--no-confirm"], ["--replicates is about the confirmation step", "--no-confirm"],
+    ),
+    "no replicates": (["--replicates", "0"], ["--replicates", "0 is less than 1"]),
     "minus one shadow model": (["--shadows", "-1"], ["--shadows", "-1"]),
     "a shadow model as a study": (["--set", "shadow=1"], ["--set shadow", "--shadows"]),
     "NaN GPUs": (["--gpus-per-worker", "nan"], ["--gpus-per-worker", "'nan' is not a finite number"]),
