@@ -27,7 +27,7 @@ TIE = 1e-9
 
 @dataclass(frozen=True)
 class Preference:
-    """What to optimise among the points that meet the constraints."""
+    """The criterion by which points that meet the constraints are compared."""
 
     metric: str = ""
     """Metric to optimise; empty for the balanced compromise, which is the knee of the front (`core.pareto.knee`)."""
@@ -158,7 +158,7 @@ def choose_point(
         confirmation: the confirmation step.
         objectives: objectives of the study.
         constraints: constraints that the shrunken means must meet.
-        preference: what to optimise.
+        preference: the criterion to optimise.
         other: estimates of further metrics for all points on the front, by number of the trial. Their errors are taken as
             independent of those of the objectives.
 
@@ -230,7 +230,7 @@ def _losses(objectives: Sequence[Objective], floor: float, values: Mapping[str, 
 
 
 def _preferred(preference: Preference, distance: Distance, values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """What the preference minimises, [...], given values by metric, [...] each."""
+    """The value that the preference minimises, [...], given values by metric, [...] each."""
     if not preference.metric:
         return distance.of(values)
     value = values[preference.metric]
