@@ -81,6 +81,12 @@ FLAGS: dict[str, Flag] = {
         "inspect the audit's ROC curve: members appear less confident than non-members",
         excludes=False,
     ),
+    "leak_not_resolved": Flag(
+        "no audit is better than the chance level, which the largest AUC exceeds in one of twenty networks without any leak; "
+        "its AUC counts as that level",
+        "evaluate on more images (judge.part=both, a larger pool), or with more audits; the leak may be smaller than this",
+        excludes=False,
+    ),
     "few_non_members": Flag(
         "fewer than 10 non-members are expected beyond a false-positive rate of 1 %, so no true-positive rate is reported there",
         "evaluate on more images (judge.part=both, a larger pool): mia_tpr_at_fpr_0.01 needs 1,000 non-members",

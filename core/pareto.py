@@ -14,10 +14,20 @@ EXCLUDING_FLAGS = tuple(f"flag/{name}" for name, flag in FLAGS.items() if flag.e
 
 
 def losses(rows: Sequence[Mapping[str, float]], objectives: Sequence[Objective]) -> np.ndarray:
-    """Normalised losses of trials, [n, objectives]; NaN where an objective was not measured."""
+    """Normalised losses of trials, [n, objectives]; NaN where an objective was not measured.
+
+    A value below the largest chance level of all trials counts as that level, so that noise orders no values below it.
+    """
+    levels = [chance_level(rows, o) for o in objectives]
     return np.array(
-        [[o.loss(row[o.metric]) if o.metric in row else np.nan for o in objectives] for row in rows], dtype=float
+        [[o.loss_of(row, level) for o, level in zip(objectives, levels, strict=True)] for row in rows], dtype=float
     ).reshape(len(rows), len(objectives))
+
+
+def chance_level(rows: Sequence[Mapping[str, float]], objective: Objective) -> float:
+    """The largest chance level of an objective, `<metric>_chance`, among trials; NaN if none has one."""
+    levels = [row[name] for row in rows if math.isfinite(row.get(name := f"{objective.metric}_chance", math.nan))]
+    return max(levels, default=math.nan)
 
 
 def eligible(

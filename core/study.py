@@ -41,6 +41,17 @@ class Objective:
         loss = (value - self.ideal) / (self.reference - self.ideal)
         return 0.0 if loss < 0 else loss  # max() would turn NaN into a perfect 0
 
+    def loss_of(self, row: Mapping[str, float], level: float | None = None) -> float:
+        """The loss of a trial's measured value, of which only what exceeds the chance level counts; NaN if it was not measured.
+
+        Args:
+            row: metrics of the trial; its own chance level is `<metric>_chance`.
+            level: another chance level; a value below it counts as the level.
+        """
+        value = row.get(self.metric, math.nan)
+        level = row.get(f"{self.metric}_chance", math.nan) if level is None else level
+        return self.loss(level if value < level else value)
+
 
 @dataclass(frozen=True)
 class Constraint:

@@ -19,6 +19,11 @@ class MembershipScores:
     scores: Mapping[str, np.ndarray]
     """Scores by audit, larger for members, [n]."""
 
+    @classmethod
+    def of(cls, members: np.ndarray, others: np.ndarray, scores: Mapping[str, np.ndarray]) -> "MembershipScores":
+        """Scores of the members, rows [M] of the pool, followed by those of the others, rows [N]; each score is [M + N]."""
+        return cls(np.concatenate([members, others]), np.arange(len(members) + len(others)) < len(members), scores)
+
     def rocs(self) -> dict[str, Roc]:
         """The ROC of every audit."""
         return {name: Roc.of(score[self.member], score[~self.member], name) for name, score in self.scores.items()}

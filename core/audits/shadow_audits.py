@@ -16,6 +16,7 @@ import torch
 
 from core import rng
 from core.audits import lira, rmia
+from core.audits.evidence import MembershipScores
 from core.audits.learned import Scored, learned
 from core.audits.nn_attack import BATCH_SIZE, EPOCHS, train_attack
 from core.audits.outputs import ModelOutputs
@@ -24,23 +25,13 @@ from core.audits.scores import SCORES
 
 
 @dataclass(frozen=True)
-class ShadowAudit:
+class ShadowAudit(MembershipScores):
     """Membership scores of one network from audits by other networks."""
 
-    rows: np.ndarray
-    """Rows of the pool that were audited, [n]."""
-    member: np.ndarray
-    """Whether each of these is a member, bool [n]."""
-    scores: dict[str, np.ndarray] = field(default_factory=dict)
-    """Scores by audit, larger for members, [n]."""
     accuracies: dict[str, float] = field(default_factory=dict)
     """Balanced accuracies by score, with thresholds learned on the other networks; `.../per_class` with one per class."""
     left_out: int = 0
     """Number of images of other networks that were left out because the outputs are not finite."""
-
-    def rocs(self) -> dict[str, Roc]:
-        """The ROC of every audit."""
-        return {name: Roc.of(score[self.member], score[~self.member], name) for name, score in self.scores.items()}
 
 
 def auditor(

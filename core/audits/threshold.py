@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 from torch import Tensor
 
 from core.audits.roc import Roc, unresolved
@@ -12,18 +13,18 @@ FPRS = (0.01, 0.001)
 """False-positive rates at which the true-positive rate is reported."""
 
 
-def threshold_audits(member_logits: Tensor, member_labels: Tensor, other_logits: Tensor, other_labels: Tensor) -> dict[str, Roc]:
-    """The ROC of every score in `core.audits.scores`.
+def threshold_audits(
+    member_logits: Tensor, member_labels: Tensor, other_logits: Tensor, other_labels: Tensor
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Every score in `core.audits.scores` of the training images, followed by that of the others, [M + N].
 
     Args:
         member_logits: logits of the training images, without augmentation, in evaluation mode, [M, C].
         member_labels: labels of the training images, [M].
         other_logits, other_labels: the same for images that the network was not trained on, [N, C] and [N].
     """
-    return {
-        name: Roc.of(score(member_logits, member_labels).cpu(), score(other_logits, other_labels).cpu(), name)
-        for name, score in SCORES.items()
-    }
+    groups = ((member_logits, member_labels), (other_logits, other_labels))
+    return {name: np.concatenate([score(*group).cpu().numpy() for group in groups]) for name, score in SCORES.items()}
 
 
 def leak_metrics(audits: Mapping[str, Roc]) -> dict[str, float]:

@@ -4,15 +4,17 @@ import torch
 
 from core import workers
 from core.attacks.suite import PROBE, accuracy_over_epsilon
-from core.audits.threshold import leak_metrics, threshold_audits, worst_case_auc
+from core.audits.evidence import MembershipScores
+from core.audits.threshold import threshold_audits
 from core.config import TrialConfig
 from core.data import Images, Parts
+from core.evaluation.privacy import audited
 from core.evaluation.stored import finite_logits, member_rows
 from core.modes import as_float, with_autograd
 from core.train import Bound
 
 INTERIM_METRICS = ("accuracy", "robust_accuracy", "mia_auc")
-"""Metrics that `evaluate_interim` returns."""
+"""Metrics by which unfinished trials can be compared."""
 MAX_STEPS = 10
 """PGD steps of an interim evaluation, at most."""
 
@@ -20,7 +22,7 @@ MAX_STEPS = 10
 @with_autograd
 @workers.alone()
 def evaluate_interim(config: TrialConfig, bound: Bound, images: Images, parts: Parts) -> dict[str, float]:
-    """Estimate `INTERIM_METRICS` of a network that is still in training, on the part that `config.judge` names.
+    """Estimate `INTERIM_METRICS` and the AUC's chance level of a network in training, on the part that `config.judge` names.
 
     Accuracy and the worst threshold audit use all images of the part; PGD takes at most 10 steps on 128 of them. The network and
     all random streams are unchanged.
@@ -38,6 +40,8 @@ def evaluate_interim(config: TrialConfig, bound: Bound, images: Images, parts: P
         bound.net, as_float(others.x[:count]), others.y[:count], [radius],
         norm=config.judge.norm, steps=min(MAX_STEPS, config.judge.steps), seed=config.seed,
     )  # fmt: skip
-    leak = worst_case_auc(leak_metrics(threshold_audits(member_logits, members.y, other_logits, others.y)))
+    scores = threshold_audits(member_logits, members.y, other_logits, others.y)
+    leak = audited([MembershipScores.of(private, rows, scores)])
     accuracy = (other_logits.argmax(1) == others.y).to(torch.float64).mean().item()
-    return {"accuracy": accuracy, "robust_accuracy": robust_accuracy[radius], "mia_auc": leak["mia_auc"]}
+    leaks = {name: leak[name] for name in ("mia_auc", "mia_auc_chance")}
+    return {"accuracy": accuracy, "robust_accuracy": robust_accuracy[radius], **leaks}

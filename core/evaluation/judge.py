@@ -8,13 +8,14 @@ from torch import Tensor
 
 from core import workers
 from core.attacks.suite import run_suite
+from core.audits.evidence import MembershipScores
 from core.audits.outputs import ModelOutputs
-from core.audits.threshold import below_half, leak_metrics, threshold_audits, worst_case_auc
+from core.audits.threshold import threshold_audits
 from core.config import TrialConfig
 from core.data import Images, Parts, overlap
 from core.evaluation.inspection import inspect_model
 from core.evaluation.masking import masking_flags
-from core.evaluation.privacy import dp_metrics, further_audits, outputs_of
+from core.evaluation.privacy import audited, dp_metrics, further_audits, outputs_of
 from core.evaluation.robustness import attacked_images, distance_metrics, median_radius, robust_metrics, suite_of
 from core.evaluation.sparsity import activation_density, share_near_zero
 from core.evaluation.stored import finite_logits, member_rows, threat_model
@@ -34,7 +35,8 @@ class TrialResult:
     curve: list[dict[str, float]]
     """One row per epoch."""
     predictions: dict[str, np.ndarray]
-    """Per-image evidence: rows, labels and logits of members and non-members, and `robust/<attack>`."""
+    """Per-image evidence: rows, labels and logits of members and non-members, `robust/<attack>`, and the groups of membership
+    scores `own`, `reference` and `label_only`; see `core.audits.evidence.MembershipScores.arrays`."""
     state: State
     """The trained network and its bound components."""
     outputs: ModelOutputs | None = None
@@ -61,20 +63,24 @@ def judge(
     members, others = images.at(private).to(device), images.at(rows).to(device)
     with timer("audit"):
         member_logits, other_logits = finite_logits(bound.net, members.x), finite_logits(bound.net, others.x)
-        audits = threshold_audits(member_logits, members.y, other_logits, others.y)
+        scores = threshold_audits(member_logits, members.y, other_logits, others.y)
+        groups: dict[str, MembershipScores] = {}
         reference_evidence: dict[str, Tensor | np.ndarray] = {}
         if len(reference):  # these images are members too, so their leakage counts
             labels = images.y[reference].to(device)
             logits = finite_logits(bound.net, images.x[reference].to(device))
-            reference_audits = threshold_audits(logits, labels, other_logits, others.y)
-            audits |= {f"reference_{name}": roc for name, roc in reference_audits.items()}
+            of_reference = threshold_audits(logits, labels, other_logits, others.y)
+            named = {f"reference_{name}": score for name, score in of_reference.items()}
+            groups["reference"] = MembershipScores.of(reference, rows, named)
             reference_evidence = {"reference_rows": reference, "reference_labels": labels, "reference_logits": logits}
         outputs = None
         if config.judge.audits != "scores":
             outputs = outputs_of(config, bound.net, images, device=device)
-            audits |= further_audits(config, bound.net, outputs, members, others, private, rows)
-        leaks = leak_metrics(audits)
-        leaks |= worst_case_auc(leaks)
+            further = further_audits(config, bound.net, outputs, members, others, private, rows)
+            scores |= further.pop("own").scores
+            groups |= further
+        groups = {"own": MembershipScores.of(private, rows, scores), **groups}
+        leaks = audited(groups.values())
     with timer("attack"):
         x, y, ids = attacked_images(config, images, rows, device)
         attacks = suite_of(config, bound)
@@ -101,7 +107,6 @@ def judge(
         "weights_below_0.001": share_near_zero(bound.net),
         "flag/at_chance": float(wilson(hits, len(correct)).low <= largest_class),
         **{f"flag/{name}": float(raised) for name, raised in masking.items()},
-        "flag/auc_below_half": float(below_half(leaks)),
         "flag/few_non_members": float(0.01 * len(rows) < 10),
         "flag/generator_silent": float(any(row.get("epoch/generator_norm", 1.0) < MIN_GENERATOR_NORM for row in bound.curve)),
         "flag/split_overlap": float(overlap(images, parts) > 0),
@@ -111,6 +116,7 @@ def judge(
         "member_rows": private, "member_labels": members.y, "member_logits": member_logits,
         **reference_evidence, "rows": rows, "labels": others.y, "logits": other_logits,
         **{f"robust/{name}": robust for name, robust in result.robust.items()},
+        **{name: array for prefix, group in groups.items() for name, array in group.arrays(prefix).items()},
     }  # fmt: skip
     arrays = {name: v.cpu().numpy() if isinstance(v, Tensor) else v for name, v in evidence.items()}
     return TrialResult(Metrics(values), bound.curve, arrays, bound.state(), outputs, pictures)

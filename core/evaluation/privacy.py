@@ -1,7 +1,7 @@
 """Privacy of a trained network: audits of the network by itself, audits by other networks, and the guarantee of DP-SGD."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,10 +9,11 @@ from torch import nn
 
 from core import data, rng, workers
 from core.audits import shadow_audits
+from core.audits.chance import chance_level
+from core.audits.evidence import MembershipScores
 from core.audits.gradient_norm import gradient_norm
 from core.audits.label_only import boundary_distance
 from core.audits.outputs import ModelOutputs, query
-from core.audits.roc import Roc
 from core.audits.shadow_audits import ShadowAudit
 from core.audits.threshold import below_half, leak_metrics, worst_case_auc
 from core.config import TrialConfig
@@ -61,8 +62,8 @@ def outputs_of(config: TrialConfig, net: nn.Module, images: Images, *, device: t
 def further_audits(
     config: TrialConfig, net: nn.Module, outputs: ModelOutputs, members: Images, others: Images, private: np.ndarray,
     rows: np.ndarray,
-) -> dict[str, Roc]:  # fmt: skip
-    """Audits of one network that need more than one forward pass per image.
+) -> dict[str, MembershipScores]:  # fmt: skip
+    """Audits of one network that need more than one forward pass per image, in groups that audit the same images.
 
     Args:
         config: configuration of the network.
@@ -72,27 +73,64 @@ def further_audits(
         others: non-members.
         private: rows of the training images in the pool.
         rows: rows of the non-members in the pool.
+
+    Returns:
+        `own`, for all images, and `label_only`, for the first `judge.images` members and non-members, with `judge.audits=full`.
     """
-    norms = (gradient_norm(net, part.x, part.y).cpu() for part in (members, others))
-    rocs = {"gradient_norm": Roc.of(*norms, audit="gradient_norm")}
+    judged = np.concatenate([private, rows])
+    scores = {"gradient_norm": torch.cat([gradient_norm(net, part.x, part.y).cpu() for part in (members, others)]).numpy()}
     if outputs.adversarial_phi is not None:
-        phi = outputs.adversarial_phi[:, 0]
-        rocs["loss_adversarial"] = Roc.of(phi[private], phi[rows], "loss_adversarial")
+        scores["loss_adversarial"] = outputs.adversarial_phi[judged, 0]
+    groups = {"own": MembershipScores.of(private, rows, scores)}
     if config.judge.audits == "full":
-        distances = []
+        distances, few = [], config.judge.images or None
         for part, ids in ((members, private), (others, rows)):
-            audited = part.at(torch.arange(min(config.judge.images or len(ids), len(ids)), device=part.y.device))
-            draw = rng.per_image(config.seed, "label_only", ids=torch.from_numpy(ids[: len(audited.y)]).to(part.y.device))
-            distances.append(boundary_distance(net, audited.x, audited.y, draw=draw).cpu())
-        rocs["label_only"] = Roc.of(*distances, audit="label_only")
-    return rocs
+            near = part.at(torch.arange(len(ids[:few]), device=part.y.device))
+            draw = rng.per_image(config.seed, "label_only", ids=torch.from_numpy(ids[:few]).to(part.y.device))
+            distances.append(boundary_distance(net, near.x, near.y, draw=draw).cpu())
+        groups["label_only"] = MembershipScores.of(private[:few], rows[:few], {"label_only": torch.cat(distances).numpy()})
+    return groups
+
+
+def audited(
+    groups: Iterable[MembershipScores], known: Mapping[str, float] = {}, earlier: Sequence[MembershipScores] = ()
+) -> dict[str, float]:  # fmt: skip
+    """Metrics of audits of a network, and the worst case over these and all earlier audits, with its chance level and flags.
+
+    Args:
+        groups: the scores of new audits.
+        known: metrics of the network so far.
+        earlier: the scores of earlier audits; if some are missing, so is the chance level of the worst case.
+    """
+    groups = list(groups)
+    values = leak_metrics({name: roc for group in groups for name, roc in group.rocs().items()})
+    every = {**known, **values}
+    values |= worst_case_auc(every) | {"flag/auc_below_half": float(below_half(every))}
+    fresh = {name for group in groups for name in group.scores}
+    kept = [replace(g, scores={name: s for name, s in g.scores.items() if name not in fresh}) for g in earlier]
+    groups += [group for group in kept if group.scores]
+    scored = {f"mia_auc/{name}" for group in groups for name in group.scores}
+    if all(name in scored for name in every if name.startswith("mia_auc/")):
+        values["mia_auc_chance"] = chance_level(groups)
+        values["flag/leak_not_resolved"] = float(values["mia_auc"] <= values["mia_auc_chance"])
+    return values
+
+
+@dataclass(frozen=True)
+class FurtherAudits:
+    """Results of further audits of one network."""
+
+    metrics: Metrics
+    """Metrics of these audits, and `mia_auc`, the worst case over these and all earlier audits, with its chance level."""
+    evidence: dict[str, np.ndarray]
+    """The audits' groups of membership scores; see `core.audits.evidence.MembershipScores.arrays`."""
 
 
 @workers.alone()
 def reaudit(
-    config: TrialConfig, modules: Mapping[str, State], images: Images, known: Mapping[str, float], *,
-    device: torch.device | str = "cpu",
-) -> Metrics:  # fmt: skip
+    config: TrialConfig, modules: Mapping[str, State], images: Images, known: Mapping[str, float],
+    earlier: Sequence[MembershipScores] = (), *, device: torch.device | str = "cpu",
+) -> FurtherAudits:  # fmt: skip
     """Run the further audits of `judge.audits=standard` on a stored network that was evaluated with `judge.audits=scores`.
 
     Args:
@@ -100,6 +138,7 @@ def reaudit(
         modules: `TrialResult.state["modules"]` of the trial.
         images: the pool.
         known: the trial's metrics.
+        earlier: the trial's membership scores; without them the chance level of the worst case is unknown.
         device: device to run on.
 
     Raises:
@@ -111,27 +150,16 @@ def reaudit(
     bound = stored_model(config, modules, images, device)
     members, others = images.at(private).to(device), images.at(rows).to(device)
     outputs = outputs_of(config, bound.net, images, device=device)
-    audits = further_audits(config, bound.net, outputs, members, others, private, rows)
-    leaks = leak_metrics(audits)
-    every = {**known, **leaks}
-    return Metrics(leaks | worst_case_auc(every) | {"flag/auc_below_half": float(below_half(every))})
-
-
-@dataclass(frozen=True)
-class AuditByOthers:
-    """Results of audits of one network by other networks."""
-
-    metrics: Metrics
-    """Metrics of these audits, and `mia_auc`, the worst case over these and all earlier audits."""
-    evidence: dict[str, np.ndarray]
-    """`<protocol>/rows`, `<protocol>/member` and `<protocol>/<audit>`, the scores."""
+    groups = further_audits(config, bound.net, outputs, members, others, private, rows)
+    evidence = {name: array for prefix, group in groups.items() for name, array in group.arrays(prefix).items()}
+    return FurtherAudits(Metrics(audited(groups.values(), known, earlier)), evidence)
 
 
 @workers.alone()
 def audit_by_others(
     config: TrialConfig, target: ModelOutputs, siblings: Sequence[ModelOutputs], shadows: Sequence[ModelOutputs], images: Images,
-    known: Mapping[str, float],
-) -> AuditByOthers:  # fmt: skip
+    known: Mapping[str, float], earlier: Sequence[MembershipScores] = (),
+) -> FurtherAudits:  # fmt: skip
     """Audit a network by other networks of its recipe. Only the small network of the neural attack is trained.
 
     Args:
@@ -141,6 +169,10 @@ def audit_by_others(
         shadows: outputs of its shadow models, for the protocol `attacker`; none skips this protocol.
         images: the pool.
         known: metrics of the network so far.
+        earlier: its membership scores so far; without them the chance level of the worst case is unknown.
+
+    Returns:
+        The evidence has a group of scores for each protocol.
 
     Raises:
         TrialError: the outputs belong to a network whose members are not those of the configuration, or are not finite.
@@ -163,13 +195,12 @@ def audit_by_others(
     protocols |= {"auditor": (auditor, [target, *siblings], [candidates])} if siblings else {}
     protocols |= {"attacker": (attacker, [target, *shadows], [judged, parts.shadow])} if shadows else {}
     values: dict[str, float] = {}
-    evidence: dict[str, np.ndarray] = {}
+    audits: dict[str, ShadowAudit] = {}
     for protocol, (run, networks, groups) in protocols.items():
-        audit = run(networks)
-        rocs = audit.rocs()
+        audits[protocol] = audit = run(networks)
         positive = run([shadow_audits.positive_control(outputs) for outputs in networks], control=True).rocs()
         negative = run(shadow_audits.negative_control(networks, groups, config.seed), control=True).rocs()
-        values |= leak_metrics(rocs) | ({f"mia_left_out/{protocol}": float(audit.left_out)} if audit.left_out else {})
+        values |= {f"mia_left_out/{protocol}": float(audit.left_out)} if audit.left_out else {}
         values |= {f"mia_learned_accuracy/{name}": value for name, value in audit.accuracies.items()}
         values[f"mia_control_memorised/{protocol}"] = min(roc.auc for roc in positive.values())
         values[f"mia_control_shuffled/{protocol}"] = max((roc.auc for roc in negative.values()), key=lambda auc: abs(auc - 0.5))
@@ -178,9 +209,6 @@ def audit_by_others(
             "audit_is_biased": shadow_audits.biased(negative),
         }
         values |= {f"flag/{name}": max(values.get(f"flag/{name}", 0.0), float(bool(up))) for name, up in flags.items()}
-        evidence |= {f"{protocol}/rows": audit.rows, f"{protocol}/member": audit.member}
-        evidence |= {f"{protocol}/{name}": score for name, score in audit.scores.items()}
-    if values:
-        every = {**known, **values}
-        values |= worst_case_auc(every) | {"flag/auc_below_half": float(below_half(every))}
-    return AuditByOthers(Metrics(values), evidence)
+    values |= audited(audits.values(), known, earlier) if audits else {}
+    evidence = {name: array for protocol, audit in audits.items() for name, array in audit.arrays(protocol).items()}
+    return FurtherAudits(Metrics(values), evidence)

@@ -45,12 +45,15 @@ ALLOWED: dict[str, set[str]] = {
     "search_space": {"config", "errors", "knobs", "space"},
     "study": {"config", "errors", "search_space", "space"},
     "pareto": {"flags", "study"},
+    "estimates": {"stats"},
+    "shrinkage": set(),
+    "front_estimates": {"estimates", "pareto", "shrinkage", "stats", "study"},
     # training
     "train": {"config", "data", "errors", "memory", "modes", "nets", "optimizers", "rng", "slots", "workers"},
     # evaluation
     "attacks": {"modes", "rng", "stats"},
     "attribution": {"errors", "modes", "nets", "regularizers", "rng"},
-    "audits": {"attacks", "data", "modes", "rng", "stats"},
+    "audits": {"attacks", "data", "estimates", "modes", "rng", "stats"},
     "inversion": {"data", "errors", "modes", "nets", "rng", "train"},
     "evaluation": {
         "attacks", "attribution", "audits", "config", "data", "errors", "inversion", "metrics", "modes", "nets", "perturbations",

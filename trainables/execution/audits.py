@@ -9,12 +9,12 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from core.audits.evidence import stored_scores
 from core.audits.outputs import ModelOutputs
-from core.audits.roc import Roc
 from core.config import TrialConfig
 from core.data import Images, split
 from core.errors import InputError
-from core.evaluation.privacy import AuditByOthers, audit_by_others, outputs_of
+from core.evaluation.privacy import FurtherAudits, audit_by_others, outputs_of
 from core.evaluation.stored import member_rows, stored_model
 from core.space import Value
 from trainables.execution.recorded import recorded
@@ -111,7 +111,8 @@ def audit_network(
 
     def work(device: torch.device) -> AuditResult:
         known = training_result(store, target.folder)
-        audit, plots = run_audits(target, known.metrics if known else {}, workspace, from_shared(images), device)
+        scores = store.read_arrays(f"{target.folder}/predictions.npz", REPLACE) or {}
+        audit, plots = run_audits(target, known.metrics if known else {}, scores, workspace, from_shared(images), device)
         files.write("audit.npz", to_npz(audit.evidence))
         metrics = {**audit.metrics.values, **expected.flag(target.siblings, target.shadows)}
         return AuditResult(metrics=metrics, fingerprint=fingerprint, curves=plots.curves, histogram=plots.histogram)
@@ -143,23 +144,20 @@ class AuditPlots:
 
 
 def run_audits(
-    target: AuditTarget, known: Mapping[str, float], workspace: Workspace, images: Images, device: torch.device
-) -> tuple[AuditByOthers, AuditPlots]:
-    """Audit a network by its siblings and shadow models, given its metrics so far."""
+    target: AuditTarget, known: Mapping[str, float], scores: Mapping[str, np.ndarray], workspace: Workspace, images: Images,
+    device: torch.device,
+) -> tuple[FurtherAudits, AuditPlots]:  # fmt: skip
+    """Audit a network by its siblings and shadow models, given its metrics and its evidence so far."""
     config = TrialConfig.of(target.params)
     jobs = [(workspace.store, job) for job in (Job(target.folder, target.params), *target.siblings)]
     jobs += [(workspace.root, job) for job in target.shadows]
     outputs, *others = [stored_outputs(store.below(job.folder), TrialConfig.of(job.params), images, device) for store, job in jobs]
     count = len(target.siblings)
-    audit = audit_by_others(config, outputs, others[:count], others[count:], images, known)
-    curves = {}
-    for protocol in {name.partition("/")[0] for name in audit.evidence}:
-        member = audit.evidence[f"{protocol}/member"]
-        for name, score in audit.evidence.items():
-            short = name.removeprefix(f"{protocol}/")
-            if name.startswith(f"{protocol}/") and short not in ("rows", "member"):
-                roc = Roc.of(score[member], score[~member])
-                curves[short] = [roc.tpr_at(rate) if rate * len(roc.non_members) >= 1 else None for rate in ROC_GRID]
+    audit = audit_by_others(config, outputs, others[:count], others[count:], images, known, stored_scores(scores))
+    rocs = {name: roc for group in stored_scores(audit.evidence) for name, roc in group.rocs().items()}
+    curves = {
+        name: [roc.tpr_at(rate) if rate * len(roc.non_members) >= 1 else None for rate in ROC_GRID] for name, roc in rocs.items()
+    }  # fmt: skip
     return audit, AuditPlots(curves, _histogram(config, outputs, images))
 
 

@@ -79,7 +79,7 @@ class _Rounds:
             standing = stand(self.plan, self.outcome.trials, self.front, self.replicates, self.chance)
             wanted = self._next(standing) if standing else []
             self._report(standing, last=not wanted)
-        return confirmation(self.plan, self.outcome.trials, self.front, self.replicates)
+        return confirmation(self.plan, self.outcome.trials, self.front, self.replicates, self.chance)
 
     def _next(self, standing: Standing) -> list[tuple[int, int]]:
         """The next replicate of each of the most undecided points, as many as run at a time and as the budget allows.

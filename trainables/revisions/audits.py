@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from core.audits.evidence import stored_scores
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError
@@ -22,6 +23,7 @@ from trainables.execution.tasks import Executor
 from trainables.revisions.reevaluation import Finding
 from trainables.storage.jobs import Job
 from trainables.storage.networks import StoredNetwork
+from trainables.storage.results import evidence
 from trainables.storage.versions import Version
 from trainables.study.plan import Plan
 
@@ -95,13 +97,15 @@ class Audits:
     ) -> Finding:
         """Run the further audits unless the network has had them, and audit a replicate by other networks."""
         config, known, metrics = TrialConfig.of(network.params), dict(network.metrics), {}
+        scores, added = evidence(workspace.store, network.folder, [version.folder for version in later]), {}
         if "mia_auc/gradient_norm" not in known:
             modules = workspace.store.read_state(f"{network.folder}/network.pt") or {}
-            metrics = dict(reaudit(config, modules, images, known, device=device).values)
+            further = reaudit(config, modules, images, known, stored_scores(scores), device=device)
+            metrics, added = dict(further.metrics.values), further.evidence
         if network.folder not in self.targets:
-            return Finding(Metrics(metrics), {})
+            return Finding(Metrics(metrics), added)
         target = self.targets[network.folder]
-        audit, plots = run_audits(target, known | metrics, workspace, images, device)
+        audit, plots = run_audits(target, known | metrics, scores | added, workspace, images, device)
         metrics |= dict(audit.metrics.values) | self.expected.flag(target.siblings, target.shadows)
         incomplete = len(target.shadows) < self.expected.shadows
-        return Finding(Metrics(metrics), audit.evidence, plots.curves, plots.histogram, incomplete)
+        return Finding(Metrics(metrics), added | audit.evidence, plots.curves, plots.histogram, incomplete)

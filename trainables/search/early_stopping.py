@@ -18,7 +18,6 @@ import numpy as np
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from core import pareto
-from core.study import Objective
 from trainables.search.reports import reported_epochs, reported_result
 from trainables.study.plan import Plan
 from trainables.study.trial import Trial
@@ -34,16 +33,16 @@ class ParetoHalving(FIFOScheduler):
         """`ended` are trials of an earlier driver, whose interim evaluations count."""
         super().__init__()
         self.objectives, self.rungs = plan.objectives, plan.rungs
-        self.losses: dict[int, dict[int, np.ndarray]] = {rung: {} for rung in self.rungs}
-        """Losses at each rung, by trial number."""
+        self.reached: dict[int, dict[int, dict[str, float]]] = {rung: {} for rung in self.rungs}
+        """Interim metrics at each rung, by trial number."""
         for trial in ended:
             self.record(trial.number, trial.curve)
 
     def record(self, number: int, rows: Sequence[Mapping[str, float]]) -> None:
         """Record a trial's interim evaluations at its rungs."""
         for row in rows:
-            if row["epoch"] in self.losses and "rung/accuracy" in row:
-                self.losses[int(row["epoch"])][number] = rung_losses(row, self.objectives)
+            if row["epoch"] in self.reached and "rung/accuracy" in row:
+                self.reached[int(row["epoch"])][number] = interim_metrics(row)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict) -> None:
         """Record a trial's whole curve; a reused training reports its epochs only here."""
@@ -55,16 +54,17 @@ class ParetoHalving(FIFOScheduler):
         rows, number = reported_epochs(result), trial.config["number"]
         self.record(number, rows)
         last = int(rows[-1]["epoch"]) if rows else 0  # the first report of a resumed trial contains earlier rungs
-        if last not in self.losses or number not in self.losses[last] or trial.config["baseline"]:
+        if last not in self.reached or number not in self.reached[last] or trial.config["baseline"]:
             return TrialScheduler.CONTINUE
-        others = np.array([losses for other, losses in self.losses[last].items() if other != number])
-        stop = dominated_at_rung(self.losses[last][number], others, ETA)
+        others = [metrics for other, metrics in self.reached[last].items() if other != number]
+        own, *rest = pareto.losses([self.reached[last][number], *others], self.objectives)
+        stop = dominated_at_rung(own, np.array(rest), ETA)
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
 
-def rung_losses(row: Mapping[str, float], objectives: Sequence[Objective]) -> np.ndarray:
-    """Losses of an interim evaluation in a row of a curve, [objectives]."""
-    return np.array([o.loss(row[f"rung/{o.metric}"]) for o in objectives])
+def interim_metrics(row: Mapping[str, float]) -> dict[str, float]:
+    """Metrics of the interim evaluation in a row of a curve, by their own names."""
+    return {name.removeprefix("rung/"): value for name, value in row.items() if name.startswith("rung/")}
 
 
 def dominated_at_rung(losses: np.ndarray, others: np.ndarray, eta: int) -> bool:

@@ -156,7 +156,7 @@ class StudySearcher(Searcher):
             return None
         if not pareto.eligible([metrics], self.plan.objectives)[0]:
             return [1.0] * len(self.plan.objectives)  # the trial may be on no front, whatever its metrics
-        return [o.loss(metrics[o.metric]) for o in self.plan.objectives]
+        return [o.loss_of(metrics) for o in self.plan.objectives]
 
     def _violations(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """Violations of the constraints as Optuna expects them: above 0 is infeasible."""

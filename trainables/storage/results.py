@@ -219,7 +219,7 @@ def stored_replicate(store: Store, number: int, replicate: int, result: NetworkR
 
 
 def evidence(store: Store, folder: str, revisions: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """Per-image evidence about a network: its predictions and its audit by other networks, updated by every re-evaluation.
+    """Per-image evidence about a network: its predictions and its audits by other networks, updated by every re-evaluation.
 
     Args:
         store: the study's folder.
@@ -230,15 +230,16 @@ def evidence(store: Store, folder: str, revisions: Sequence[str] = ()) -> dict[s
         InputError: a file is missing or cannot be read.
     """
     arrays: dict[str, np.ndarray] = {}
-    audits = ["audit.npz"] if "audit.json" in store.names(folder) else []
-    files = [f"{folder}/{name}" for name in ("predictions.npz", *audits)]
-    for file in (*files, *(f"{revision}/{folder}/predictions.npz" for revision in revisions)):
-        update = store.read_arrays(file, REPLACE if file in files else "")
+    for place in (folder, *(f"{revision}/{folder}" for revision in revisions)):
+        file = f"{place}/predictions.npz"
+        update = store.read_arrays(file, REPLACE if place == folder else "")
         if update is None:
             raise InputError(f"cannot read {store.place_of(file)}: missing")
-        lacking = [name for name in ("rows", "labels") if file == files[0] and update.get(name, np.empty(())).ndim != 1]
+        lacking = [name for name in ("rows", "labels") if place == folder and update.get(name, np.empty(())).ndim != 1]
         if lacking:
             raise damaged(store.place_of(file), f"no {' and no '.join(lacking)}", REPLACE)
+        if place == folder:
+            update |= store.read_arrays(f"{place}/audit.npz", "delete audit.json there to audit the network again") or {}
         _update(arrays, update)
     return arrays
 

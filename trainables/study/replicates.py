@@ -48,6 +48,9 @@ class Replicate:
             audit: Measurement.of_auc(group.rows, group.member, scores)
             for group in groups.values() for audit, scores in group.scores.items()
         }  # fmt: skip
+        audits = [name.removeprefix("mia_auc/") for name in result.metrics if name.startswith("mia_auc/")]
+        if lacking := [audit for audit in audits if audit not in aucs]:
+            raise InputError(f"the scores of {' and '.join(lacking)} are missing")
         return cls(result, _shares(arrays), groups, aucs)
 
     def measurement(self, metric: str) -> Measurement | None:

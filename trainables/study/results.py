@@ -9,6 +9,7 @@ from trainables.study.trial_state import TrialState
 
 LATEST_WINS = (
     "flag/more_steps_help", "flag/audit_is_blind", "flag/audit_is_biased", "flag/audit_lacks_models", "flag/auc_below_half",
+    "flag/leak_not_resolved",
 )  # fmt: skip
 """Flags about the evaluation rather than the network: a later evaluation replaces the earlier verdict."""
 
@@ -18,7 +19,7 @@ def merged(known: Mapping[str, float], update: Mapping[str, float]) -> dict[str,
 
     New values replace old ones. Flags accumulate, because a stronger attack that shows no sign of gradient masking does not refute
     the sign that a weaker attack has found on the same network. Flags in `LATEST_WINS` concern the evaluation itself (an attack
-    had not converged, an audit was unsound, an AUC was below half), so their latest value counts.
+    had not converged, an audit was unsound, an AUC was below half or at its chance level), so their latest value counts.
     """
     flags = {name for name in update if name.startswith("flag/") and name not in LATEST_WINS}
     return {**known, **update, **{name: max(known.get(name, 0.0), update[name]) for name in flags}}
@@ -148,13 +149,16 @@ def mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Metrics of a configuration from those of its seeds.
 
     The mean of every metric that all seeds have, the worst value of flags, and `sd/<metric>`, the standard deviation of metrics
-    whose name has no prefix. A single seed's metrics are unchanged.
+    whose name has no prefix. The leak is not resolved if the mean AUC is not above the mean chance level. A single seed's metrics
+    are unchanged.
     """
     if len(metrics) == 1:
         return dict(metrics[0])
     common = [name for name in metrics[0] if all(name in own for own in metrics)]
     values = {name: [own[name] for own in metrics] for name in common}
     means = {name: max(v) if name.startswith("flag/") else mean(v) for name, v in values.items()}
+    if "mia_auc_chance" in means:
+        means["flag/leak_not_resolved"] = float(means["mia_auc"] <= means["mia_auc_chance"])
     return means | {f"sd/{name}": stdev(v) for name, v in values.items() if "/" not in name}
 
 

@@ -52,8 +52,9 @@ class Standing:
 
 
 def confirmation(
-    plan: Plan, trials: Sequence[Trial], front: Sequence[int], replicates: Mapping[tuple[int, int], Replicate]
-) -> Confirmation | None:
+    plan: Plan, trials: Sequence[Trial], front: Sequence[int], replicates: Mapping[tuple[int, int], Replicate],
+    known_chance: dict[tuple[int, ...], float] | None = None,
+) -> Confirmation | None:  # fmt: skip
     """Aggregate the replicates into one record per confirmed point, and answer the contrasts of the study.
 
     Args:
@@ -61,11 +62,12 @@ def confirmation(
         trials: ended trials of the study.
         front: numbers of the trials on the sweep's front, in order.
         replicates: replicate r of trial n, by (n, r), including those that failed.
+        known_chance: chance levels by number of the trial and numbers of its replicates; it receives those that are computed.
 
     Returns:
         The confirmation, or None if no replicate of a completed trial succeeded.
     """
-    standing = stand(plan, trials, front, replicates)
+    standing = stand(plan, trials, front, replicates, known_chance)
     if standing is None:
         return None
     estimates, objectives, numbers = standing.estimates, plan.objectives, list(standing.points)
@@ -108,8 +110,7 @@ def stand(
     """Compare the confirmed points; None if no replicate of a completed trial succeeded.
 
     Args:
-        plan, trials, front, replicates: see `confirmation`.
-        known_chance: chance levels by number of the trial and numbers of its replicates; it receives those that are computed.
+        plan, trials, front, replicates, known_chance: see `confirmation`.
     """
     metrics = [o.metric for o in plan.objectives]
     points = _succeeded(trials, front, replicates, metrics)

@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from itertools import compress
 
-import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -26,8 +26,8 @@ class Progress:
         self.running: set[int] = set()
         self.start = time.monotonic()
         self.ended_before = len(outcome.trials)
-        self.front = pareto.losses([t.metrics for t in outcome.front()], outcome.objectives)
-        """Losses of the current front, updated with each trial so that the cost of an update does not grow with the study."""
+        self.front = [trial.metrics for trial in outcome.front()]
+        """Metrics of the current front, updated with each trial so that the cost of an update does not grow with the study."""
         self.live = Live(get_renderable=self.table, console=self.console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> "Progress":
@@ -65,13 +65,18 @@ class Progress:
                 self.info(f"{count} {named(trial)} stopped early after {epochs}: dominated at this rung")
             case _:
                 numbers = "  ".join(f"{o.metric} {trial.metrics[o.metric]:.3f}" for o in self.outcome.objectives)
-                self.info(f"{count} {named(trial)}  {numbers}  hypervolume {pareto.hypervolume(self.front):.3f}")
+                self.info(f"{count} {named(trial)}  {numbers}  hypervolume {self.hypervolume:.3f}")
+
+    @property
+    def hypervolume(self) -> float:
+        """Hypervolume of the current front."""
+        return pareto.hypervolume(pareto.losses(self.front, self.outcome.objectives))
 
     def _update_front(self, trial: Trial) -> None:
-        metrics, objectives = [trial.metrics], self.outcome.objectives
-        if trial.state is TrialState.COMPLETED and pareto.eligible(metrics, objectives, self.outcome.require)[0]:
-            values = np.concatenate([self.front, pareto.losses(metrics, objectives)])
-            self.front = values[pareto.non_dominated(values)]
+        objectives = self.outcome.objectives
+        if trial.state is TrialState.COMPLETED and pareto.eligible([trial.metrics], objectives, self.outcome.require)[0]:
+            rows = [*self.front, trial.metrics]
+            self.front = list(compress(rows, pareto.non_dominated(pareto.losses(rows, objectives))))
 
     def eta(self) -> str:
         """Estimated remaining time as minutes and seconds, from the trials that have ended under this driver."""
@@ -94,6 +99,6 @@ class Progress:
             best.append(f"{(max if o.direction == 'max' else min)(values):.3f}" if values else "-")
         table.add_row(
             f"{len(completed)}/{self.outcome.planned}", str(len(self.running)), str(len(self.outcome.early_stopped)),
-            str(len(self.outcome.failed)), *best, f"{pareto.hypervolume(self.front):.3f}", self.eta(),
+            str(len(self.outcome.failed)), *best, f"{self.hypervolume:.3f}", self.eta(),
         )  # fmt: skip
         return table

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from core.audits import shadow_audits
+from core.audits.evidence import MembershipScores
 from core.audits.gradient_norm import gradient_norm
 from core.audits.label_only import boundary_distance
 from core.audits.outputs import query
@@ -74,7 +75,8 @@ def all_audits(net, target):
     rocs = shadow_audits.auditor(target, others[:2], CANDIDATES, CANDIDATES).rocs()
     rocs |= shadow_audits.attacker(target, others[2:], rows, SHADOW).rocs()
     sides = [pool().at(side) for side in (inside, TEST)]
-    rocs |= threshold_audits(predict(net, sides[0].x), sides[0].y, predict(net, sides[1].x), sides[1].y)
+    scores = threshold_audits(predict(net, sides[0].x), sides[0].y, predict(net, sides[1].x), sides[1].y)
+    rocs |= MembershipScores.of(inside, TEST, scores).rocs()
     rocs["gradient_norm"] = Roc.of(*(gradient_norm(net, side.x, side.y) for side in sides))
     knobs = {"draw": contract.draw(len(sides[0].y)), "steps": 2, "samples": 10}
     rocs["label_only"] = Roc.of(*(boundary_distance(net, side.x, side.y, **knobs) for side in sides))

@@ -18,14 +18,19 @@ def audits(members=200, others=100, gain=6.0):
     logits, y = logits_and_labels(members, seed=1)
     other_logits, other_y = logits_and_labels(others, seed=2)
     logits[torch.arange(members), y] += gain
-    return threshold_audits(logits, y, other_logits, other_y)
+    return rocs_of(threshold_audits(logits, y, other_logits, other_y), members)
+
+
+def rocs_of(scores, members):
+    """The ROC of every score, of which the first ones are the members'."""
+    return {name: Roc.of(score[:members], score[members:]) for name, score in scores.items()}
 
 
 def test_threshold_audits_score_members_higher_and_have_the_auc_of_scikit_learn():
     logits, y = logits_and_labels(120, seed=1)
     logits[torch.arange(120), y] += 2
     others, other_y = logits_and_labels(80, seed=2)
-    rocs = threshold_audits(logits, y, others, other_y)
+    rocs = rocs_of(threshold_audits(logits, y, others, other_y), 120)
     assert set(rocs) == {"confidence", "loss", "entropy", "modified_entropy"}
     truth = np.r_[np.ones(120), np.zeros(80)]
     nll = [torch.nn.functional.cross_entropy(a.double(), b, reduction="none") for a, b in ((logits, y), (others, other_y))]

@@ -62,7 +62,7 @@ def test_the_rungs_of_a_reused_training_reach_the_scheduler_after_flattening():
     scheduler = ParetoHalving(plan(rungs=(1,)), [])
     report = flatten_dict(last_result(result_report(TrainingResult(curve=CURVE))))
     scheduler.on_trial_complete(None, SimpleNamespace(config={"number": 3, "baseline": ""}), report)
-    assert scheduler.losses[1].keys() == {3}
+    assert scheduler.reached[1].keys() == {3}
 
 
 def test_the_metrics_of_a_completed_trial_reach_the_searcher_after_flattening(tmp_path):
