@@ -117,6 +117,10 @@ class Distance:
         losses = _losses(self.objectives, self.floor, values)
         return np.sqrt((((losses - self.best) / self.extent) ** 2).sum(-1))
 
+    def of_one(self, values: Mapping[str, float]) -> float:
+        """The distance of one point or network, given its values by metric."""
+        return float(self.of({name: np.asarray(value) for name, value in values.items()}))
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -286,6 +290,6 @@ def _none_feasible(
     nearest = min(range(len(front)), key=violations)
     measured = ", ".join(f"{name} {shrunk[name][nearest]:.4f}" for name in dict.fromkeys(c.metric for c in constraints))
     return InputError(
-        f"none of the {len(front)} confirmed points on the front has {' and '.join(map(str, constraints))}; "
+        f"none of the {len(front)} points on the front has {' and '.join(map(str, constraints))}; "
         f"the nearest is trial {front[nearest].number} with {measured}"
     )
