@@ -18,11 +18,12 @@ from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from core.stats import Interval, mean_bounds, moderated_variances, score_interval, t_quantile
+from core.replicate_errors import SEEDS, ReplicateErrors, mixture_quantile, seed_weights
+from core.stats import Interval, mean_bounds, normal_quantile, score_interval, t_quantile
 
 Point = TypeVar("Point", bound=Hashable)
-MAX_SHARED = 0.9
-"""Largest correlation that is assumed between the replicates r of two points, which have the same members."""
+FEW = 0.25
+"""Images that are added with the largest variance of any distribution, since a value near 0 or 1 shows too little or none."""
 
 
 @dataclass(frozen=True)
@@ -94,18 +95,18 @@ class Estimates(Generic[Point]):
     """Numbers of each point's replicates."""
     means: np.ndarray
     """Means over replicates, [points, metrics]."""
-    seed_variances: np.ndarray
-    """Moderated variance of one replicate due to seeds and members, [points, metrics]; NaN if no replicates show it."""
-    seed_freedom: np.ndarray
-    """Degrees of freedom of `seed_variances`, [points, metrics]."""
-    influence: np.ndarray
-    """Mean influence of each image, without the part that `seed_variances` already contains, [points, metrics, images]."""
+    drawn: np.ndarray
+    """Covariance of the means due to the draw of images, [points, metrics, points, metrics]."""
     images: np.ndarray
     """Number of images that limits the resolution, [points, metrics]; 0 for a metric without a value per image."""
+    errors: tuple[ReplicateErrors, ...]
+    """Variances of the replicates of each metric, in units of `scale` squared."""
+    scale: np.ndarray
+    """Standard error of one network's value due to the draw of images, [points, metrics]."""
+    known: np.ndarray
+    """Variance between replicates that is due to the images and therefore in `drawn`, in units of `scale` squared, [points, metrics]."""
     within: np.ndarray
     """Correlation of the replicates' errors between metrics of a point, [metrics, metrics]."""
-    between: float
-    """Correlation of the errors of replicates r of two points, as a share of `within`."""
 
     @classmethod
     def of(cls, measured: Mapping[Point, Mapping[int, Mapping[str, Measurement]]], metrics: Sequence[str]) -> "Estimates[Point]":
@@ -116,29 +117,21 @@ class Estimates(Generic[Point]):
         """
         if lacking := [p for p, own in measured.items() if not own or any(m not in r for r in own.values() for m in metrics)]:
             raise ValueError(f"points without a measurement of every metric on every replicate: {lacking}")
-        points = tuple(measured)
-        values = {p: np.array([[r[m].value for m in metrics] for r in own.values()]) for p, own in measured.items()}
-        residuals = {p: {r: row for r, row in zip(measured[p], v - v.mean(0), strict=True)} for p, v in values.items()}
-        counts = np.array([len(v) for v in values.values()])
-        squares = np.array([(v - v.mean(0)).__pow__(2).sum(0) for v in values.values()])
-        variances, freedom = (np.stack(a, 1) for a in zip(*(moderated_variances(s, counts - 1) for s in squares.T), strict=True))
-        columns = np.unique(np.concatenate([m.rows for own in measured.values() for r in own.values() for m in r.values()]))
-        influence = np.zeros((len(points), len(metrics), len(columns)))
-        for i, own in enumerate(measured.values()):
-            for j, name in enumerate(metrics):
-                for replicate in own.values():
-                    np.add.at(influence[i, j], np.searchsorted(columns, replicate[name].rows), replicate[name].influence / len(own))
-        alone = np.array([[np.mean([r[m].variance for r in own.values()]) for m in metrics] for own in measured.values()])
-        shared = (influence**2).sum(2)
-        # Replicates differ by the images' interaction with the network, too; that part is in the variance between replicates.
-        counted_twice = np.clip((alone - shared) / np.maximum(1, counts - 1)[:, None], 0, shared) * (counts > 1)[:, None]
-        influence *= np.sqrt(np.divide(shared - counted_twice, shared, out=np.ones_like(shared), where=shared > 0))[..., None]
-        variances = np.maximum(variances, counted_twice * counts[:, None])
+        values = [np.array([[r[m].value for m in metrics] for r in own.values()]) for own in measured.values()]
+        replicates = [list(own) for own in measured.values()]
+        counts = np.array([[len(own)] for own in replicates])
         images = np.array([[min(r[m].images for r in own.values()) for m in metrics] for own in measured.values()])
-        within, between = _correlations(residuals, len(metrics))
+        alone = np.array([[np.mean([r[m].variance for r in own.values()]) for m in metrics] for own in measured.values()])
+        drawn = _drawn(measured, metrics)
+        shared = np.einsum("ijij->ij", drawn)
+        # Replicates differ by the images' interaction with the network, too.
+        known = np.clip((alone - shared) * counts / np.maximum(1, counts - 1), 0, alone)
+        scale = np.where(images > 0, np.sqrt(np.maximum(alone, 1 / np.maximum(1, images) ** 2)), 1.0)
+        units = [v / s for v, s in zip(values, scale, strict=True)]
+        errors = tuple(ReplicateErrors.of([u[:, j] for u in units], replicates) for j in range(len(metrics)))
         return cls(
-            points, tuple(metrics), tuple(frozenset(own) for own in measured.values()), np.array([v.mean(0) for v in values.values()]),
-            variances, freedom, influence, images, within, between,
+            tuple(measured), tuple(metrics), tuple(map(frozenset, replicates)), np.array([v.mean(0) for v in values]), drawn, images,
+            errors, scale, known / scale**2, _within(units),
         )  # fmt: skip
 
     def mean(self, point: Point, metric: str) -> float:
@@ -146,96 +139,89 @@ class Estimates(Generic[Point]):
         return float(self.means[self._at(point, metric)])
 
     def interval(self, point: Point, metric: str, level: float = 0.95) -> Interval:
-        """Interval of a mean; infinite, or [0, 1] for a mean over images, if a single replicate shows no variance.
+        """Interval of a mean; infinite, or [0, 1] for a mean over images, if no replicates show the variance.
 
-        It is Student's with the sum of both variances and Satterthwaite's degrees of freedom. For a mean over images it is Wilson's,
-        which stays within [0, 1], for the number of images that corresponds to the variance.
+        It is Student's with the sum of both variances and Satterthwaite's degrees of freedom. For a mean over images it is
+        Wilson's, which stays within [0, 1], for the number of images that corresponds to the variance.
         """
-        at = self._at(point, metric)
-        mean, images = float(self.means[at]), int(self.images[at])
-        if np.isnan(self.seed_variances[at]):
+        i, j = self._at(point, metric)
+        mean, images = float(self.means[i, j]), int(self.images[i, j])
+        if np.isnan(self.errors[j].own[i]):
             return Interval(0.0, 1.0) if images else Interval(-np.inf, np.inf)
-        seeds = float(self.seed_variances[at]) / len(self.replicates[at[0]])
-        drawn = float((self.influence[at] ** 2).sum())
-        quantile = t_quantile(level, _satterthwaite(seeds, float(self.seed_freedom[at]), drawn, images))
+        errors, count = self.errors[j], len(self.replicates[i])
         if not images:
-            return mean_bounds(mean, quantile * np.sqrt(seeds + drawn))
-        size = (mean * (1 - mean) + 1 / images) / (seeds + drawn + 1 / images**2)
-        return score_interval(mean, size, level, quantile)
+            return mean_bounds(mean, t_quantile(level, float(errors.freedom[i])) * float(np.sqrt(errors.variance[i] / count)))
+        weights = seed_weights(float(errors.variance[i]), float(errors.freedom[i]), float(self.known[i, j]), images)
+        spread = self.drawn[i, j, i, j] + self.scale[i, j] ** 2 * SEEDS**2 / count
+        half = mixture_quantile(spread + FEW / images**2, weights, level) * t_quantile(level, images - 1) / normal_quantile(level)
+        return score_interval(mean, (mean * (1 - mean) + FEW / images) / half**2, quantile=1.0)
 
     def difference(self, point: Point, other: Point, metric: str, level: float = 0.95) -> Difference:
         """A metric of one point minus that of another, with its paired interval (Student's)."""
         (i, j), (k, _) = self._at(point, metric), self._at(other, metric)
-        value = float(self.means[i, j] - self.means[k, j])
-        pair = [i, k]
-        if np.isnan(self.seed_variances[pair, j]).any():
+        value, errors, pair = float(self.means[i, j] - self.means[k, j]), self.errors[j], [i, k]
+        if np.isnan(errors.own[pair]).any():
             return Difference(value, Interval(-np.inf, np.inf))
-        cov = self._seed_covariance[np.ix_([i, k], [j], [i, k], [j])].reshape(2, 2)
-        seeds = max(0.0, float(cov[0, 0] + cov[1, 1] - 2 * cov[0, 1]))
-        drawn = float(((self.influence[i, j] - self.influence[k, j]) ** 2).sum())
-        freedom = _satterthwaite(seeds, float(self.seed_freedom[pair, j].min()), drawn, int(self.images[pair, j].min()))
-        return Difference(value, mean_bounds(value, t_quantile(level, freedom) * np.sqrt(seeds + drawn)))
+        counts = np.array([len(self.replicates[at]) for at in pair])
+        unshared = 1 / counts.sum() * 0 + float((1 / counts).sum() - 2 * len(self.replicates[i] & self.replicates[k]) / counts.prod())
+        freedom = float(min(errors.own_total, 2 * errors.own_freedom[pair].min()))
+        scales = self.scale[pair, j] ** 2 / counts
+        mean_scale = float(scales.sum())
+        variance = float((scales * errors.own[pair]).sum()) / mean_scale
+        rest = errors.common * unshared * float(self.scale[pair, j].prod())
+        smallest = int(self.images[pair, j].min())
+        if not smallest:
+            return Difference(value, mean_bounds(value, t_quantile(level, freedom) * float(np.sqrt(variance * mean_scale + rest))))
+        known = float((scales * self.known[pair, j]).sum()) / mean_scale
+        weights = seed_weights(variance, freedom, known, smallest)
+        drawn = self.drawn[np.ix_(pair, [j], pair, [j])].reshape(2, 2)
+        images = max(0.0, float(drawn[0, 0] + drawn[1, 1] - 2 * drawn[0, 1])) + rest + FEW / smallest**2
+        half = mixture_quantile(images + mean_scale * SEEDS**2, weights, level) * t_quantile(level, smallest - 1) / normal_quantile(level)
+        return Difference(value, mean_bounds(value, half))
+
+    @cached_property
+    def _seeds(self) -> np.ndarray:
+        """Variance of the means due to seeds and members, without what `drawn` contains, [points, metrics]."""
+        return np.einsum("ijij->ij", self._seed_covariance)
 
     @cached_property
     def _seed_covariance(self) -> np.ndarray:
-        """Covariance of the means due to seeds and members, [points, metrics, points, metrics]."""
+        """Covariance of the means due to seeds and members, without what `drawn` contains, [points, metrics, points, metrics]."""
         shared = np.array([[len(a & b) / (len(a) * len(b)) for b in self.replicates] for a in self.replicates])
-        shared *= np.where(np.eye(len(self.points), dtype=bool), 1.0, self.between)
-        deviations = np.sqrt(np.nan_to_num(self.seed_variances))
-        return np.einsum("ij,kl,ik,jl->ijkl", deviations, deviations, shared, self.within)
+        alone = np.diag(np.diag(shared))
+        own = np.nan_to_num(np.stack([e.own for e in self.errors], 1)) - self.known
+        common = np.array([e.common for e in self.errors]) + np.minimum(0, own)
+        common, own = (np.sqrt(np.maximum(0, part)) * self.scale for part in (common, own))
+        return sum(
+            np.einsum("ik,ij,kl,jl->ijkl", weight, part, part, self.within) for weight, part in ((shared, common), (alone, own))
+        )
 
     @cached_property
     def covariance(self) -> np.ndarray:
         """Covariance of the errors of all means, [points, metrics, points, metrics]."""
-        return self._seed_covariance + np.einsum("ijn,kln->ijkl", self.influence, self.influence)
-
-    def draws(self, count: int = 4000, seed: int = 0) -> np.ndarray:
-        """Draw the means again, each with its error and with the errors' covariance, [count, points, metrics].
-
-        The part due to seeds is Student's, with the median of the degrees of freedom.
-        """
-        stream = np.random.Generator(np.random.PCG64(seed))
-        size = self.means.size
-        parts = [self._seed_covariance, self.covariance - self._seed_covariance]
-        seeds, drawn = (_normal(part.reshape(size, size), stream.standard_normal((count, size))) for part in parts)
-        freedom = float(np.median(self.seed_freedom)) if np.isfinite(self.seed_freedom).any() else np.inf
-        if np.isfinite(freedom) and freedom > 0:
-            seeds *= np.sqrt(freedom / stream.chisquare(freedom, (count, 1)))
-        return self.means + (seeds + drawn).reshape(count, *self.means.shape)
+        return self._seed_covariance + self.drawn
 
     def _at(self, point: Point, metric: str) -> tuple[int, int]:
         return self.points.index(point), self.metrics.index(metric)
 
 
-def _satterthwaite(seeds: float, freedom: float, drawn: float, images: int) -> float:
-    """Degrees of freedom of the sum of two variances, of which the second is from a number of images (Satterthwaite 1946)."""
-    parts = seeds**2 / freedom if freedom else 0.0
-    parts += drawn**2 / max(1, images - 1)
-    return (seeds + drawn) ** 2 / parts if parts else np.inf
+def _drawn(measured: Mapping[Point, Mapping[int, Mapping[str, Measurement]]], metrics: Sequence[str]) -> np.ndarray:
+    """Products of the mean influences of points and metrics, summed over images, [points, metrics, points, metrics]."""
+    columns = np.unique(np.concatenate([m.rows for own in measured.values() for r in own.values() for m in r.values()]))
+    influence = np.zeros((len(measured), len(metrics), len(columns)))
+    for i, own in enumerate(measured.values()):
+        for j, name in enumerate(metrics):
+            for replicate in own.values():
+                influence[i, j, np.searchsorted(columns, replicate[name].rows)] += replicate[name].influence / len(own)
+    flat = influence.reshape(-1, len(columns))
+    return (flat @ flat.T).reshape(influence.shape[:2] * 2)
 
 
-def _normal(covariance: np.ndarray, standard: np.ndarray) -> np.ndarray:
-    """Turn standard normal draws, [count, n], into draws with a covariance, [n, n], which may be singular."""
-    values, vectors = np.linalg.eigh(covariance)
-    return standard @ (vectors * np.sqrt(np.clip(values, 0, None))).T
+def _within(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Pooled correlation of the replicates' errors between metrics, [metrics, metrics], moved to 0 where there are few."""
+    rows = np.concatenate([v - v.mean(0) for v in values])
+    freedom, scale = len(rows) - len(values), np.sqrt((rows**2).sum(0))
+    rows = rows / np.where(scale > 0, scale, 1)
+    trust = freedom / (freedom + rows.shape[1])
+    return trust * (rows.T @ rows) + np.diag(1 - trust * (rows**2).sum(0))
 
-
-def _correlations(residuals: Mapping[Point, Mapping[int, np.ndarray]], metrics: int) -> tuple[np.ndarray, float]:
-    """Pooled correlations of replicates' errors: between metrics, [metrics, metrics], and between points, in [0, MAX_SHARED]."""
-    rows = np.array([row for own in residuals.values() for row in own.values()])
-    freedom = len(rows) - len(residuals)
-    scale = np.sqrt((rows**2).sum(0))
-    if freedom <= metrics:
-        within = np.eye(metrics)
-    else:
-        within = (rows.T @ rows) / np.where(np.outer(scale, scale) > 0, np.outer(scale, scale), 1)
-        np.fill_diagonal(within, 1.0)
-    products, sizes = 0.0, 0.0
-    each = list(residuals.values())
-    for i, one in enumerate(each):
-        for other in each[i + 1 :]:
-            both = one.keys() & other.keys()
-            a, b = (np.array([own[r] for r in sorted(both)]).reshape(-1, metrics) for own in (one, other))
-            products += float((a * b / np.where(scale > 0, scale, 1) ** 2).sum())
-            sizes += float((np.sqrt((a**2).sum(0) * (b**2).sum(0)) / np.where(scale > 0, scale, 1) ** 2).sum())
-    return within, float(np.clip(products / sizes, 0, MAX_SHARED)) if sizes and freedom > len(residuals) // 2 else 0.0
