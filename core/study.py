@@ -8,7 +8,7 @@ from typing import Literal
 
 from core import space
 from core.config import TrialConfig
-from core.errors import InputError
+from core.errors import InputError, unknown
 from core.search_space import checked_space
 from core.space import Range, Value
 
@@ -88,6 +88,35 @@ class Constraint:
         return max(0.0, self.value - value if self.sign == ">=" else value - self.value)
 
 
+@dataclass(frozen=True)
+class Contrast:
+    """A yes-or-no question about an objective, answered by the paired difference between two confirmed points.
+
+    The answer is yes if the treatment is better than the control in the objective, and no if it is worse or equal.
+
+    Raises:
+        InputError: settings as a treatment need `matched`, and only they may have it.
+    """
+
+    question: str
+    """The question, of which yes means that the treatment is better than the control."""
+    treatment: str | Mapping[str, Value]
+    """Name of a baseline; or settings, which select the confirmed points that have them."""
+    control: str
+    """Name of a baseline."""
+    objective: str
+    """Metric of the objective in which they are compared."""
+    matched: str = ""
+    """Metric of an objective in which the treatment is to equal the control: of the points with the treatment's settings, the
+    nearest one in this metric is compared. As it is not chosen by `objective`, its difference there is free of selection."""
+    margin: float = 0.01
+    """Largest difference that does not matter."""
+
+    def __post_init__(self):
+        if isinstance(self.treatment, str) == bool(self.matched):
+            raise InputError(f"contrast {self.question!r}: settings as a treatment, and only they, need a matched metric")
+
+
 def trilemma(classes: int) -> tuple[Objective, ...]:
     """The project's three objectives, for data with this number of classes."""
     return (
@@ -106,7 +135,7 @@ class Preset:
     confirm: Mapping[str, Value] = field(default_factory=dict)
     """Settings that differ in the confirmation step, such as the part of the data and the attack suite."""
     replicates: int = 3
-    """Replicates per front point in the confirmation step, with new seeds and redrawn members."""
+    """Replicates per point on average in the confirmation step, with new seeds and redrawn members."""
     shadows: int = 0
     """Shadow models per front point in the confirmation step, trained on the shadow pool, on which no target is trained."""
 
@@ -126,7 +155,7 @@ class Study:
     """A question about a training recipe, with the space to search and the objectives by which trials are compared.
 
     Raises:
-        InputError: a preset, the space or a baseline is not legal.
+        InputError: a preset, the space or a baseline is not legal, or a contrast names an unknown baseline or metric.
     """
 
     name: str
@@ -138,6 +167,8 @@ class Study:
     """Configurations that always run first, by name, as changes to the preset's configuration."""
     objectives: Callable[[int], tuple[Objective, ...]] = trilemma
     """The objectives for a number of classes."""
+    contrasts: tuple[Contrast, ...] = ()
+    """Questions that confirmed points answer."""
 
     def __post_init__(self):
         for preset in self.presets.values():
@@ -145,3 +176,14 @@ class Study:
             preset.config.set(preset.confirm)
             for changes in self.baselines.values():
                 preset.config.set(changes)
+        metrics = [o.metric for o in self.objectives(2)]
+        for contrast in self.contrasts:
+            for name in (contrast.control, contrast.treatment):
+                if isinstance(name, str) and name not in self.baselines:
+                    raise unknown("baseline of a contrast", name, self.baselines)
+            for metric in filter(None, (contrast.objective, contrast.matched)):
+                if metric not in metrics:
+                    raise unknown("objective of a contrast", metric, metrics)
+            if isinstance(contrast.treatment, Mapping):
+                for preset in self.presets.values():
+                    preset.config.set(contrast.treatment)

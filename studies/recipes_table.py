@@ -26,7 +26,7 @@ from core.stats import mean_interval
 from trainables.commands.arguments import Parser, assignments, exit_with
 from trainables.commands.study import configured
 from trainables.execution import cluster
-from trainables.execution.audits import audit_all, audit_targets
+from trainables.execution.audits import audit_all, audit_targets, shadows_of
 from trainables.execution.shadows import ExpectedModels
 from trainables.execution.tasks import Executor
 from trainables.runs.preflight import check_config
@@ -35,7 +35,6 @@ from trainables.storage.jobs import Job
 from trainables.storage.store import Store
 from trainables.study.results import NetworkResult, TrainingResult
 from trainables.study.site import Site
-from trainables.study.verdicts import leaks
 
 METRICS = ("accuracy", "robust_accuracy", "mia_auc", "train_accuracy", "density")
 REFERENCE = "cross_entropy"
@@ -146,19 +145,22 @@ def audit(
     jobs: Mapping[tuple[str, int], Job], results: Mapping[tuple[str, int], TrainingResult], shadows: int, executor: Executor
 ) -> dict[tuple[str, int], NetworkResult]:
     """The results after audits by sibling replicates and by shadow models."""
-    targets = audit_targets({key: job for key, job in jobs.items() if not results[key].error}, shadows, executor)
-    audits = audit_all(targets, ExpectedModels(max(seed for _, seed in jobs) - 1, shadows), executor)
+    succeeded = {key: job for key, job in jobs.items() if not results[key].error}
+    siblings = max(seed for _, seed in jobs) - 1
+    targets = audit_targets(succeeded, siblings, shadows_of(succeeded, shadows, executor))
+    audits = audit_all(targets, ExpectedModels(siblings, shadows), executor)
     return {key: NetworkResult.of(result).audited(audits.get(key)) for key, result in results.items()}
 
 
 def audit_table(recipes: Sequence[str], seeds: int, results: Mapping[tuple[str, int], NetworkResult]) -> str:
     """AUC of every audit, mean and interval over seeds; below, true-positive rates where there are enough non-members."""
     runs = {name: [results[name, s].metrics for s in range(1, seeds + 1) if not results[name, s].error] for name in recipes}
-    by_recipe = {name: leaks(metrics) for name, metrics in runs.items() if metrics}
-    audits = sorted({audit for own in by_recipe.values() for audit in own})
+    by_recipe = [name for name, metrics in runs.items() if metrics]
+    prefix = "mia_auc/"
+    audits = sorted({m.removeprefix(prefix) for name in by_recipe for m in runs[name][0] if m.startswith(prefix)})
     lines = [f"| audit, AUC | {' | '.join(by_recipe)} |", "|---" * (len(by_recipe) + 1) + "|"]
     for audit in audits:
-        values = {name: [m[f"mia_auc/{audit}"] for m in runs[name] if f"mia_auc/{audit}" in m] for name in by_recipe}
+        values = {name: [m[f"{prefix}{audit}"] for m in runs[name] if f"{prefix}{audit}" in m] for name in by_recipe}
         cells = [_cell(own) if own else "-" for own in values.values()]
         lines.append(f"| {audit} | {' | '.join(cells)} |")
     for rate in FPRS:

@@ -82,16 +82,17 @@ def selected_chance_level(
     """
     names = [{name for group in own for name in group.scores} for own in groups.values()]
     common = sorted(set.intersection(*names))
-    every = [(group, name) for own in groups.values() for group in own for name in common if name in group.scores]
     flat = [group for own in groups.values() for group in own]
-    permuted = dict(zip(map(id, flat), permuted_members(flat, permutations, seed), strict=True))
-    parts = np.zeros((permutations, len(common), FOLDS))
-    for group, name in every:
-        member, influence = permuted[id(group)], null_influence(group.scores[name])
-        counts = member.sum(1, keepdims=True)
-        weights = np.where(member, 1 / counts, -1 / (len(group.rows) - counts)) * influence
-        one_hot = fold_of(group.rows)[:, None] == np.arange(FOLDS)
-        parts[:, common.index(name)] += weights @ one_hot / len(groups)
+    parts = np.zeros((permutations, len(common), FOLDS), np.float32)
+    for group, member in zip(flat, permuted_members(flat, permutations, seed), strict=True):
+        if not (own := [name for name in common if name in group.scores]):
+            continue
+        influence = np.stack([null_influence(group.scores[name]) for name in own], 1).astype(np.float32)
+        inside, folds = int(member[0].sum()), fold_of(group.rows)
+        weights = np.where(member, np.float32(1 / inside), np.float32(-1 / (len(group.rows) - inside)))
+        for fold in range(FOLDS):
+            chosen = folds == fold
+            parts[:, [common.index(name) for name in own], fold] += weights[:, chosen] @ influence[chosen] / len(groups)
     aucs, values = 0.5 + parts.sum(2), []
     errors = aucs.std(0)
     for auc, part in zip(aucs, parts - parts.mean(2, keepdims=True), strict=True):

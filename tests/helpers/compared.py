@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from confirming import confirmation, point
 from mlflow import MlflowClient
 
 from core.config import TrialConfig
 from core.space import Uniform
-from core.stats import Interval
 from core.study import Objective, trilemma
 from trainables.study.outcome import Confirmed, Outcome, front_revision
 from trainables.study.plan import Plan
@@ -34,8 +34,7 @@ def measured(values: Point, **more: float) -> dict[str, float]:
 
 def confirmed(number: int, values: Point, on_front: bool) -> Confirmed:
     """A confirmed point with these means."""
-    means = measured(values)
-    return Confirmed(number, 3, means, {name: Interval(value, value) for name, value in means.items()}, 0.5, on_front)
+    return point(number, measured(values), 0.0, on_front=on_front)
 
 
 Rows = Sequence[Mapping[str, float]]
@@ -67,7 +66,8 @@ def write_study(
         Trial(i, config.params(), row, error="" if row else "it diverged", baseline="" if i else "plain")
         for i, row in enumerate(rows)
     ]
-    outcome = Outcome(name, "s", "?", objectives, plan.space, len(rows), trials=trials, confirmed=list(points))
+    outcome = Outcome(name, "s", "?", objectives, plan.space, len(rows), trials=trials)
+    outcome.confirmation = confirmation(points) if points else None
     tracker = Tracker(uri, plan, outcome)
     if points:
         tracker.confirmed()
@@ -76,7 +76,8 @@ def write_study(
             outcome, trials=[replace(t, metrics=later[t.number], error="" if later[t.number] else "it broke") for t in trials]
         )
         changed = {i: tuple(row) for i, row in enumerate(later)}
-        after.confirmed = [point for point in outcome.confirmed if point.number not in lost]
+        kept = [point for point in points if point.number not in lost]
+        after.confirmation = confirmation(kept) if kept else None
         after.revisions = [front_revision(outcome, after, "again", "2026-01-02 03:04:05 +0000", changed)]
         tracker.revised([after])
         tracker.publish({}, after.version)

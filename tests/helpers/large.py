@@ -1,6 +1,7 @@
 """An outcome written by hand with everything that a report can contain: a switch, flags, failures, confirmed points, and so on."""
 
 import numpy as np
+from confirming import confirmation, point
 
 from core.space import LogUniform, Switch, Uniform
 from core.stats import Interval
@@ -43,7 +44,7 @@ def outcome(count: int = 40) -> Outcome:
         trials.append(Trial(number, params, metrics))
     made = Outcome("made-1", "made", "Does a report hold all of this?", trilemma(10), SPACE, count, _facts(), trials)
     front = made.front()
-    made.confirmed = [_confirmed(t, i % 4 != 3, stream) for i, t in enumerate(front)]
+    made.confirmation = confirmation([_confirmed(t, i % 4 != 3, stream) for i, t in enumerate(front)])
     made.pictures = {t.number: pictures(8) for t in front[:2]}
     runs = {t.number: f"{t.number:032x}" for t in trials}
     made.mlflow = MLflowRefs("https://someone:secret@mlflow.example/", "3", "p" * 32, runs)
@@ -66,8 +67,8 @@ def _confirmed(trial: Trial, on_front: bool, stream: np.random.Generator) -> Con
     }
     curves = {name: [(float(x), float(x ** (0.6 + 0.1 * i))) for x in grid] for i, name in enumerate(leaks)}
     over = {multiple: means["robust_accuracy"] / multiple**0.5 * 0.5 for multiple in EPSILON_MULTIPLES}
-    return Confirmed(
-        trial.number, 3, means, {name: Interval(v - 0.02, v + 0.02) for name, v in means.items()},
+    return point(
+        trial.number, means,
         probability=0.9 if on_front else 0.2, on_front=on_front, leaks=leaks, curves=curves,
         histogram={group: stream.integers(0, 50, 50).tolist() for group in ("members", "non_members")},
         over_epsilon={multiple: (v, Interval(v - 0.02, v + 0.02)) for multiple, v in over.items()},

@@ -5,11 +5,13 @@ import re
 from html import unescape
 from html.parser import HTMLParser
 
+from confirming import confirmation, point
+
 from core.space import LogUniform
 from core.stats import Interval
 from core.study import trilemma
 from trainables.reporting.page import render_page
-from trainables.study.outcome import Confirmed, Outcome
+from trainables.study.outcome import Outcome
 from trainables.study.trial import Trial
 
 EVIL = "<script>alert('x')</script>"
@@ -34,12 +36,13 @@ def outcome(objectives=OBJECTIVES) -> Outcome:
         Trial(5, {"loss": "crl", "loss.lambda": 3.0, "lr": 0.1}, metrics(0.8, 0.9, 0.53, **MASKED)),
     ]
     means = {o.metric: trials[1].metrics[o.metric] - 0.01 for o in objectives}
+    intervals = {name: Interval(value - 0.02, value + 0.03) for name, value in means.items()}
     confirmed = [
-        Confirmed(1, 3, means, {name: Interval(value - 0.02, value + 0.03) for name, value in means.items()}, 0.75, True),
-        Confirmed(4, 1, means, {name: Interval(-math.inf, math.inf) for name in means}, 0.25, False, failed=2),
+        point(1, means, intervals=intervals, probability=0.75),
+        point(4, means, math.inf, replicates=1, probability=0.25, on_front=False, failed=2),
     ]
     space = {"loss.lambda": LogUniform(0.1, 3)}
-    return Outcome("run-1", "crl", f"Why? {EVIL}", objectives, space, 6, {"command": EVIL}, trials, confirmed)
+    return Outcome("run-1", "crl", f"Why? {EVIL}", objectives, space, 6, {"command": EVIL}, trials, confirmation(confirmed))
 
 
 def empty() -> Outcome:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from confirming import confirmation, point
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
@@ -48,7 +49,7 @@ def trial(number: int, **changes: float) -> Trial:
 
 def confirmed(number: int) -> Confirmed:
     """The record of a confirmed point."""
-    return Confirmed(number, 3, dict(METRICS), {name: Interval(0.0, 1.0) for name in METRICS}, 1.0, True)
+    return point(number, METRICS, intervals={name: Interval(0.0, 1.0) for name in METRICS}, probability=1.0)
 
 
 def revised(before: Outcome, robust: Mapping[int, float], errors: Mapping[int, str] | None = None) -> Outcome:
@@ -62,7 +63,8 @@ def revised(before: Outcome, robust: Mapping[int, float], errors: Mapping[int, s
     trials = [reevaluated(t) for t in before.trials]
     after = replace(before, trials=trials)
     measured = {t.number: ("robust_accuracy", "flag/zero_gradients") for t in trials if not t.error}
-    after.confirmed = [replace(point, means=point.means | {"robust_accuracy": robust[point.number]}) for point in before.confirmed]
+    points = [replace(p, means=p.means | {"robust_accuracy": robust[p.number]}) for p in before.confirmed]
+    after.confirmation = confirmation(points) if points else None
     revision = front_revision(before, after, "with more attacks", "2026-01-02 03:04:05 +0000", measured)
     after.revisions = [*before.revisions, revision]
     return after

@@ -135,9 +135,16 @@ def _sweep_and_confirm(run: StudyRun, capacity: Mapping[str, float], images: Ima
         at_a_time = cluster.concurrency(executor.workspace.share, capacity, site.concurrency)
         progress.info(f"{plan.name}: {plan.trials} trials, {at_a_time} at a time, results in {redacted(store.root)}")
         sweep(plan, outcome, executor, [tracker, progress])
-        front = outcome.front()
+        front, points = outcome.front(), outcome.to_confirm()
         if plan.replicates and front:
-            progress.info(f"front of {len(front)} trials; confirming each with {plan.replicates} new seeds on the test part")
-            outcome.confirmed = confirm(plan, front, executor)
-            tracker.confirmed()
+            others = f" and {len(points) - len(front)} other baselines" if len(points) > len(front) else ""
+            trained = f"{plan.first_replicates} trainings each" + (
+                f", and at most {plan.replicates * len(points)} in total, those of undecided points"
+                if plan.replicates > plan.first_replicates
+                else ""
+            )
+            progress.info(f"front of {len(front)} trials; confirming them{others} on the test part: {trained}")
+            outcome.confirmation = confirm(plan, outcome, executor)
+            if outcome.confirmation:
+                tracker.confirmed()
     store.discard_folder(TUNE_FOLDER)

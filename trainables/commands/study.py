@@ -88,6 +88,8 @@ def plan_of(study: Study, args: argparse.Namespace) -> Plan:
         raise InputError("--set shadow=... : use --shadows, which trains shadow models for the points that are confirmed")
     if args.shadows and args.no_confirm:
         raise InputError("--shadows audits the networks of the confirmation step; drop --no-confirm")
+    if args.replicates and args.no_confirm:
+        raise InputError("--replicates is about the confirmation step; drop --no-confirm")
     if config.judge.part != "val" and not args.no_confirm:
         raise InputError(
             f"judge.part={config.judge.part} would use data in the sweep that the confirmation step needs unseen; add --no-confirm"
@@ -98,7 +100,7 @@ def plan_of(study: Study, args: argparse.Namespace) -> Plan:
         "name": _run_name(study), "study": study.name, "question": study.question, "config": config, "space": ranges,
         "objectives": (), "baselines": _baselines(study, config), "trials": trials,
         "sampler": choose_sampler(args.sampler, trials, ranges), "confirm": dict(preset.confirm),
-        "replicates": 0 if args.no_confirm else preset.replicates,
+        "replicates": 0 if args.no_confirm else args.replicates or preset.replicates, "contrasts": study.contrasts,
         "shadows": 0 if args.no_confirm else preset.shadows if args.shadows is None else args.shadows,
         "require": tuple(Constraint.of(text) for text in args.require), "rungs": _rungs(args.early_stopping, config.epochs),
         "requested": {o.name: value for o, value in given if value != o.default},

@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -48,24 +48,33 @@ class AuditTarget:
     """Shadow models of the recipe."""
 
 
-def audit_targets(
-    jobs: Mapping[tuple[Point, int], Job], shadows: int, executor: Executor
-) -> dict[tuple[Point, int], AuditTarget]:  # fmt: skip
-    """Replicates by point and number, each with its siblings and its shadow models, which are trained if they are missing.
+def shadows_of(jobs: Mapping[tuple[Point, int], Job], count: int, executor: Executor) -> dict[Point, list[Job]]:
+    """Shadow models of the points of these replicates, which are trained if they are missing.
 
     Args:
-        jobs: trainings of the replicates.
-        shadows: number of shadow models per point; 0 is none.
+        jobs: trainings of the replicates, by point and number.
+        count: number of shadow models per point; 0 is none.
         executor: executor of the study.
     """
     recipes = {point: job.params for (point, _), job in jobs.items()}
-    trained = train_shadows(list(recipes.values()), shadows, executor) if shadows else [[] for _ in recipes]
-    by_point = dict(zip(recipes, trained, strict=True))
+    trained = train_shadows(list(recipes.values()), count, executor) if count else [[] for _ in recipes]
+    return dict(zip(recipes, trained, strict=True))
+
+
+def audit_targets(
+    jobs: Mapping[tuple[Point, int], Job], siblings: int, shadows: Mapping[Point, Sequence[Job]]
+) -> dict[tuple[Point, int], AuditTarget]:
+    """Replicates by point and number, each with its siblings and its shadow models.
+
+    Args:
+        jobs: trainings of the replicates.
+        siblings: number of siblings of each replicate, at most: the other replicates with the lowest numbers.
+        shadows: shadow models by point.
+    """
     return {
         (point, r): AuditTarget(
-            job.folder, job.params,
-            siblings=tuple(sibling for (other, q), sibling in sorted(jobs.items()) if other == point and q != r),
-            shadows=tuple(by_point[point]),
+            job.folder, job.params, shadows=tuple(shadows[point]),
+            siblings=tuple(own for (other, q), own in sorted(jobs.items()) if other == point and q != r)[:siblings],
         )
         for (point, r), job in jobs.items()
     }  # fmt: skip

@@ -1,50 +1,138 @@
-"""The confirmation step: the front trained again with new seeds and members, and evaluated on data that no sweep has seen.
+"""The confirmation step: front and baselines trained again with new seeds and members, and evaluated on data no sweep has seen.
 
-A front that is picked from noisy trials is biased upward, like every maximum. Each of its points is therefore trained again in
-several replicates and evaluated with stronger attacks and audits on `test`. The points' means form a second front, and each point
-gets the probability that it belongs there.
+A front that is picked from noisy trials is biased upward, like every maximum. Its points and all baselines are therefore trained
+again in several replicates and evaluated with stronger attacks and audits on `test`. The points' means form a second front, and
+each point gets the probability that it belongs there.
+
+Confirmation is sequential, because most replicates of a fixed number per point would go to points that are decided already (as in
+M-MOBA, Branke and Zhang 2019): every point gets a few replicates, and each further one goes to the most undecided point, until all
+are decided or the budget is used. The stored results alone determine which replicate is next, so a resumed study continues where it
+was.
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from core.config import TrialConfig
-from trainables.execution.audits import audit_all, audit_targets
+from core.front_estimates import most_undecided
+from trainables.execution.audits import AuditTarget, audit_all, audit_targets, shadows_of
 from trainables.execution.shadows import ExpectedModels
 from trainables.execution.tasks import Executor
-from trainables.storage.jobs import replicate_job
-from trainables.study.outcome import Confirmed
+from trainables.storage.jobs import Job, replicate_job
+from trainables.storage.results import started_replicates, stored_replicate
+from trainables.study.outcome import Confirmation, Outcome, Verdict
 from trainables.study.plan import Plan
-from trainables.study.results import NetworkResult, TrainingResult
-from trainables.study.trial import Trial
-from trainables.study.verdicts import verdicts
+from trainables.study.replicates import Replicate
+from trainables.study.results import AuditResult, NetworkResult, TrainingResult
+from trainables.study.text import numbers
+from trainables.study.verdicts import Standing, confirmation, stand
 
 
-def confirm(plan: Plan, front: Sequence[Trial], executor: Executor) -> list[Confirmed]:
-    """Train and evaluate a front again, and audit each replicate by its siblings and by shadow models.
+def confirm(plan: Plan, outcome: Outcome, executor: Executor) -> Confirmation | None:
+    """Train and evaluate the front and the baselines again, and audit each replicate by its siblings and by shadow models.
 
     Args:
         plan: the plan, with the number of replicates and shadow models.
-        front: the points.
+        outcome: the outcome of the sweep.
         executor: executor of the study; it reports each replicate that ends.
 
     Returns:
-        One record per point of which at least one replicate succeeded.
+        The confirmation, or None if every replicate failed.
     """
     executor = executor.with_report(lambda text, report=executor.report: report(f"confirmation: {text}"))
-    jobs = {(point.number, r): replicate_job(plan, point, r) for point in front for r in range(1, plan.replicates + 1)}
-    done = itertools.count(1)
+    return _Rounds(plan, outcome, executor).run()
 
-    def ended(name: tuple[int, int], result: TrainingResult) -> None:
-        failed = f" failed: {result.error}" if result.error else ""
-        executor.report(f"[{next(done)}/{len(jobs)}] trial {name[0]}, replicate {name[1]}{failed}")
 
-    results = {key: NetworkResult.of(result) for key, result in executor.train(jobs, ended).items()}
-    if TrialConfig.of(next(iter(jobs.values())).params).judge.audits == "scores":
-        return verdicts(front, results, plan.objectives, plan.require)  # the outputs that audits need were not stored
-    succeeded = {key: job for key, job in jobs.items() if not results[key].error}
-    targets = audit_targets(succeeded, plan.shadows, executor)
-    executor.report(f"{len(targets)} replicates audited against each other" + (" and by shadow models" if plan.shadows else ""))
-    audits = audit_all(targets, ExpectedModels(plan.replicates - 1, plan.shadows), executor)
-    audited = {key: result.audited(audits.get(key)) for key, result in results.items()}
-    return verdicts(front, audited, plan.objectives, plan.require)
+@dataclass
+class _Rounds:
+    """The rounds of a confirmation step, each of which trains, audits and reads a few replicates."""
+
+    plan: Plan
+    outcome: Outcome
+    executor: Executor
+    results: dict[tuple[int, int], TrainingResult] = field(default_factory=dict)
+    """Results of the trainings that have ended, by number of the trial and of the replicate."""
+    replicates: dict[tuple[int, int], Replicate] = field(default_factory=dict)
+    """Replicates that have ended, with their evidence."""
+    audited: dict[tuple[int, int], AuditTarget] = field(default_factory=dict)
+    """Networks that have been audited, with those that audited them."""
+    shadows: dict[int, list[Job]] = field(default_factory=dict)
+    """Shadow models by point."""
+    chance: dict[tuple[int, ...], float] = field(default_factory=dict)
+    """Chance levels that are known; see `trainables.study.verdicts.stand`."""
+
+    def __post_init__(self):
+        self.points = {trial.number: trial for trial in self.outcome.to_confirm()}
+        self.front = [trial.number for trial in self.outcome.front()]
+        self.budget = self.plan.replicates * len(self.points)
+        self.count = itertools.count(1)
+
+    def run(self) -> Confirmation | None:
+        """Train replicates until every point is decided or the budget is used."""
+        order = list(self.points)
+        first = {(number, r) for number in order for r in range(1, self.plan.first_replicates + 1)}
+        started = {key for key in started_replicates(self.executor.workspace.store) if key[0] in self.points}
+        wanted = sorted(first | started, key=lambda key: (key not in first, order.index(key[0]), key[1]))
+        while wanted:
+            self._train(wanted)
+            standing = stand(self.plan, self.outcome.trials, self.front, self.replicates, self.chance)
+            wanted = self._next(standing) if standing else []
+            self._report(standing, last=not wanted)
+        return confirmation(self.plan, self.outcome.trials, self.front, self.replicates, self.chance)
+
+    def _next(self, standing: Standing) -> list[tuple[int, int]]:
+        """The next replicate of each of the most undecided points, as many as run at a time and as the budget allows.
+
+        Points of which a replicate failed come first, because a single replicate has no siblings that audit it.
+        """
+        first, tried = self.plan.first_replicates, Counter(n for n, _ in self.replicates)
+        few = [n for n, own in standing.points.items() if len(own) < first and tried[n] < 2 * first]
+        undecided = [list(standing.points)[i] for i in most_undecided(standing.probabilities)]
+        numbers = list(dict.fromkeys(few + undecided))
+        room = min(self.budget - len(self.replicates), max(1, self.executor.limit()))
+        return [(number, 1 + max(r for n, r in self.replicates if n == number)) for number in numbers[: max(0, room)]]
+
+    def _train(self, wanted: Sequence[tuple[int, int]]) -> None:
+        """Train these replicates, audit all that have not been audited by the same networks, and read their evidence."""
+        store, total = self.executor.workspace.store, max(self.budget, len(self.replicates) + len(wanted))
+        at_most = "at most " if self.plan.replicates > self.plan.first_replicates else ""
+
+        def ended(key: tuple[int, int], result: TrainingResult) -> None:
+            failed = f" failed: {result.error}" if result.error else ""
+            self.executor.report(f"[{next(self.count)}/{at_most}{total}] trial {key[0]}, replicate {key[1]}{failed}")
+
+        jobs = {key: replicate_job(self.plan, self.points[key[0]], key[1]) for key in wanted}
+        self.results |= self.executor.train(jobs, ended)
+        results = {key: NetworkResult.of(self.results[key]) for key in wanted}
+        for key, audit in self._audit().items():
+            results[key] = NetworkResult.of(self.results[key]).audited(audit)
+        self.replicates |= {key: stored_replicate(store, *key, result) for key, result in results.items()}
+
+    def _audit(self) -> dict[tuple[int, int], AuditResult]:
+        """Audit the replicates that have not been audited by the same networks before."""
+        if self.plan.config.set(self.plan.confirm).judge.audits == "scores":
+            return {}  # the outputs that audits need were not stored
+        jobs = {(n, r): replicate_job(self.plan, self.points[n], r) for (n, r), result in self.results.items() if not result.error}
+        new = {key: job for key, job in jobs.items() if key[0] not in self.shadows}
+        self.shadows |= shadows_of(new, self.plan.shadows, self.executor) if new else {}
+        targets = audit_targets(jobs, self.plan.siblings, self.shadows)
+        targets = {key: target for key, target in targets.items() if self.audited.get(key) != target}
+        self.audited |= targets
+        audits = audit_all(targets, ExpectedModels(self.plan.siblings, self.plan.shadows), self.executor)
+        self.executor.report(f"{len(targets)} replicates audited by siblings" + (" and shadow models" if self.plan.shadows else ""))
+        return audits
+
+    def _report(self, standing: Standing | None, last: bool) -> None:
+        """Report which points are decided, and at the end how many replicates were used."""
+        used = f"{len(self.replicates)} replicates used" if last else ""
+        if standing is None:
+            self.executor.report(f"every replicate failed; {used}")
+            return
+        undecided = {
+            number for number, probability in zip(standing.points, standing.probabilities, strict=True)
+            if Verdict.of(probability) is Verdict.UNDECIDED
+        }  # fmt: skip
+        decided = f"{len(standing.points) - len(undecided)} of {len(standing.points)} points are decided"
+        rest = f"undecided: trials {numbers(undecided)}" if undecided else ""
+        self.executor.report("; ".join(filter(None, (used, decided, rest))))

@@ -5,7 +5,7 @@ from trainables.reporting.card import Figure
 from trainables.reporting.page import render_page
 from trainables.reporting.style import png, styled
 from trainables.study.outcome import Outcome
-from trainables.study.tables import confirmed_rows, csv, front_rows
+from trainables.study.tables import confirmed_rows, contrast_rows, csv, front_rows
 
 WIDE = ("audit-", "inversion-", "attribution-", "radius_leak")
 """Prefixes of figures that a narrow screen scrolls instead of shrinking."""
@@ -16,6 +16,8 @@ def render(outcome: Outcome) -> dict[str, bytes]:
     files = {"front.csv": csv(front_rows(outcome)).encode()}
     if outcome.confirmed:
         files["confirmed.csv"] = csv(confirmed_rows(outcome)).encode()
+    if contrasts := contrast_rows(outcome):
+        files["contrasts.csv"] = csv(contrasts).encode()
     figures = render_figures(outcome)
     files |= {f"plots/{name}": figure.png for name, figure in figures.items()}
     return files | {"report.html": render_page(outcome, figures).encode()}

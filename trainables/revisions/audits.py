@@ -16,7 +16,7 @@ from core.errors import InputError
 from core.evaluation.privacy import reaudit
 from core.metrics import Metrics
 from core.space import Value
-from trainables.execution.audits import AuditTarget, audit_targets, run_audits
+from trainables.execution.audits import AuditTarget, audit_targets, run_audits, shadows_of
 from trainables.execution.resources import Workspace
 from trainables.execution.shadows import ExpectedModels
 from trainables.execution.tasks import Executor
@@ -85,12 +85,12 @@ class Audits:
             for network in networks if network.folder.startswith("confirm/")
             for _, point, replicate in [network.folder.split("/")]
         }  # fmt: skip
-        targets = audit_targets(jobs, count, executor)
+        targets = audit_targets(jobs, plan.siblings, shadows_of(jobs, count, executor))
         by_point = {point: len(target.shadows) for (point, _), target in targets.items()}
         if lost := sum(count - trained for trained in by_point.values()):
             executor.report(f"{lost} shadow models could not be trained; audits continue without them; repeat the command to retry")
         by_folder = {target.folder: target for target in targets.values()}
-        return Audits(self.shadows, by_folder, ExpectedModels(plan.replicates - 1, count))
+        return Audits(self.shadows, by_folder, ExpectedModels(plan.siblings, count))
 
     def evaluate(
         self, network: StoredNetwork, images: Images, workspace: Workspace, later: Sequence[Version], device: torch.device

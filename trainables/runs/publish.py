@@ -76,7 +76,7 @@ def publish_revision(run: StudyRun, outcomes: Sequence[Outcome], later: Sequence
 def version_files(store: Store, folder: str) -> dict[str, bytes]:
     """The published files in the folder of a version, or in the study's own folder (""); report.html is the last."""
     place = store.below(folder) if folder else store
-    names = ("front.csv", "confirmed.csv", *(f"plots/{name}" for name in place.names("plots")), "report.html")
+    names = ("front.csv", "confirmed.csv", "contrasts.csv", *(f"plots/{name}" for name in place.names("plots")), "report.html")
     stored: Mapping[str, bytes | None] = {name: place.read(name) for name in names}
     return {name: data for name, data in stored.items() if data is not None}
 

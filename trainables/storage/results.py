@@ -12,10 +12,11 @@ from core.errors import InputError
 from core.redaction import redacted
 from core.space import Value
 from trainables.storage.contents import Damaged, damaged
-from trainables.storage.jobs import seed_jobs, trial_folder
+from trainables.storage.jobs import replicate_folder, seed_jobs, trial_folder
 from trainables.storage.store import Store
 from trainables.study.plan import Plan
 from trainables.study.records import checked, record
+from trainables.study.replicates import Replicate
 from trainables.study.results import AuditResult, NetworkResult, TrainingResult
 from trainables.study.trial import Trial
 from trainables.study.trial_state import TrialState
@@ -27,7 +28,7 @@ RETRAIN = "--resume of its study trains it again"
 REPLACE = "delete it to have --resume of its study train the network again"
 """Advice for a damaged file of arrays or weights; --resume recognises only one that is missing or truncated."""
 LOST = NetworkResult(error="its machine was lost")
-"""Result of a replicate that should exist and does not."""
+"""Result of a replicate that was started and has none."""
 
 
 TRAINING_FILES = ("network.pt", "predictions.npz")
@@ -176,23 +177,49 @@ def seed_results(plan: Plan, store: Store, trial: Trial) -> dict[str, NetworkRes
     return results
 
 
+def started_replicates(store: Store) -> list[tuple[int, int]]:
+    """Trial and number of each replicate of the confirmation step that was started, in order."""
+    points = [point for point in store.names("confirm") if point.isdecimal()]
+    return sorted((int(point), int(r)) for point in points for r in store.names(f"confirm/{point}") if r.isdecimal())
+
+
 def replicate_results(store: Store) -> dict[tuple[int, int], NetworkResult]:
-    """The results of the confirmation step after its audits, by trial and replicate."""
-    results = {}
-    for point in store.names("confirm"):
-        for replicate in store.names(f"confirm/{point}"):
-            folder = f"confirm/{point}/{replicate}"
-            result = training_result(store, folder)
-            if result is not None:
-                audit = audit_result(store, f"{folder}/audit.json")
-                if audit is None and not result.error and "outputs.npz" in store.names(folder):  # stored for an audit
-                    audit = AuditResult(error=LOST.error)
-                results[int(point), int(replicate)] = NetworkResult.of(result).audited(audit)
-    return results
+    """The results of the replicates that were started, after their audits, by trial and replicate."""
+    return {key: replicate_result(store, *key) for key in started_replicates(store)}
+
+
+def replicate_result(store: Store, number: int, replicate: int) -> NetworkResult:
+    """The result of one replicate after its audits."""
+    folder = replicate_folder(number, replicate)
+    result = training_result(store, folder)
+    if result is None:
+        return LOST
+    audit = audit_result(store, f"{folder}/audit.json")
+    if audit is None and not result.error and "outputs.npz" in store.names(folder):  # stored for an audit
+        audit = AuditResult(error=LOST.error)
+    return NetworkResult.of(result).audited(audit)
+
+
+def stored_replicate(store: Store, number: int, replicate: int, result: NetworkResult, revisions: Sequence[str] = ()) -> Replicate:
+    """A replicate with its per-image evidence; one whose evidence cannot be read counts as failed.
+
+    Args:
+        store: the study's folder.
+        number: number of the trial.
+        replicate: number of the replicate.
+        result: its result after the re-evaluations `revisions`.
+        revisions: folders of the versions that re-evaluated it, oldest first.
+    """
+    if result.error:
+        return Replicate(result)
+    try:
+        return Replicate.of(result, evidence(store, replicate_folder(number, replicate), revisions))
+    except InputError as error:
+        return Replicate(NetworkResult(error=" ".join(str(error).splitlines())))
 
 
 def evidence(store: Store, folder: str, revisions: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """Per-image evidence about a network: its predictions and audits by other networks, updated by every re-evaluation.
+    """Per-image evidence about a network: its predictions and its audits by other networks, updated by every re-evaluation.
 
     Args:
         store: the study's folder.
@@ -213,9 +240,23 @@ def evidence(store: Store, folder: str, revisions: Sequence[str] = ()) -> dict[s
             raise damaged(store.place_of(file), f"no {' and no '.join(lacking)}", REPLACE)
         if place == folder:
             update |= store.read_arrays(f"{place}/audit.npz", "delete audit.json there to audit the network again") or {}
-        for name, array in update.items():  # an attack that runs again with other settings keeps its name
-            arrays[name] = arrays[name] & array if name.startswith("robust/") and name in arrays else array
+        _update(arrays, update)
     return arrays
+
+
+def _update(arrays: dict[str, np.ndarray], update: Mapping[str, np.ndarray]) -> None:
+    """Add newer arrays to the evidence about a network.
+
+    An attack that runs again with other settings keeps its name, so an image is robust if it has resisted both times. Membership
+    scores of other images replace all scores of their group.
+    """
+    for name, rows in update.items():
+        group = name.removesuffix("/rows")
+        if group != name and name in arrays and not np.array_equal(arrays[name], rows):
+            for stale in [known for known in arrays if known.startswith(f"{group}/")]:
+                del arrays[stale]
+    for name, array in update.items():
+        arrays[name] = arrays[name] & array if name.startswith("robust/") and name in arrays else array
 
 
 def pictures(store: Store, front: Sequence[Trial]) -> dict[int, dict[str, np.ndarray]]:

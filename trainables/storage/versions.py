@@ -19,14 +19,15 @@ from typing import Any
 from core.errors import InputError
 from core.space import Value
 from trainables.storage.jobs import replicate_folder
-from trainables.storage.results import LOST, audit_result, ended_trials, pictures, replicate_results, seed_results
+from trainables.storage.results import audit_result, ended_trials, pictures, replicate_results, seed_results, stored_replicate
 from trainables.storage.store import Store
-from trainables.study.outcome import Confirmed, Outcome, front_revision
+from trainables.study.outcome import Confirmation, Outcome, front_revision
 from trainables.study.plan import Plan
 from trainables.study.records import record
 from trainables.study.results import NetworkResult, mean_metrics, seed_errors
+from trainables.study.trial import Trial
 from trainables.study.trial_state import TrialState
-from trainables.study.verdicts import verdicts
+from trainables.study.verdicts import confirmation
 
 
 @dataclass(frozen=True)
@@ -84,33 +85,26 @@ def outcomes(plan: Plan, store: Store, facts: Mapping[str, str], later: Sequence
     first = Outcome.of_plan(plan, facts, ended_trials(store))
     first.pictures = pictures(store, first.front())
     replicates = replicate_results(store)
-    for number in sorted({number for number, _ in replicates}):
-        for replicate in range(1, plan.replicates + 1):
-            replicates.setdefault((number, replicate), LOST)
-    first.confirmed = _confirmed(first, first, replicates, plan)
+    front = [trial.number for trial in first.front()]
+    first.confirmation = _confirmation(plan, store, first.trials, front, replicates)
     by_version = [first]
     networks = {
         trial.number: seed_results(plan, store, trial) for trial in first.trials if trial.state is not TrialState.EARLY_STOPPED
     }
-    for version in later:
+    for i, version in enumerate(later, 1):
         networks = {
             number: {folder: reevaluated(store, folder, version, result) for folder, result in own.items()}
             for number, own in networks.items()
         }
         replicates = {key: reevaluated(store, replicate_folder(*key), version, result) for key, result in replicates.items()}
-        by_version.append(_next(plan, by_version[-1], first, version, networks, replicates))
+        after = _next(by_version[-1], version, networks)
+        after.confirmation = _confirmation(plan, store, after.trials, front, replicates, [v.folder for v in later[:i]])
+        by_version.append(after)
     return by_version
 
 
-Replicates = Mapping[tuple[int, int], NetworkResult]
-"""Results of the confirmation step, by trial and replicate."""
-
-
-def _next(
-    plan: Plan, before: Outcome, first: Outcome, version: Version, networks: Mapping[int, Mapping[str, NetworkResult]],
-    replicates: Replicates,
-) -> Outcome:  # fmt: skip
-    """The outcome at a version, given the outcome before it and the results of all networks after it."""
+def _next(before: Outcome, version: Version, networks: Mapping[int, Mapping[str, NetworkResult]]) -> Outcome:
+    """The outcome at a version without its confirmation, given the outcome before it and the results of the trials' networks."""
     trials, measured = [], {}
     for trial in before.trials:
         if trial.number not in networks:
@@ -126,17 +120,16 @@ def _next(
         f"version {version.number}": f"{version.how}; {version.facts['started']}, commit {version.facts['commit']}; "
         f"{version.facts['command']}"
     }
-    after = replace(before, trials=trials, facts=facts, confirmed=[])
-    after.confirmed = _confirmed(after, first, replicates, plan)
+    after = replace(before, trials=trials, facts=facts, confirmation=None)
     revision = front_revision(before, after, version.how, version.finished or version.facts["started"], measured)
     after.revisions = [*before.revisions, revision]
     return after
 
 
-def _confirmed(outcome: Outcome, first: Outcome, replicates: Replicates, plan: Plan) -> list[Confirmed]:
-    """Verdicts on the points that were confirmed, in the order of the front that the confirmation step was given."""
-    confirmed = {number for number, _ in replicates}
-    order = [t.number for t in first.front()]
-    points = [t for t in outcome.completed if t.number in confirmed]
-    points.sort(key=lambda t: (order.index(t.number) if t.number in order else len(order), t.number))
-    return verdicts(points, replicates, plan.objectives, plan.require)
+def _confirmation(
+    plan: Plan, store: Store, trials: Sequence[Trial], front: Sequence[int], results: Mapping[tuple[int, int], NetworkResult],
+    revisions: Sequence[str] = (),
+) -> Confirmation | None:  # fmt: skip
+    """The confirmation after some re-evaluations, given the results of all replicates then."""
+    replicates = {key: stored_replicate(store, *key, result, revisions) for key, result in results.items()}
+    return confirmation(plan, trials, front, replicates)

@@ -1,14 +1,18 @@
 """The outcome of a study so far: its trials, their Pareto front, the confirmation of the front, and its revisions."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from enum import StrEnum
+from typing import Any, Literal, NamedTuple
 
 from core import pareto
+from core.estimates import Difference, Estimates
 from core.flags import FLAGS
+from core.front_estimates import LEAVES, STAYS
 from core.space import Range
 from core.stats import Interval
-from core.study import Constraint, Objective
+from core.study import Constraint, Contrast, Objective
 from trainables.study.plan import Plan
 from trainables.study.trial import Trial
 from trainables.study.trial_state import TrialState
@@ -24,31 +28,57 @@ class Leak:
     auc: float
     """Mean AUC, not folded."""
     interval: Interval
-    """95 % interval of the mean (Student)."""
+    """95 % interval of the mean."""
     tprs: Mapping[float, float] = field(default_factory=dict)
     """Mean true-positive rate by false-positive rate, where there are enough non-members to resolve it."""
 
 
+class Verdict(StrEnum):
+    """Whether a confirmed point is on the front, by its probability to be."""
+
+    STAYS = "stays"
+    LEAVES = "leaves"
+    UNDECIDED = "undecided"
+
+    @classmethod
+    def of(cls, probability: float) -> "Verdict":
+        """The verdict on a point that is non-dominated with this probability."""
+        return cls.STAYS if probability >= STAYS else cls.LEAVES if probability <= LEAVES else cls.UNDECIDED
+
+
 @dataclass(frozen=True)
 class Confirmed:
-    """A front point after it was trained again with new seeds and members, and evaluated on the test part."""
+    """A point after it was trained again with new seeds and members, and evaluated on the test part."""
 
     number: int
     """Number of the trial that was confirmed."""
     replicates: int
     """Number of replicates that succeeded."""
     means: dict[str, float]
-    """Mean over replicates of each objective and each constrained metric."""
+    """Mean over replicates of each objective and each constrained metric; `mia_auc` is that of the best audit, chosen on other
+    images than those it is measured on."""
     intervals: dict[str, Interval]
-    """95 % interval of each mean (Student)."""
+    """95 % interval of each mean, with the errors due to seeds, members and images."""
     probability: float
-    """Probability that the point is non-dominated among the confirmed points."""
+    """Probability that the point is non-dominated among the confirmed points; 0 if a flag or a constraint excludes it."""
     on_front: bool
     """Whether the means are on the front of the confirmed points."""
+    from_front: bool = True
+    """Whether the point is of the sweep's front; the others are confirmed because they are baselines."""
     failed: int = 0
     """Number of replicates that failed."""
     flags: tuple[str, ...] = ()
     """Excluding flags that any replicate raises."""
+    chance: float = math.nan
+    """Chance level of the mean `mia_auc`; NaN if that is not measured."""
+    audits: tuple[str, ...] = ()
+    """Names of the audits that were chosen for `mia_auc`, the most frequent one first."""
+    tiers: Mapping[str, tuple[float, Interval]] = field(default_factory=dict)
+    """`mia_auc` and its 95 % interval with the audits of each tier of `trainables.study.leakage.TIERS` and all tiers before it."""
+    shrunk: Mapping[str, float] = field(default_factory=dict)
+    """Means of the objectives after shrinkage towards the other points, which makes them free of the winner's curse."""
+    shrunk_intervals: Mapping[str, Interval] = field(default_factory=dict)
+    """95 % interval of each of them."""
     leaks: Mapping[str, Leak] = field(default_factory=dict)
     """Leakage by audit, the largest first."""
     curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
@@ -57,6 +87,54 @@ class Confirmed:
     """Counts of `members` and `non_members` by confidence, over all replicates, in equal parts of [0, 1]."""
     over_epsilon: Mapping[float, tuple[float, Interval]] = field(default_factory=dict)
     """Mean robust accuracy and its 95 % interval by multiple of epsilon, where it was measured."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the point stays on the front, leaves it, or is undecided."""
+        return Verdict.of(self.probability)
+
+    @property
+    def resolved(self) -> bool:
+        """Whether `mia_auc` exceeds its chance level; true if it is not measured."""
+        return not self.means.get("mia_auc", math.inf) <= self.chance
+
+
+@dataclass(frozen=True)
+class ContrastAnswer:
+    """The answer to a contrast, from the paired differences between two confirmed points."""
+
+    contrast: Contrast
+    treatment: int
+    """Number of the treatment's trial."""
+    control: int
+    """Number of the control's trial."""
+    answer: Literal["yes", "no", "undecided"]
+    """Yes if the 95 % interval of the objective's difference lies on the better side of 0; no if it lies on the worse side, or
+    within the margin. A treatment that is decidedly worse in the matched metric cannot yield yes, and a better one not no."""
+    differences: Mapping[str, Difference]
+    """Treatment minus control, by objective."""
+    replicates_needed: float
+    """Number of replicates per point at which a difference of the observed size would be decided, roughly; infinite if none."""
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """The confirmation step of a study so far."""
+
+    points: tuple[Confirmed, ...]
+    """Points with at least one replicate that succeeded: those of the sweep's front, best first, then the other baselines."""
+    estimates: Estimates[int]
+    """Means of all objectives and constrained metrics that every replicate has, by number of the trial."""
+    hypervolume: tuple[float, Interval]
+    """Hypervolume of the confirmed points without noise, and its 95 % interval."""
+    contrasts: tuple[ContrastAnswer, ...] = ()
+    """Answers to the contrasts of the study, as far as their points are confirmed."""
+    unanswered: Mapping[str, str] = field(default_factory=dict)
+    """Reasons why the other contrasts have no answer, by question."""
+    not_confirmed: Mapping[int, str] = field(default_factory=dict)
+    """Reasons why points of the front and baselines are not confirmed, by number of the trial."""
+    seconds_per_replicate: float = 0.0
+    """Mean wall-clock time of one replicate with its audits."""
 
 
 @dataclass
@@ -121,7 +199,8 @@ class Outcome:
     """Command, versions, commit and hardware as text, in display order."""
     trials: list[Trial] = field(default_factory=list)
     """Ended trials, in the order in which they ended."""
-    confirmed: list[Confirmed] = field(default_factory=list)
+    confirmation: Confirmation | None = None
+    """The confirmation step; None if no point is confirmed."""
     pictures: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     """Arrays of reconstructions and attribution maps (`core.evaluation.inspection`) of some trials of the front, by number."""
     revisions: list[FrontRevision] = field(default_factory=list)
@@ -142,6 +221,11 @@ class Outcome:
     def version(self) -> int:
         """Version of the front: 1 when the study ends, and one more for each revision."""
         return len(self.revisions) + 1
+
+    @property
+    def confirmed(self) -> list[Confirmed]:
+        """The confirmed points."""
+        return list(self.confirmation.points) if self.confirmation else []
 
     @property
     def completed(self) -> list[Trial]:
@@ -165,6 +249,12 @@ class Outcome:
         first = self.objectives[0]
         on_front = [t for t, on in zip(completed, mask, strict=True) if on]
         return sorted(on_front, key=lambda t: (first.loss(t.metrics[first.metric]), t.number))
+
+    def to_confirm(self) -> list[Trial]:
+        """Trials that the confirmation step trains again: the front, and all other baselines that are completed."""
+        front = self.front()
+        on_front = {trial.number for trial in front}
+        return front + sorted((t for t in self.completed if t.baseline and t.number not in on_front), key=lambda t: t.number)
 
     def flags(self) -> dict[str, list[Trial]]:
         """Every raised flag with the completed trials that raise it; flags that exclude from the front come first."""
@@ -205,9 +295,7 @@ class Outcome:
         return [name for name in seen if name in varied]
 
 
-def front_revision(
-    before: Outcome, after: Outcome, how: str, when: str, measured: Mapping[int, tuple[str, ...]]
-) -> FrontRevision:
+def front_revision(before: Outcome, after: Outcome, how: str, when: str, measured: Mapping[int, tuple[str, ...]]) -> FrontRevision:
     """Compare two versions of a front; `after` has the trials of the version after `before`."""
     old_front, new_front = ({t.number for t in outcome.front()} for outcome in (before, after))
     old = {t.number: t for t in before.completed}

@@ -11,10 +11,13 @@ from core.errors import InputError
 from core.evaluation.interim import INTERIM_METRICS
 from core.search_space import checked_space
 from core.space import Range, Value, flat
-from core.study import Constraint, Objective
+from core.study import Constraint, Contrast, Objective
 from trainables.study.data_identity import DataIdentity
 from trainables.study.options import Option, all_options, integer, option, options, options_of
 from trainables.study.records import checked, is_name
+
+FIRST_REPLICATES = 2
+"""Replicates per point before further ones go to undecided points, unless the budget is smaller."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +63,10 @@ class Plan:
     """Settings that differ in the confirmation step."""
     replicates: int = field(metadata=options(
         Option("--no-confirm", "skip the confirmation step", False, {"action": "store_true"}),
+        Option("--replicates", "trainings per confirmed point on average; points that are undecided get more, decided ones fewer",
+               None, {"type": integer(1), "metavar": "N"}),
     ))  # fmt: skip
-    """Replicates per front point in the confirmation step; 0 skips it."""
+    """Replicates per confirmed point on average, at most; 0 skips the confirmation step."""
     shadows: int = field(default=0, metadata=options(
         Option("--shadows", "also train N shadow models per front point, to audit it", None, {"type": integer(0), "metavar": "N"}),
     ))  # fmt: skip
@@ -80,10 +85,25 @@ class Plan:
                None, {"type": integer(1), "nargs": "*", "metavar": "EPOCH"}),
     ))  # fmt: skip
     """Epochs after which a dominated trial may be stopped early."""
+    contrasts: tuple[Contrast, ...] = ()
+    """Questions that confirmed points answer."""
     data: DataIdentity | None = None
     """Identity of the images; None until they are loaded, never in a stored plan."""
     requested: dict[str, Any] = field(default_factory=dict)
     """Values of the options that started the study, by name, without those at their defaults."""
+
+    @property
+    def first_replicates(self) -> int:
+        """Replicates that every point has before further ones go to undecided points."""
+        return min(FIRST_REPLICATES, self.replicates)
+
+    @property
+    def siblings(self) -> int:
+        """Number of other replicates of its point that audit each replicate.
+
+        It is the same for all replicates of all points, so that those with more replicates are not audited more strongly.
+        """
+        return max(0, self.first_replicates - 1)
 
     def configured(self, changes: Mapping[str, Value]) -> TrialConfig:
         """The configuration of a trial with these changes."""
@@ -132,7 +152,7 @@ class Plan:
         Raises:
             ValueError, KeyError, TypeError, AttributeError: the data are no plan of this version.
         """
-        plain = {"require": [], "rungs": [], **plain}
+        plain = {"require": [], "rungs": [], "contrasts": [], **plain}
         checked(_PLAIN, {name: plain[name] for name in _PLAIN})
         for name in (plain["name"], plain["study"]):
             if "/" in name or not is_name(name):  # it becomes a part of paths
@@ -146,11 +166,13 @@ class Plan:
             "space": checked_space(config, {name: space.range_of_json(span) for name, span in plain["space"].items()}),
             "objectives": tuple(Objective(**objective) for objective in plain["objectives"]),
             "require": tuple(Constraint.of(text) for text in plain["require"]),
-            "rungs": tuple(plain["rungs"]), "data": DataIdentity.of_json(plain["data"]),
+            "rungs": tuple(plain["rungs"]), "contrasts": tuple(Contrast(**contrast) for contrast in plain["contrasts"]),
+            "data": DataIdentity.of_json(plain["data"]),
         })  # fmt: skip
 
 
 _PLAIN = get_type_hints(Plan) | {
-    "config": dict, "space": dict, "objectives": Sequence[dict], "require": Sequence[str], "rungs": Sequence[int], "data": dict,
+    "config": dict, "space": dict, "objectives": Sequence[dict], "require": Sequence[str], "rungs": Sequence[int],
+    "contrasts": Sequence[dict], "data": dict,
 }  # fmt: skip
 """Types of the fields as they are stored."""

@@ -107,11 +107,13 @@ class NetworkResult:
     """ROC curves by audit; see `AuditResult.curves`."""
     histogram: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """Histogram of confidence; see `AuditResult.histogram`."""
+    seconds: float = 0.0
+    """Wall-clock time of training, evaluation and the audit of the confirmation step."""
 
     @classmethod
     def of(cls, training: TrainingResult) -> "NetworkResult":
         """The result of a network before any audit."""
-        return cls(metrics=training.metrics, error=training.error)
+        return cls(metrics=training.metrics, error=training.error, seconds=training.seconds)
 
     def audited(self, audit: AuditResult | None) -> "NetworkResult":
         """Add the audit of the confirmation step. A network that could not be audited counts as failed: its AUC is not comparable.
@@ -123,7 +125,8 @@ class NetworkResult:
         if audit.error:
             return NetworkResult(error=f"audit: {audit.error}")
         metrics = merged(self.metrics, audit.metrics)
-        return replace(self, metrics=metrics, curves=audit.curves, histogram=audit.histogram)
+        seconds = self.seconds + audit.seconds
+        return replace(self, metrics=metrics, curves=audit.curves, histogram=audit.histogram, seconds=seconds)
 
     def reevaluated(self, result: AuditResult | None, version: int) -> "NetworkResult":
         """Add the re-evaluation for a version of the front; None means that it is missing.
@@ -138,7 +141,7 @@ class NetworkResult:
             return NetworkResult(error=f"in version {version}: {result.error}")
         return NetworkResult(
             metrics=merged(self.metrics, result.metrics), measured=tuple(result.metrics),
-            curves={**self.curves, **result.curves}, histogram={**self.histogram, **result.histogram},
+            curves={**self.curves, **result.curves}, histogram={**self.histogram, **result.histogram}, seconds=self.seconds,
         )  # fmt: skip
 
 

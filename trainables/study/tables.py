@@ -1,4 +1,4 @@
-"""Rows of front.csv and confirmed.csv, and their conversion to CSV and JSON."""
+"""Rows of front.csv, confirmed.csv and contrasts.csv, and their conversion to CSV and JSON."""
 
 import io
 import math
@@ -23,7 +23,7 @@ def front_rows(outcome: Outcome) -> list[dict[str, Value]]:
 
 
 def confirmed_rows(outcome: Outcome) -> list[dict[str, Value]]:
-    """Rows of confirmed.csv; the interval of a single replicate is infinite."""
+    """Rows of confirmed.csv; the interval of a metric is infinite if no point has two replicates."""
     trials = {t.number: t for t in outcome.trials}
     rows = []
     for c in outcome.confirmed:
@@ -32,8 +32,27 @@ def confirmed_rows(outcome: Outcome) -> list[dict[str, Value]]:
             low, high = c.intervals[name]
             row |= {name: c.means[name], f"{name}_low": low, f"{name}_high": high}
             row[f"sweep_{name}"] = trials[c.number].metrics[name]
-        row |= {"failed": c.failed, "flags": " ".join(c.flags)}
-        rows.append(row | {"probability_non_dominated": c.probability, "on_front": c.on_front})
+        if math.isfinite(c.chance):
+            row |= {"mia_auc_chance": c.chance, "mia_auc_resolved": c.resolved, "mia_audits": " ".join(c.audits)}
+        row |= {"failed": c.failed, "flags": " ".join(c.flags), "from_front": c.from_front}
+        rows.append(row | {"probability_non_dominated": c.probability, "verdict": c.verdict.value, "on_front": c.on_front})
+    return rows
+
+
+def contrast_rows(outcome: Outcome) -> list[dict[str, Value]]:
+    """Rows of contrasts.csv: the question, the answer, and the paired difference of each objective with its 95 % interval."""
+    rows: list[dict[str, Value]] = []
+    confirmation = outcome.confirmation
+    for a in confirmation.contrasts if confirmation else ():
+        row: dict[str, Value] = {
+            "question": a.contrast.question, "answer": a.answer, "objective": a.contrast.objective, "matched": a.contrast.matched,
+            "treatment": a.treatment, "control": a.control,
+        }  # fmt: skip
+        for name, (value, (low, high)) in a.differences.items():
+            row |= {f"{name}_difference": value, f"{name}_difference_low": low, f"{name}_difference_high": high}
+        rows.append(row | {"replicates_needed": a.replicates_needed, "reason": ""})
+    for question, reason in confirmation.unanswered.items() if confirmation else ():
+        rows.append({"question": question, "answer": "none", "reason": reason})
     return rows
 
 

@@ -45,7 +45,7 @@ def front_table(outcome: Outcome) -> Table:
 
 def _verdict(point: Confirmed, outcome: Outcome) -> str:
     means = " / ".join(f"{point.means[o.metric]:.3f}" for o in outcome.objectives)
-    verdict = "stays" if point.on_front else f"LEFT ({', '.join(point.flags)})" if point.flags else "LEFT"
+    verdict = point.verdict + (f" ({', '.join(point.flags)})" if point.flags else "")
     return f"{means}  {verdict}  p={point.probability:.2f}"
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 
 from core.space import Value, flat, range_text, searched_names
-from trainables.study.outcome import Confirmed, Outcome
+from trainables.study.outcome import Outcome
 from trainables.study.plan import Plan
 from trainables.study.text import show
 from trainables.tracking.client import DATA, NAME
@@ -35,16 +35,6 @@ def outcome_metrics(outcome: Outcome) -> dict[str, float]:
         "trials_completed": float(len(outcome.completed)), "trials_failed": float(len(outcome.failed)),
         "trials_stopped": float(len(outcome.early_stopped)),
     }  # fmt: skip
-
-
-def confirmed_metrics(point: Confirmed) -> dict[str, float]:
-    """Metrics that the confirmation step adds to the run of a front point."""
-    values = {f"confirmed/{name}": mean for name, mean in point.means.items()}
-    values |= {f"confirmed/mia_auc/{name}": leak.auc for name, leak in point.leaks.items()}
-    values |= {
-        f"confirmed/mia_tpr_at_fpr_{rate:g}/{name}": tpr for name, leak in point.leaks.items() for rate, tpr in leak.tprs.items()
-    }
-    return values | {"confirmed/probability_non_dominated": point.probability}
 
 
 def source_tags(plan: Plan) -> dict[str, str]:

@@ -14,7 +14,7 @@ from core.space import Value
 from trainables.storage.store import Lease, Store, Superseded
 from trainables.study.outcome import MLflowRefs, Outcome
 from trainables.study.plan import Plan
-from trainables.study.tables import confirmed_rows, csv, front_rows, json_safe
+from trainables.study.tables import csv, front_rows
 from trainables.study.tracking_uri import shown
 from trainables.study.trial import Trial
 from trainables.study.trial_state import TrialState
@@ -31,18 +31,11 @@ from trainables.tracking.client import (
     study_runs,
     trial_runs,
 )  # fmt: skip
-from trainables.tracking.contents import (
-    NOTE,
-    confirmed_metrics,
-    outcome_metrics,
-    source_tags,
-    study_note,
-    study_params,
-    trial_note,
-)  # fmt: skip
+from trainables.tracking.confirmed import log_confirmation
+from trainables.tracking.contents import NOTE, outcome_metrics, source_tags, study_note, study_params, trial_note
 from trainables.tracking.delivery import Delivery
 from trainables.tracking.recovery import ChildRun, drop_duplicate, finalize_runs, recover_children
-from trainables.tracking.writes import log_file, log_params, milliseconds, value_at
+from trainables.tracking.writes import log_file, log_params, milliseconds
 
 MAX_METRICS = 1000
 """Number of metrics that a server accepts in one batch."""
@@ -297,21 +290,9 @@ class Tracker:
             self.client.set_tag(self.refs.parent, VERSION, str(version))
 
     def _log_confirmed(self, outcome: Outcome, now: int) -> None:
-        """Log the verdicts of the confirmation step on the runs of its points."""
-        from mlflow.entities import Metric
-
+        """Log the confirmation step on the runs of the study and of the confirmed points."""
         is_current = outcome.version == self.outcome.version
-        if is_current:
-            rows = confirmed_rows(outcome)
-            log_file(self.client, self.refs.parent, "confirmed.csv", csv(rows).encode())
-            log_file(self.client, self.refs.parent, "confirmed.json", json.dumps(json_safe(rows), indent=1).encode())
-        for point in outcome.confirmed:
-            values = confirmed_metrics(point)
-            run_id, step = self._run_of(point.number, now).run_id, len(outcome.revisions)
-            new = {name: mean for name, mean in values.items() if value_at(self.client, run_id, name, step) != mean}
-            self.client.log_batch(run_id, metrics=[Metric(name, mean, now, step) for name, mean in new.items()])
-            if is_current:
-                self.client.set_tag(run_id, "confirmed", str(point.on_front).lower())
+        log_confirmation(self.client, self.refs.parent, lambda number: self._run_of(number, now).run_id, outcome, is_current, now)
 
     def _revise(self, outcome: Outcome, now: int) -> None:
         """Log a revision after those before it: the tag of a later version would say that MLflow has the earlier ones, too."""

@@ -14,8 +14,8 @@ def test_accuracy_over_epsilon_is_that_of_the_confirmed_points_or_else_of_the_tr
     assert {line.number for line in lines} == {c.number for c in study.confirmed}
     assert all(line.values[0.0][0] == c.means["accuracy"] for line in lines for c in study.confirmed if c.number == line.number)
     swept = [replace(t, metrics={**t.metrics, "robust_accuracy_at/1": 0.2}) if t.metrics else t for t in study.trials]
-    unconfirmed = over_epsilon(replace(study, trials=swept, confirmed=[]))
+    unconfirmed = over_epsilon(replace(study, trials=swept, confirmation=None))
     assert {line.number for line in unconfirmed} == {t.number for t in study.completed if not t.excluded}
     assert sorted(unconfirmed[0].values) == [0.0, 1.0]
-    assert over_epsilon(replace(study, confirmed=[])) == []
-    assert "Not measured" in text_of(replace(study, confirmed=[]))
+    assert over_epsilon(replace(study, confirmation=None)) == []
+    assert "Not measured" in text_of(replace(study, confirmation=None))

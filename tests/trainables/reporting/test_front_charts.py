@@ -44,7 +44,7 @@ def unflagged() -> Outcome:
     """An outcome without flagged trials."""
     study = outcome()
     study.trials = [t for t in study.trials if not t.flags]
-    study.confirmed = []
+    study.confirmation = None
     return study
 
 

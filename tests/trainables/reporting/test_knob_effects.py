@@ -74,9 +74,9 @@ def test_effects_leave_out_baselines_and_trials_with_untrustworthy_metrics(study
 
 
 def test_few_trials_are_reported_in_one_sentence(study):
-    few = replace(study, trials=study.trials[:8], confirmed=[])
+    few = replace(study, trials=study.trials[:8], confirmation=None)
     assert section(few) == "Effects of knobsToo few trials (5) to detect an effect; at least 10 are needed."
-    assert "Too few trials (0) to detect an effect" in section(replace(study, trials=[], confirmed=[]))
+    assert "Too few trials (0) to detect an effect" in section(replace(study, trials=[], confirmation=None))
 
 
 @pytest.mark.parametrize("count, sentence", [

@@ -33,5 +33,5 @@ def test_the_path_of_a_trial_passes_through_its_values(study):
 
 
 def test_a_single_trial_has_no_parallel_coordinates(study):
-    section = section_of(page_of(replace(study, trials=study.trials[:1], confirmed=[])), "trials")
+    section = section_of(page_of(replace(study, trials=study.trials[:1], confirmation=None)), "trials")
     assert "<p>There are too few trials for a figure.</p>" in section and "<path" not in section

@@ -25,7 +25,7 @@ def test_the_files_are_tables_figures_and_last_the_page():
     files = render(study)
     assert list(files) == ["front.csv", "confirmed.csv", "plots/front.png", "plots/hypervolume.png", "report.html"]
     assert files["front.csv"].decode() == csv(front_rows(study))
-    study.confirmed = []
+    study.confirmation = None
     assert "confirmed.csv" not in render(study)
 
 

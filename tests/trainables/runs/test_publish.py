@@ -98,7 +98,7 @@ def test_the_report_of_a_study_links_to_all_runs_and_is_the_same_in_store_and_ml
         tracker.rows(trial.number, trial.curve)
         so_far.trials.append(trial)
         tracker.ended(trial)
-    so_far.confirmed = first.confirmed
+    so_far.confirmation = first.confirmation
     tracker.confirmed()
     rendered.clear()
     assert tracker.delivery.queue.qsize() > 3 * TRIALS  # the study ends long before everything is logged

@@ -4,20 +4,18 @@ import io
 import re
 from dataclasses import replace
 
+from confirming import confirmation, point
 from rich.console import Console
 from three_trials import TRIALS, metrics, outcome
 
 from core.flags import FLAGS
 from core.space import LogUniform, Switch, Uniform
-from core.stats import Interval
 from core.study import Constraint
-from trainables.study.outcome import Confirmed, Outcome, front_revision
+from trainables.study.outcome import Outcome, front_revision
 from trainables.study.site import Site
 from trainables.study.trial import Trial
 from trainables.terminal.closing import flag_lines, front_table, location_lines, print_summary, revision_lines
 from trainables.terminal.console import Terminal
-
-INTERVALS = {name: Interval(0.1, 0.2) for name in ("accuracy", "robust_accuracy", "mia_auc")}
 
 
 def table(study: Outcome) -> str:
@@ -70,14 +68,14 @@ def test_the_front_of_a_conditional_space_has_a_column_per_slot_and_knob():
 
 def test_the_front_has_the_confirmed_means_and_verdicts():
     study = outcome(*TRIALS)
-    study.confirmed = [Confirmed(1, 3, metrics(0.65, 0.45, 0.56), INTERVALS, 0.5, False)]
+    study.confirmation = confirmation([point(1, metrics(0.65, 0.45, 0.56), on_front=False)])
     text = table(study)
-    assert "0.650 / 0.450 / 0.560  LEFT  p=0.50" in text and "failed" in text  # trial 0 could not be confirmed
+    assert "0.650 / 0.450 / 0.560  undecided  p=0.50" in text and "failed" in text  # trial 0 could not be confirmed
 
 
 def test_a_point_that_entered_the_front_later_is_not_confirmed_rather_than_failed():
     study = outcome(*TRIALS)
-    study.confirmed = [Confirmed(1, 3, metrics(0.65, 0.45, 0.56), INTERVALS, 0.5, True)]
+    study.confirmation = confirmation([point(1, metrics(0.65, 0.45, 0.56))])
     study.revisions = [front_revision(study, study, "with more", "now", {})]
     assert "not confirmed" in table(study) and "failed" not in table(study)
 

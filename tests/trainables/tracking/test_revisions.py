@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from confirming import confirmation
 from mlflow import MlflowClient
 from tracked import (
     PARAMS,
@@ -51,7 +52,7 @@ def test_runs_show_the_newest_version_which_is_logged_once(tmp_path: Path):
     """Trial 0 is more accurate, and trial 1 more robust until the second re-evaluation."""
     uri = sqlite(tmp_path)
     first = outcome(trial(0, accuracy=0.95), trial(1, robust_accuracy=0.6), trial(2, mia_auc=0.55))
-    first.confirmed = [confirmed(0), confirmed(1)]
+    first.confirmation = confirmation([confirmed(0), confirmed(1)])
     log_revisions(uri, first, [])
     second = revised(first, {0: 0.5, 1: 0.4, 2: 0.1})
     third = revised(second, {0: 0.3, 1: 0.35, 2: 0.1}, {2: "in version 3: it broke"})

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from confirming import confirmation
 from reported import outcome, page_of, rows_of
 
 from core.flags import FLAGS
@@ -18,7 +19,8 @@ def test_every_raised_flag_is_explained_with_its_effect_on_the_front():
 
 def test_a_flag_of_the_confirmation_step_is_explained_too():
     study = outcome()
-    study.confirmed[0] = replace(study.confirmed[0], on_front=False, flags=("random_forward",))
+    first, *others = study.confirmed
+    study.confirmation = confirmation([replace(first, on_front=False, flags=("random_forward",)), *others])
     page = page_of(study)
     assert rows_of(page, "flags")["random_forward"][3:5] == ["none", "1"]
     assert rows_of(page, "confirmed")["1"][-1] == "left: random_forward"
