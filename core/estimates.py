@@ -4,11 +4,12 @@ A metric of one network is a mean over images, or an AUC. Its *influence* on an 
 error, so that the sum of squares is the variance due to the draw of images (DeLong 1988 for the AUC). Replicates have seeds and
 members of their own but are judged on the same images, so the error of their mean has two parts, which are added:
 
-- seeds and members: the variance between replicates, moderated by that of the other points (Smyth 2004), over their number;
-- images: the squares of the influence's mean over replicates, summed over images.
+- images: the squares of the influence's mean over replicates, summed over images;
+- seeds and members: the variance between replicates beyond what the images explain, over their number, averaged over its
+  posterior (`core.replicate_errors`).
 
 All points share images, and replicate r has the same members for every point. Both induce covariances between points, which make
-differences more precise than the points themselves.
+differences more precise than the points themselves. `tests/benchmarks/interval_coverage.py` measures the coverage of the intervals.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -95,16 +96,17 @@ class Estimates(Generic[Point]):
     """Numbers of each point's replicates."""
     means: np.ndarray
     """Means over replicates, [points, metrics]."""
-    drawn: np.ndarray
-    """Covariance of the means due to the draw of images, [points, metrics, points, metrics]."""
+    influence: np.ndarray
+    """Mean influence of each image, [points, metrics, images]."""
     images: np.ndarray
     """Number of images that limits the resolution, [points, metrics]; 0 for a metric without a value per image."""
+    scale: np.ndarray
+    """Standard error of one network's value due to the draw of images, [points, metrics]; 1 for a metric without images."""
+    known: np.ndarray
+    """Variance between replicates that the images' interaction with networks explains, in units of `scale` squared,
+    [points, metrics]; the squares of `influence` contain it."""
     errors: tuple[ReplicateErrors, ...]
     """Variances of the replicates of each metric, in units of `scale` squared."""
-    scale: np.ndarray
-    """Standard error of one network's value due to the draw of images, [points, metrics]."""
-    known: np.ndarray
-    """Variance between replicates that is due to the images and therefore in `drawn`, in units of `scale` squared, [points, metrics]."""
     within: np.ndarray
     """Correlation of the replicates' errors between metrics of a point, [metrics, metrics]."""
 
@@ -122,16 +124,14 @@ class Estimates(Generic[Point]):
         counts = np.array([[len(own)] for own in replicates])
         images = np.array([[min(r[m].images for r in own.values()) for m in metrics] for own in measured.values()])
         alone = np.array([[np.mean([r[m].variance for r in own.values()]) for m in metrics] for own in measured.values()])
-        drawn = _drawn(measured, metrics)
-        shared = np.einsum("ijij->ij", drawn)
-        # Replicates differ by the images' interaction with the network, too.
-        known = np.clip((alone - shared) * counts / np.maximum(1, counts - 1), 0, alone)
-        scale = np.where(images > 0, np.sqrt(np.maximum(alone, 1 / np.maximum(1, images) ** 2)), 1.0)
+        influence = _mean_influence(measured, metrics)
+        known = np.clip((alone - (influence**2).sum(2)) * counts / np.maximum(1, counts - 1), 0, alone)
+        scale = np.where(images > 0, np.sqrt(np.maximum(alone, FEW / np.maximum(1, images) ** 2)), 1.0)
         units = [v / s for v, s in zip(values, scale, strict=True)]
         errors = tuple(ReplicateErrors.of([u[:, j] for u in units], replicates) for j in range(len(metrics)))
         return cls(
-            tuple(measured), tuple(metrics), tuple(map(frozenset, replicates)), np.array([v.mean(0) for v in values]), drawn, images,
-            errors, scale, known / scale**2, _within(units),
+            tuple(measured), tuple(metrics), tuple(map(frozenset, replicates)), np.array([v.mean(0) for v in values]), influence,
+            images, scale, known / scale**2, errors, _within(units),
         )  # fmt: skip
 
     def mean(self, point: Point, metric: str) -> float:
@@ -139,82 +139,126 @@ class Estimates(Generic[Point]):
         return float(self.means[self._at(point, metric)])
 
     def interval(self, point: Point, metric: str, level: float = 0.95) -> Interval:
-        """Interval of a mean; infinite, or [0, 1] for a mean over images, if no replicates show the variance.
+        """Interval of a mean; infinite, or [0, 1] for a mean over images, if no point has two replicates.
 
-        It is Student's with the sum of both variances and Satterthwaite's degrees of freedom. For a mean over images it is
-        Wilson's, which stays within [0, 1], for the number of images that corresponds to the variance.
+        For a mean over images it is Wilson's, which stays within [0, 1], for the number of images that corresponds to the error.
         """
-        i, j = self._at(point, metric)
-        mean, images = float(self.means[i, j]), int(self.images[i, j])
-        if np.isnan(self.errors[j].own[i]):
-            return Interval(0.0, 1.0) if images else Interval(-np.inf, np.inf)
-        errors, count = self.errors[j], len(self.replicates[i])
-        if not images:
-            return mean_bounds(mean, t_quantile(level, float(errors.freedom[i])) * float(np.sqrt(errors.variance[i] / count)))
-        weights = seed_weights(float(errors.variance[i]), float(errors.freedom[i]), float(self.known[i, j]), images)
-        spread = self.drawn[i, j, i, j] + self.scale[i, j] ** 2 * SEEDS**2 / count
-        half = mixture_quantile(spread + FEW / images**2, weights, level) * t_quantile(level, images - 1) / normal_quantile(level)
-        return score_interval(mean, (mean * (1 - mean) + FEW / images) / half**2, quantile=1.0)
+        at = self._at(point, metric)
+        return self._around(at, float(self.means[at]), self._half_width(*at, level))
+
+    def interval_around(self, point: Point, metric: str, value: float, variance: float, level: float = 0.95) -> Interval:
+        """Interval of a corrected mean with another variance (see `covariance`), with the bounds of `interval`."""
+        return self._around(self._at(point, metric), value, normal_quantile(level) * float(np.sqrt(variance)))
 
     def difference(self, point: Point, other: Point, metric: str, level: float = 0.95) -> Difference:
-        """A metric of one point minus that of another, with its paired interval (Student's)."""
+        """A metric of one point minus that of another, with its paired interval."""
         (i, j), (k, _) = self._at(point, metric), self._at(other, metric)
         value, errors, pair = float(self.means[i, j] - self.means[k, j]), self.errors[j], [i, k]
-        if np.isnan(errors.own[pair]).any():
-            return Difference(value, Interval(-np.inf, np.inf))
         counts = np.array([len(self.replicates[at]) for at in pair])
-        unshared = 1 / counts.sum() * 0 + float((1 / counts).sum() - 2 * len(self.replicates[i] & self.replicates[k]) / counts.prod())
+        units = self.scale[pair, j] ** 2 / counts
+        own, known = (float((units * part[pair]).sum() / units.sum()) for part in (errors.own, self.known[:, j]))
         freedom = float(min(errors.own_total, 2 * errors.own_freedom[pair].min()))
-        scales = self.scale[pair, j] ** 2 / counts
-        mean_scale = float(scales.sum())
-        variance = float((scales * errors.own[pair]).sum()) / mean_scale
-        rest = errors.common * unshared * float(self.scale[pair, j].prod())
+        unshared = float((1 / counts).sum()) - 2 * len(self.replicates[i] & self.replicates[k]) / float(counts.prod())
+        drawn = float(((self.influence[i, j] - self.influence[k, j]) ** 2).sum())
+        drawn += errors.common * unshared * float(self.scale[pair, j].prod())
         smallest = int(self.images[pair, j].min())
-        if not smallest:
-            return Difference(value, mean_bounds(value, t_quantile(level, freedom) * float(np.sqrt(variance * mean_scale + rest))))
-        known = float((scales * self.known[pair, j]).sum()) / mean_scale
-        weights = seed_weights(variance, freedom, known, smallest)
-        drawn = self.drawn[np.ix_(pair, [j], pair, [j])].reshape(2, 2)
-        images = max(0.0, float(drawn[0, 0] + drawn[1, 1] - 2 * drawn[0, 1])) + rest + FEW / smallest**2
-        half = mixture_quantile(images + mean_scale * SEEDS**2, weights, level) * t_quantile(level, smallest - 1) / normal_quantile(level)
-        return Difference(value, mean_bounds(value, half))
+        return Difference(value, mean_bounds(value, _half_width(own, freedom, known, float(units.sum()), drawn, smallest, level)))
 
-    @cached_property
-    def _seeds(self) -> np.ndarray:
-        """Variance of the means due to seeds and members, without what `drawn` contains, [points, metrics]."""
-        return np.einsum("ijij->ij", self._seed_covariance)
-
-    @cached_property
-    def _seed_covariance(self) -> np.ndarray:
-        """Covariance of the means due to seeds and members, without what `drawn` contains, [points, metrics, points, metrics]."""
-        shared = np.array([[len(a & b) / (len(a) * len(b)) for b in self.replicates] for a in self.replicates])
-        alone = np.diag(np.diag(shared))
-        own = np.nan_to_num(np.stack([e.own for e in self.errors], 1)) - self.known
-        common = np.array([e.common for e in self.errors]) + np.minimum(0, own)
-        common, own = (np.sqrt(np.maximum(0, part)) * self.scale for part in (common, own))
-        return sum(
-            np.einsum("ik,ij,kl,jl->ijkl", weight, part, part, self.within) for weight, part in ((shared, common), (alone, own))
-        )
+    @property
+    def seed_variances(self) -> np.ndarray:
+        """Variance of one replicate due to seeds, members and networks, [points, metrics]; NaN if no point has two replicates."""
+        return np.stack([e.variance for e in self.errors], 1) * self.scale**2
 
     @cached_property
     def covariance(self) -> np.ndarray:
-        """Covariance of the errors of all means, [points, metrics, points, metrics]."""
-        return self._seed_covariance + self.drawn
+        """Covariance of the errors of all means, [points, metrics, points, metrics].
+
+        The variances are those of normal distributions with the means' 95 % intervals, so that normal draws have their tails.
+        """
+        return self._covariance(self._seeds)
+
+    @cached_property
+    def smooth_covariance(self) -> np.ndarray:
+        """`covariance` with averages over points for what each point shows poorly, [points, metrics, points, metrics].
+
+        These are the variance due to seeds and members, and all correlations. If means are weighted by covariances that are
+        estimated from the same few images and replicates, noise decides which of them are moved the least.
+        """
+        pooled = self._covariance((self._seeds / self.scale**2).mean(0) * self.scale**2)
+        points = len(self.points)
+        deviations = np.sqrt(np.einsum("ijij->ij", pooled).clip(0))
+        scale = np.where(deviations > 0, deviations, np.inf)
+        correlations = pooled / scale[:, :, None, None] / scale
+        within = np.einsum("ijik->jk", correlations) / points
+        between = (correlations.sum((0, 2)) - points * within) / max(1, points * (points - 1))
+        same = np.eye(points)[:, None, :, None]
+        smooth = same * within[:, None, :] + (1 - same) * between[:, None, :]
+        return smooth * deviations[:, :, None, None] * deviations
+
+    @cached_property
+    def _seeds(self) -> np.ndarray:
+        """Variance of one replicate due to seeds and members, beyond what the images explain, [points, metrics]."""
+        halves = np.array([[self._half_width(i, j, 0.95) for j in range(len(self.metrics))] for i in range(len(self.points))])
+        rest = (halves / normal_quantile(0.95)) ** 2 - (self.influence**2).sum(2)
+        return np.where(np.isfinite(halves), rest, 0.0).clip(0) * np.array([[len(own)] for own in self.replicates])
+
+    def _covariance(self, seeds: np.ndarray) -> np.ndarray:
+        """Covariance of the errors of all means, given the variance of one replicate due to seeds and members."""
+        shared = np.array([[len(a & b) / (len(a) * len(b)) for b in self.replicates] for a in self.replicates])
+        common = np.minimum(np.array([e.common for e in self.errors]) * self.scale**2, seeds)
+        parts = ((shared, np.sqrt(common)), (np.diag(np.diag(shared)), np.sqrt(seeds - common)))
+        drawn = np.einsum("ijn,kln->ijkl", self.influence, self.influence)
+        return drawn + sum(np.einsum("ik,ij,kl,jl->ijkl", weight, part, part, self.within) for weight, part in parts)
+
+    def _half_width(self, i: int, j: int, level: float) -> float:
+        """Half-width of the interval of a mean before it is bounded; infinite if no replicates show the variance."""
+        errors, units = self.errors[j], float(self.scale[i, j]) ** 2 / len(self.replicates[i])
+        drawn, known = float((self.influence[i, j] ** 2).sum()), float(self.known[i, j])
+        return _half_width(float(errors.variance[i]), float(errors.freedom[i]), known, units, drawn, int(self.images[i, j]), level)
+
+    def _around(self, at: tuple[int, int], value: float, half: float) -> Interval:
+        """Interval of a value; Wilson's for a metric with images, of whose form only the ratio of size and quantile matters."""
+        images = int(self.images[at])
+        if not images:
+            return mean_bounds(value, half)
+        if not np.isfinite(half):
+            return Interval(0.0, 1.0)
+        return score_interval(value, (value * (1 - value) + FEW / images) / half**2, quantile=1.0)
 
     def _at(self, point: Point, metric: str) -> tuple[int, int]:
         return self.points.index(point), self.metrics.index(metric)
 
 
-def _drawn(measured: Mapping[Point, Mapping[int, Mapping[str, Measurement]]], metrics: Sequence[str]) -> np.ndarray:
-    """Products of the mean influences of points and metrics, summed over images, [points, metrics, points, metrics]."""
+def _half_width(variance: float, freedom: float, known: float, units: float, drawn: float, images: int, level: float) -> float:
+    """Half-width of the interval of a mean or a difference; infinite if the variance is not known.
+
+    Args:
+        variance: variance of one replicate.
+        freedom: its degrees of freedom.
+        known: the part of it that the images explain, which is in `drawn`.
+        units: unit of both, over the number of replicates.
+        drawn: variance due to the draw of images.
+        images: number of images that limits the resolution; 0 if there are none.
+        level: level of the interval.
+    """
+    if np.isnan(variance) or not freedom:
+        return np.inf
+    if not images:
+        return t_quantile(level, freedom) * float(np.sqrt(variance * units + drawn))
+    variances = drawn + FEW / images**2 + units * SEEDS**2
+    half = mixture_quantile(variances, seed_weights(variance, freedom, known, images), level)
+    return half * t_quantile(level, max(1, images - 1)) / normal_quantile(level)
+
+
+def _mean_influence(measured: Mapping[Point, Mapping[int, Mapping[str, Measurement]]], metrics: Sequence[str]) -> np.ndarray:
+    """Mean influence of each image over replicates, [points, metrics, images]."""
     columns = np.unique(np.concatenate([m.rows for own in measured.values() for r in own.values() for m in r.values()]))
     influence = np.zeros((len(measured), len(metrics), len(columns)))
     for i, own in enumerate(measured.values()):
         for j, name in enumerate(metrics):
             for replicate in own.values():
                 influence[i, j, np.searchsorted(columns, replicate[name].rows)] += replicate[name].influence / len(own)
-    flat = influence.reshape(-1, len(columns))
-    return (flat @ flat.T).reshape(influence.shape[:2] * 2)
+    return influence
 
 
 def _within(values: Sequence[np.ndarray]) -> np.ndarray:
@@ -223,5 +267,6 @@ def _within(values: Sequence[np.ndarray]) -> np.ndarray:
     freedom, scale = len(rows) - len(values), np.sqrt((rows**2).sum(0))
     rows = rows / np.where(scale > 0, scale, 1)
     trust = freedom / (freedom + rows.shape[1])
-    return trust * (rows.T @ rows) + np.diag(1 - trust * (rows**2).sum(0))
-
+    correlation = trust * (rows.T @ rows)
+    np.fill_diagonal(correlation, 1.0)
+    return correlation
