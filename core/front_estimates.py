@@ -49,8 +49,8 @@ def hypervolume_estimate(
     """The hypervolume of the shrunken means of the points that may be on the front, with its 95 % interval.
 
     Draws have a larger hypervolume than their means, as each draw has points that happen to be better. If the true points differ,
-    so do they, and the draws are right; if they are equal, the means are right. The interval reaches from the draws' lower end,
-    moved down by this difference, to their upper end. Without replicates it is [0, 1].
+    so do they, and the draws are right; if they are equal, even the means are too good by about as much. The interval reaches from
+    the draws' lower end, moved down by twice this difference, to their upper end. Without replicates it is [0, 1].
     """
     if not eligible.any():
         return 0.0, Interval(0.0, 0.0)
@@ -59,7 +59,7 @@ def hypervolume_estimate(
     if np.isnan(estimates.seed_variances[eligible]).any():
         return value, Interval(0.0, 1.0)
     low, middle, high = np.quantile([pareto.hypervolume(points) for points in drawn], [0.025, 0.5, 0.975])
-    return value, Interval(max(0.0, float(low - max(0.0, middle - value))), float(max(high, value)))
+    return value, Interval(max(0.0, float(low - 2 * max(0.0, middle - value))), float(max(high, value)))
 
 
 def most_undecided(probabilities: np.ndarray) -> np.ndarray:
