@@ -195,6 +195,10 @@ class Estimates(Generic[Point]):
         smooth = same * within[:, None, :] + (1 - same) * between[:, None, :]
         return smooth * deviations[:, :, None, None] * deviations
 
+    def draws(self, count: int = 4000, seed: int = 0) -> np.ndarray:
+        """Draw the means again, each with its error and with the errors' `covariance`, [count, points, metrics]."""
+        return normal_draws(self.means, self.covariance, count, seed)
+
     @cached_property
     def _seeds(self) -> np.ndarray:
         """Variance of one replicate due to seeds and members, beyond what the images explain, [points, metrics]."""
@@ -227,6 +231,13 @@ class Estimates(Generic[Point]):
 
     def _at(self, point: Point, metric: str) -> tuple[int, int]:
         return self.points.index(point), self.metrics.index(metric)
+
+
+def normal_draws(means: np.ndarray, covariance: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Normal draws around means, [count, *means.shape], with a covariance, [*means.shape, *means.shape], which may be singular."""
+    values, vectors = np.linalg.eigh(covariance.reshape(means.size, means.size))
+    standard = np.random.Generator(np.random.PCG64(seed)).standard_normal((count, means.size))
+    return means + (standard @ (vectors * np.sqrt(np.clip(values, 0, None))).T).reshape(count, *means.shape)
 
 
 def _half_width(variance: float, freedom: float, known: float, units: float, drawn: float, images: int, level: float) -> float:

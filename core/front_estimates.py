@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from core import pareto
-from core.estimates import Estimates
+from core.estimates import Estimates, normal_draws
 from core.shrinkage import shrink
 from core.stats import Interval
 from core.study import Objective
@@ -75,13 +75,10 @@ def _losses(
     columns = [estimates.metrics.index(o.metric) for o in objectives]
     covariance = estimates.smooth_covariance[eligible][:, columns][:, :, eligible][..., columns]
     means, covariance = shrink(estimates.means[eligible][:, columns], covariance)
-    stream = np.random.Generator(np.random.PCG64(seed))
-    values, vectors = np.linalg.eigh(covariance.reshape(means.size, means.size))
-    noise = stream.standard_normal((DRAWS, means.size)) @ (vectors * np.sqrt(np.clip(values, 0, None))).T
     least = np.array([floors.get(o.metric, -np.inf) for o in objectives])
     references, ideals = (np.array([getattr(o, name) for o in objectives]) for name in ("reference", "ideal"))
     points, drawn = (
         np.maximum((np.maximum(each, least) - ideals) / (references - ideals), 0.0)
-        for each in (means, means + noise.reshape(DRAWS, *means.shape))
+        for each in (means, normal_draws(means, covariance, DRAWS, seed))
     )
     return points, drawn

@@ -48,6 +48,22 @@ def shrink(means: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.nd
     return shrunken, posterior
 
 
+def shrink_estimates(
+    estimates: Estimates[Point], points: Sequence[Point], metrics: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Means of some points after shrinkage, and their covariance, shaped as those of `shrink`.
+
+    Means are weighted by `Estimates.smooth_covariance`; each point's error is then scaled to its own.
+    """
+    rows = [estimates.points.index(point) for point in points]
+    columns = [estimates.metrics.index(metric) for metric in metrics]
+    own, smooth = (a[np.ix_(rows, columns, rows, columns)] for a in (estimates.covariance, estimates.smooth_covariance))
+    means, covariance = shrink(estimates.means[np.ix_(rows, columns)], smooth)
+    variances = np.einsum("ikik->ik", smooth)
+    scale = np.sqrt(np.divide(np.einsum("ikik->ik", own), variances, out=np.ones_like(variances), where=variances > 0).clip(0))
+    return means, covariance * scale[:, :, None, None] * scale
+
+
 def shrunken(
     estimates: Estimates[Point], points: Sequence[Point], metrics: Sequence[str]
 ) -> dict[Point, dict[str, tuple[float, Interval]]]:  # fmt: skip
@@ -55,14 +71,10 @@ def shrunken(
 
     A single point, and points without an interval because none has two replicates, keep their means and intervals.
     """
-    rows, columns = (
-        [known.index(one) for one in some] for known, some in ((estimates.points, points), (estimates.metrics, metrics))
-    )
-    if len(rows) < 2 or np.isnan(estimates.seed_variances[np.ix_(rows, columns)]).any():
+    rows = [estimates.points.index(point) for point in points]
+    if len(rows) < 2 or np.isnan(estimates.seed_variances[rows]).any():
         return {p: {m: (estimates.mean(p, m), estimates.interval(p, m)) for m in metrics} for p in points}
-    means, covariance = shrink(
-        estimates.means[np.ix_(rows, columns)], estimates.smooth_covariance[np.ix_(rows, columns, rows, columns)]
-    )
+    means, covariance = shrink_estimates(estimates, points, metrics)
     variances = np.einsum("ikik->ik", covariance).clip(0)
     return {
         point: {

@@ -13,7 +13,7 @@ from core.recipes import RECIPES
 from core.regularizers import REGULARIZERS
 from core.search_space import switch
 from core.space import Choice, LogUniform, Range, Uniform
-from core.study import CONFIRM, PUBLISH, Preset, Study
+from core.study import CONFIRM, PUBLISH, Contrast, Preset, Study
 from trainables.commands.study import main
 
 DEV = TrialConfig.of({"dataset": "digits", "net": "convnet", "epochs": 40, "judge.epsilon": 0.1})
@@ -64,6 +64,14 @@ STUDY = Study(
         "CRL": {"loss": "crl"},
         "BPFC": {"regularizer": "bpfc", "regularizer.growth": 3.0},
     },
+    contrasts=(
+        Contrast("Does CRL leak less than no defence?", "CRL", "undefended", "mia_auc"),
+        Contrast("Is adversarial training more robust than no defence?", "adversarial training", "undefended", "robust_accuracy"),
+        Contrast("Does adversarial training leak less than no defence?", "adversarial training", "undefended", "mia_auc"),
+        Contrast("Is BPFC more robust than no defence?", "BPFC", "undefended", "robust_accuracy"),
+        Contrast("Does BPFC leak less than no defence?", "BPFC", "undefended", "mia_auc"),
+        Contrast("Is BPFC more robust than adversarial training?", "BPFC", "adversarial training", "robust_accuracy"),
+    ),
 )
 
 if __name__ == "__main__":

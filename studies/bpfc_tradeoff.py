@@ -11,7 +11,7 @@ from core.recipes import RECIPES
 from core.regularizers import BPFC
 from core.search_space import ranges
 from core.space import Range
-from core.study import CONFIRM, PUBLISH, Preset, Study
+from core.study import CONFIRM, PUBLISH, Contrast, Preset, Study
 from trainables.commands.study import main
 
 DEV = TrialConfig.of({
@@ -42,6 +42,21 @@ STUDY = Study(
         },
         "without noise (A1)": {"regularizer.noise": 0.0},
     },
+    contrasts=(
+        Contrast(
+            "Is BPFC more robust than no defence, at the same accuracy?",
+            {"regularizer": "bpfc", "regularizer.noise": 1.0}, "undefended", "robust_accuracy", matched="accuracy",
+        ),
+        Contrast(
+            "Is BPFC more robust than adversarial training, at the same accuracy?",
+            {"regularizer": "bpfc", "regularizer.noise": 1.0}, "adversarial training", "robust_accuracy", matched="accuracy",
+        ),
+        Contrast(
+            "Does BPFC leak less than adversarial training of the same robust accuracy?",
+            {"regularizer": "bpfc", "regularizer.noise": 1.0}, "adversarial training", "mia_auc", matched="robust_accuracy",
+        ),
+        Contrast("Does adversarial training leak less than no defence?", "adversarial training", "undefended", "mia_auc"),
+    ),
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from core.losses import CRL
 from core.recipes import RECIPES
 from core.search_space import ranges
 from core.space import Range, Uniform
-from core.study import CONFIRM, PUBLISH, Preset, Study
+from core.study import CONFIRM, PUBLISH, Contrast, Preset, Study
 from trainables.commands.study import main
 
 DEV = TrialConfig.of({
@@ -48,8 +48,27 @@ STUDY = Study(
         "undefended": {"loss": "cross_entropy", "perturbation": "none"},
         "CRL alone": {"loss": "crl", "perturbation": "none"},
         "adversarial training alone": {"loss": "cross_entropy", "perturbation": "pgd", "perturbation.epsilon": 0.1},
+        "CRL + adversarial training": {"loss": "crl", "perturbation": "pgd", "perturbation.epsilon": 0.1},
     },
-)
+    contrasts=(
+        Contrast("Does CRL alone leak less than no defence?", "CRL alone", "undefended", "mia_auc"),
+        Contrast(
+            "Is adversarial training alone more robust than no defence?", "adversarial training alone", "undefended",
+            "robust_accuracy",
+        ),
+        Contrast(
+            "Does adversarial training alone leak less than no defence?", "adversarial training alone", "undefended", "mia_auc"
+        ),
+        Contrast(
+            "Does adversarial training leak less with CRL than without, at the same accuracy?",
+            {"loss": "crl", "perturbation": "pgd"}, "adversarial training alone", "mia_auc", matched="accuracy",
+        ),
+        Contrast(
+            "Is adversarial training more robust with CRL than without, at the same accuracy?",
+            {"loss": "crl", "perturbation": "pgd"}, "adversarial training alone", "robust_accuracy", matched="accuracy",
+        ),
+    ),
+)  # fmt: skip
 
 if __name__ == "__main__":
     main(STUDY)

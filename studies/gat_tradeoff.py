@@ -12,7 +12,7 @@ from core.perturbations import GAT
 from core.recipes import RECIPES
 from core.search_space import ranges
 from core.space import Range
-from core.study import CONFIRM, PUBLISH, Preset, Study
+from core.study import CONFIRM, PUBLISH, Contrast, Preset, Study
 from trainables.commands.study import main
 
 SWEPT = {"perturbation": "gat", "perturbation.delta_scale": "batch_std", "perturbation.lr_g": 1e-3}
@@ -42,7 +42,25 @@ STUDY = Study(
         "FGSM training": {"perturbation": "fgsm", "perturbation.epsilon": 0.1},
         "random noise": {"perturbation": "noise", "perturbation.epsilon": 0.1},
     },
-)
+    contrasts=(
+        Contrast(
+            "Is a generator more accurate than FGSM training of the same robust accuracy?",
+            {"perturbation": "gat"}, "FGSM training", "accuracy", matched="robust_accuracy",
+        ),
+        Contrast(
+            "Is a generator more robust than random noise, at the same accuracy?",
+            {"perturbation": "gat"}, "random noise", "robust_accuracy", matched="accuracy",
+        ),
+        Contrast(
+            "Is a generator more robust than no defence, at the same accuracy?",
+            {"perturbation": "gat"}, "undefended", "robust_accuracy", matched="accuracy",
+        ),
+        Contrast(
+            "Does a generator leak less than no defence, at the same accuracy?",
+            {"perturbation": "gat"}, "undefended", "mia_auc", matched="accuracy",
+        ),
+    ),
+)  # fmt: skip
 
 if __name__ == "__main__":
     main(STUDY)

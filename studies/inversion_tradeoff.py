@@ -11,7 +11,7 @@ on photographs and MNIST are in studies/RESULTS.md.
 from core.config import TrialConfig
 from core.recipes import RECIPES
 from core.space import Range, Uniform
-from core.study import CONFIRM, PUBLISH, Objective, Preset, Study
+from core.study import CONFIRM, PUBLISH, Contrast, Objective, Preset, Study
 from trainables.commands.study import main
 
 DEV = TrialConfig.of({
@@ -52,7 +52,16 @@ STUDY = Study(
         "adversarial training": {"perturbation": "pgd", "perturbation.epsilon": 0.1, "perturbation.alpha": 0.5},
     },
     objectives=objectives,
-)
+    contrasts=(
+        Contrast(
+            "Is adversarial training more robust than no defence?", "adversarial training", "undefended", "robust_accuracy"
+        ),
+        Contrast(
+            "Are training images harder to reconstruct after adversarial training than without it?",
+            "adversarial training", "undefended", "inversion_leak",
+        ),
+    ),
+)  # fmt: skip
 
 if __name__ == "__main__":
     main(STUDY)

@@ -12,7 +12,7 @@ from core.recipes import RECIPES
 from core.regularizers import ElasticNet
 from core.search_space import ranges
 from core.space import Range
-from core.study import CONFIRM, PUBLISH, Objective, Preset, Study
+from core.study import CONFIRM, PUBLISH, Contrast, Objective, Preset, Study
 from trainables.commands.study import main
 
 DEV = TrialConfig.of({
@@ -59,7 +59,25 @@ STUDY = Study(
         "activation sparsity": {"regularizer": "activation_sparsity", "regularizer.lambda": 1e-4},
     },
     objectives=objectives,
-)
+    contrasts=(
+        Contrast(
+            "Is a sparse network more robust than a dense one, at the same accuracy?",
+            {"regularizer": "elastic_net"}, "undefended", "robust_accuracy", matched="accuracy",
+        ),
+        Contrast(
+            "Are the attributions of a sparse network more stable, at the same accuracy?",
+            {"regularizer": "elastic_net"}, "undefended", "attribution_rank/patch", matched="accuracy",
+        ),
+        Contrast(
+            "Does the elastic net activate fewer units than L1 alone, at the same accuracy?",
+            {"regularizer": "elastic_net"}, "L1 alone", "density", matched="accuracy",
+        ),
+        Contrast(
+            "Does the elastic net activate fewer units than a penalty on activations, at the same accuracy?",
+            {"regularizer": "elastic_net"}, "activation sparsity", "density", matched="accuracy",
+        ),
+    ),
+)  # fmt: skip
 
 if __name__ == "__main__":
     main(STUDY)

@@ -8,7 +8,7 @@ from switches import SPACE
 from core.config import TrialConfig
 from core.errors import InputError
 from core.space import LogUniform, Switch, Uniform
-from core.study import Objective, Preset, Study, trilemma
+from core.study import Contrast, Objective, Preset, Study, trilemma
 
 
 def test_objective_loss_is_zero_at_the_ideal_and_one_at_the_reference():
@@ -56,3 +56,27 @@ def test_a_study_with_an_illegal_option_is_rejected_on_construction():
     study = Study(name="s", question="?", presets={"dev": preset}, space=lambda config: SPACE)
     with pytest.raises(InputError, match=r"^space loss=crl loss\.lambda: "):
         replace(study, space=lambda config: {"loss": Switch({"crl": {"loss.lambda": Uniform(-1, 1)}})})
+
+
+def test_a_contrast_needs_a_matched_metric_for_settings_and_only_for_them():
+    Contrast("?", "a", "b", "mia_auc")
+    Contrast("?", {"loss": "crl"}, "b", "mia_auc", matched="accuracy")
+    for treatment, matched in (("a", "accuracy"), ({"loss": "crl"}, "")):
+        with pytest.raises(InputError, match="contrast '\\?': settings as a treatment"):
+            Contrast("?", treatment, "b", "mia_auc", matched=matched)
+
+
+@pytest.mark.parametrize("contrast, message", [
+    (Contrast("?", "plain", "plane", "mia_auc"), r"unknown baseline of a contrast 'plane' \(did you mean 'plain'\?\)"),
+    (Contrast("?", "other", "plain", "mia_auc"), "unknown baseline of a contrast 'other'"),
+    (Contrast("?", "plain", "plain", "auc"), "unknown objective of a contrast 'auc'"),
+    (Contrast("?", {"loss": "crl"}, "plain", "mia_auc", matched="density"), "unknown objective of a contrast 'density'"),
+    (Contrast("?", {"loss": "crll"}, "plain", "mia_auc", matched="accuracy"), "unknown loss 'crll'"),
+])  # fmt: skip
+def test_a_contrast_of_unknown_names_is_rejected_with_its_study(contrast, message):
+    valid = {
+        "name": "s", "question": "?", "presets": {"dev": Preset(config=TrialConfig(), trials=1)},
+        "space": lambda config: {"optimizer.lr": LogUniform(1e-3, 0.3)}, "baselines": {"plain": {}},
+    }  # fmt: skip
+    with pytest.raises(InputError, match=message):
+        Study(**valid, contrasts=(contrast,))

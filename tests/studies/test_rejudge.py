@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from files import METRICS, modified, read, rows
 from mlflow_runs import logged
-from study_runs import FIRST_FOUR, SERIAL, Finished, crl_with_replicates
+from study_runs import FIRST_FIVE, SERIAL, Finished, crl_with_replicates
 
 from trainables.storage.arrays import of_npz
 from trainables.tracking.client import front_from_runs
@@ -25,14 +25,14 @@ NEVER_CHANGED = ("network.pt", "predictions.npz", "result.json", "params.json", 
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory) -> Path:
-    """A script of the study with one replicate of each front point."""
+    """A script of the study with one replicate of each confirmed point."""
     return crl_with_replicates(tmp_path_factory.mktemp("script"), 1)
 
 
 @pytest.fixture(scope="module")
 def study(crl_study, run_study, script) -> Finished:
-    """A study of four trials, whose trainings are those of `crl_study`."""
-    return run_study.study(crl_study.cwd, *FIRST_FOUR, script=script)
+    """A study of five trials, whose trainings are those of `crl_study`."""
+    return run_study.study(crl_study.cwd, *FIRST_FIVE, script=script)
 
 
 def hashes(folder: Path, *names: str) -> dict[Path, str]:
@@ -59,7 +59,7 @@ def test_a_study_is_attacked_further_from_its_networks(study, run_study, script)
     cwd, folder = study.cwd, study.folder
     trained, old_front = hashes(folder, *NEVER_CHANGED), (folder / "front.csv").read_text()
     networks = sorted(path.parent for path in folder.rglob("network.pt"))
-    assert len(networks) > 4  # the confirmation step trained some
+    assert len(networks) > 5  # the confirmation step trained some
 
     def rejudge(*argv: str) -> str:
         return run_study.succeed(cwd, study.name, *SERIAL, *argv, script=SCRIPT)
@@ -80,7 +80,7 @@ def test_a_study_is_attacked_further_from_its_networks(study, run_study, script)
     assert (folder / "versions/2/front.csv").read_bytes() == (folder / "front.csv").read_bytes()
     assert read(folder / "versions/2/version.json")["settings"] == {"suite": "standard"}
     names = {path.name for path in (folder / "versions/2").iterdir()}
-    assert names == {"confirm", "confirmed.csv", "front.csv", "plots", "report.html", "trials", "version.json"}
+    assert names == {"confirm", "confirmed.csv", "contrasts.csv", "front.csv", "plots", "report.html", "trials", "version.json"}
     _check_version_everywhere(study, 2)
 
     # The same again.
@@ -138,7 +138,7 @@ def _check_version_everywhere(study: Finished, number: int) -> None:
         assert [step for step, _ in by_step] == [12 + later for later in range(number)]
         assert [value for _, value in by_step] == sorted((value for _, value in by_step), reverse=True)
     artifacts = {f.path for f in found.client.list_artifacts(found.parent.info.run_id, f"versions/{number}")}
-    files = ("front.csv", "confirmed.csv", "report.html", "plots")
+    files = ("front.csv", "confirmed.csv", "contrasts.csv", "report.html", "plots")
     assert artifacts >= {f"versions/{number}/{name}" for name in files}
     for name in ("front.csv", "report.html"):
         assert (found.artifacts / name).read_bytes() == (folder / name).read_bytes()

@@ -84,12 +84,15 @@ class _Rounds:
     def _next(self, standing: Standing) -> list[tuple[int, int]]:
         """The next replicate of each of the most undecided points, as many as run at a time and as the budget allows.
 
-        Points of which a replicate failed come first, because a single replicate has no siblings that audit it.
+        Points of which a replicate failed come first, because a single replicate has no siblings that audit it. As a verdict
+        depends on a difference, an undecided point waits while its rival has fewer replicates, and that gets one.
         """
         first, tried = self.plan.first_replicates, Counter(n for n, _ in self.replicates)
-        few = [n for n, own in standing.points.items() if len(own) < first and tried[n] < 2 * first]
-        undecided = [list(standing.points)[i] for i in most_undecided(standing.probabilities)]
-        numbers = list(dict.fromkeys(few + undecided))
+        numbers = [n for n, own in standing.points.items() if len(own) < first and tried[n] < 2 * first]
+        every = list(standing.points)
+        for i in most_undecided(standing.probabilities):
+            numbers.append(min(every[i], every[standing.rival(i)], key=lambda n: len(standing.points[n])))
+        numbers = list(dict.fromkeys(numbers))
         room = min(self.budget - len(self.replicates), max(1, self.executor.limit()))
         return [(number, 1 + max(r for n, r in self.replicates if n == number)) for number in numbers[: max(0, room)]]
 

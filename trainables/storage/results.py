@@ -214,7 +214,7 @@ def stored_replicate(store: Store, number: int, replicate: int, result: NetworkR
         return Replicate(result)
     try:
         return Replicate.of(result, evidence(store, replicate_folder(number, replicate), revisions))
-    except InputError as error:
+    except (ValueError, IndexError) as error:  # the latter from arrays whose lengths do not fit
         return Replicate(NetworkResult(error=" ".join(str(error).splitlines())))
 
 

@@ -27,7 +27,7 @@ TIE = 1e-9
 
 @dataclass(frozen=True)
 class Preference:
-    """What to optimise among the points that meet the constraints."""
+    """The criterion by which points that meet the constraints are compared."""
 
     metric: str = ""
     """Metric to optimise; empty for the balanced compromise, which is the knee of the front (`core.pareto.knee`)."""
@@ -117,6 +117,10 @@ class Distance:
         losses = _losses(self.objectives, self.floor, values)
         return np.sqrt((((losses - self.best) / self.extent) ** 2).sum(-1))
 
+    def of_one(self, values: Mapping[str, float]) -> float:
+        """The distance of one point or network, given its values by metric."""
+        return float(self.of({name: np.asarray(value) for name, value in values.items()}))
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -158,7 +162,7 @@ def choose_point(
         confirmation: the confirmation step.
         objectives: objectives of the study.
         constraints: constraints that the shrunken means must meet.
-        preference: what to optimise.
+        preference: the criterion to optimise.
         other: estimates of further metrics for all points on the front, by number of the trial. Their errors are taken as
             independent of those of the objectives.
 
@@ -230,7 +234,7 @@ def _losses(objectives: Sequence[Objective], floor: float, values: Mapping[str, 
 
 
 def _preferred(preference: Preference, distance: Distance, values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """What the preference minimises, [...], given values by metric, [...] each."""
+    """The value that the preference minimises, [...], given values by metric, [...] each."""
     if not preference.metric:
         return distance.of(values)
     value = values[preference.metric]
@@ -286,6 +290,6 @@ def _none_feasible(
     nearest = min(range(len(front)), key=violations)
     measured = ", ".join(f"{name} {shrunk[name][nearest]:.4f}" for name in dict.fromkeys(c.metric for c in constraints))
     return InputError(
-        f"none of the {len(front)} confirmed points on the front has {' and '.join(map(str, constraints))}; "
+        f"none of the {len(front)} points on the front has {' and '.join(map(str, constraints))}; "
         f"the nearest is trial {front[nearest].number} with {measured}"
     )

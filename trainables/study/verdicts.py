@@ -49,6 +49,13 @@ class Standing:
     """Values up to which a metric counts as this value."""
     probabilities: np.ndarray
     """Probability that each point is on the front, [points]."""
+    losses: np.ndarray
+    """Losses of the means, [points, objectives]."""
+
+    def rival(self, i: int) -> int:
+        """Index of the point that comes nearest to dominating point `i`, on which its verdict depends most; `i` if it is alone."""
+        others = [j for j in np.flatnonzero(self.eligible) if j != i]
+        return int(min(others, key=lambda j: (self.losses[j] - self.losses[i]).max(), default=i))
 
 
 def confirmation(
@@ -71,7 +78,10 @@ def confirmation(
     if standing is None:
         return None
     estimates, objectives, numbers = standing.estimates, plan.objectives, list(standing.points)
-    rows = [means | flags for means, flags in zip(_with_chance(standing), standing.flags, strict=True)]
+    rows = [
+        means | flags | _chance_metric(standing.chance, number)
+        for number, means, flags in zip(numbers, standing.means, standing.flags, strict=True)
+    ]
     on_front = pareto.front(rows, objectives, plan.require)
     audits = common_audits(standing.points)
     tiers, leaks, shrunk = tiers_of(standing.points, audits), leaks_of(standing.points), _shrunken(standing, plan)
@@ -144,8 +154,11 @@ def stand(
     ]
     eligible = pareto.eligible([m | f for m, f in zip(means, flags, strict=True)], plan.objectives, plan.require)
     floors = {MIA_AUC: max(chance.values())} if chance else {}
-    probabilities = _probabilities(plan, estimates, means, flags, eligible, floors)
-    return Standing(points, measured, estimates, means, chance, names, flags, eligible, floors, probabilities)
+    return Standing(
+        points, measured, estimates, means, chance, names, flags, eligible, floors,
+        probabilities=_probabilities(plan, estimates, means, flags, eligible, floors),
+        losses=pareto.losses([m | _chance_metric(chance, n) for m, n in zip(means, points, strict=True)], plan.objectives),
+    )  # fmt: skip
 
 
 def _probabilities(
@@ -209,10 +222,9 @@ def _measurements(replicate: Replicate, wanted: Sequence[str], best: Measurement
     return {name: measurement for name, measurement in every.items() if measurement}
 
 
-def _with_chance(standing: Standing) -> list[dict[str, float]]:
-    """Means by point, with the chance level of `mia_auc`."""
-    extra = [{f"{MIA_AUC}_chance": standing.chance[n]} if n in standing.chance else {} for n in standing.points]
-    return [means | more for means, more in zip(standing.means, extra, strict=True)]
+def _chance_metric(chance: Mapping[int, float], number: int) -> dict[str, float]:
+    """The chance level of a point's `mia_auc` as a metric, by which `core.pareto` limits its loss; empty if it has none."""
+    return {f"{MIA_AUC}_chance": chance[number]} if number in chance else {}
 
 
 def _student(own: Mapping[int, Replicate], metric: str) -> Interval:

@@ -101,7 +101,7 @@ ROWS: Rows = {
     # amount of work, and resources
     "no trials": (["--trials", "0"], ["--trials", "0 is less than 1"]),
     "trials in words": (["--trials", "many"], ["--trials", "'many' is not an integer"]),
-    "baselines only": (["--trials", "3"], ["--trials 3 is too few", "at least 4"]),
+    "baselines only": (["--trials", "4"], ["--trials 4 is too few", "at least 5"]),
     "negative seed": (["--seed", "-1"], ["--seed", "-1 is less than 0"]),
     "negative workers": (["--workers-per-trial", "-1"], ["--workers-per-trial", "-1 is less than 0"]),
     "no concurrency": (["--concurrency", "0"], ["--concurrency", "0 is less than 1"]),
@@ -114,6 +114,10 @@ ROWS: Rows = {
         ["--shadows", "2", "--no-confirm"],
         ["--shadows audits the networks of the confirmation step", "--no-confirm"],
     ),
+    "replicates without confirmation": (
+        ["--replicates", "2", "--no-confirm"], ["--replicates is about the confirmation step", "--no-confirm"],
+    ),
+    "no replicates": (["--replicates", "0"], ["--replicates", "0 is less than 1"]),
     "minus one shadow model": (["--shadows", "-1"], ["--shadows", "-1"]),
     "a shadow model as a study": (["--set", "shadow=1"], ["--set shadow", "--shadows"]),
     "NaN GPUs": (["--gpus-per-worker", "nan"], ["--gpus-per-worker", "'nan' is not a finite number"]),

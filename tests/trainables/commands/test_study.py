@@ -19,7 +19,7 @@ from trainables.commands.study import main, parser
 FLAGS = {
     "--preset", "--trials", "--seed", "--sampler", "--set", "--space", "--dataset", "--data-dir", "--address",
     "--workers-per-trial", "--gpus-per-worker", "--cpus-per-worker", "--concurrency", "--storage", "--tracking-uri",
-    "--resume", "--no-confirm", "--dry-run", "--shadows", "--gpus-per-shadow",
+    "--resume", "--no-confirm", "--replicates", "--dry-run", "--shadows", "--gpus-per-shadow",
     "--require", "--seeds-per-trial", "--early-stopping", "--quiet", "--json",
 }  # fmt: skip
 
@@ -67,6 +67,11 @@ def test_the_default_sampler_suits_the_number_of_trials_and_the_space():
 def test_every_run_of_a_study_has_its_own_name():
     names = {plan().name for _ in range(20)}
     assert len(names) == 20 and all(re.fullmatch(r"crl_tradeoff-\d{8}-\d{6}-[0-9a-f]{4}", name) for name in names)
+
+
+def test_replicates_are_those_of_the_preset_unless_there_is_no_confirmation_or_another_number_is_given():
+    assert [plan("--preset", "paper", *more).replicates for more in ([], ["--replicates", "2"], ["--no-confirm"])] == [5, 2, 0]
+    assert plan().contrasts == STUDY.contrasts
 
 
 def test_shadow_models_are_those_of_the_preset_unless_there_is_no_confirmation_or_another_number_is_given():

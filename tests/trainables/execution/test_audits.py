@@ -9,7 +9,7 @@ from in_process import local_executor, workspace
 
 from core import data
 from core.config import TrialConfig
-from trainables.execution.audits import AuditTarget, audit_all, audit_network, audit_targets, stored_outputs
+from trainables.execution.audits import AuditTarget, audit_all, audit_network, audit_targets, shadows_of, stored_outputs
 from trainables.execution.resources import to_shared
 from trainables.execution.shadows import ExpectedModels
 from trainables.execution.trainable import run_job
@@ -53,14 +53,14 @@ def audits(root, replicates, shadows: int, only: Key | None = None, expected: in
         expected: number of shadow models that should audit each replicate; by default those that are trained.
     """
     executor = local_executor(IMAGES, root, "s-1")
-    targets = audit_targets(replicates[1], shadows, executor)
+    targets = audit_targets(replicates[1], 2, shadows_of(replicates[1], shadows, executor))
     targets = {key: target for key, target in targets.items() if only in (None, key)}
     return audit_all(targets, ExpectedModels(2, shadows if expected is None else expected), executor)
 
 
-def targets_of(jobs: dict[Key, Job], root: Path) -> dict[Key, AuditTarget]:
+def targets_of(jobs: dict[Key, Job]) -> dict[Key, AuditTarget]:
     """Audits of replicates by their siblings only."""
-    return audit_targets(jobs, 0, local_executor(IMAGES, root, "s-1"))
+    return audit_targets(jobs, 2, {point: [] for point, _ in jobs})
 
 
 def two_replicates(root: Path) -> tuple[dict[Key, Job], dict[Key, TrainingResult]]:
@@ -113,7 +113,7 @@ def test_an_audit_is_repeated_only_with_more_shadow_models(root, replicates):
 def test_an_audit_is_repeated_after_the_network_or_its_sibling_was_trained_again(tmp_path):
     jobs, _ = two_replicates(tmp_path)
     where = workspace(tmp_path, "s-1")
-    audit = lambda: audit_network(targets_of(jobs, tmp_path)[1, 1], ExpectedModels(1, 0), IMAGES, where)  # noqa: E731
+    audit = lambda: audit_network(targets_of(jobs)[1, 1], ExpectedModels(1, 0), IMAGES, where)  # noqa: E731
     first = audit()
     assert audit() == first
     for r in (1, 2):  # the audited network, then its sibling
@@ -125,7 +125,7 @@ def test_an_audit_is_repeated_after_the_network_or_its_sibling_was_trained_again
 
 def test_the_controls_of_an_audit_by_one_sibling_are_sound_and_a_missing_sibling_is_flagged(root, replicates):
     two = {key: job for key, job in replicates[1].items() if key[1] < 3}
-    for target in targets_of(two, root).values():
+    for target in targets_of(two).values():
         metrics = audit_network(target, ExpectedModels(2, 0), IMAGES, workspace(root, "s-1")).metrics
         assert metrics["mia_control_memorised/auditor"] > 0.99 and metrics["flag/audit_is_blind"] == 0
         assert metrics["flag/audit_lacks_models"] == 1
@@ -167,7 +167,7 @@ def test_a_replicate_that_cannot_be_audited_counts_as_failed(tmp_path, spoil, re
     jobs, results = two_replicates(tmp_path)
     where = workspace(tmp_path, "s-1")
     spoil(where.store.below("confirm/00001/2"))
-    audit = audit_network(targets_of(jobs, tmp_path)[1, 2], ExpectedModels(1, 0), IMAGES, where)
+    audit = audit_network(targets_of(jobs)[1, 2], ExpectedModels(1, 0), IMAGES, where)
     assert reason in audit.error
     merged = NetworkResult.of(results[1, 2]).audited(audit)
     assert merged.error == f"audit: {audit.error}" and not merged.metrics
@@ -177,5 +177,13 @@ def test_outputs_of_a_network_with_other_members_are_rejected(tmp_path):
     jobs, _ = two_replicates(tmp_path)
     where = workspace(tmp_path, "s-1")
     where.store.write("confirm/00001/1/outputs.npz", where.store.read("confirm/00001/2/outputs.npz") or b"")
-    audit = audit_network(targets_of(jobs, tmp_path)[1, 1], ExpectedModels(1, 0), IMAGES, where)
+    audit = audit_network(targets_of(jobs)[1, 1], ExpectedModels(1, 0), IMAGES, where)
     assert "other members" in audit.error
+
+
+def test_every_replicate_is_audited_by_the_same_number_of_siblings():
+    """Those with the lowest numbers, so that later replicates change no earlier audit."""
+    jobs = {(7, r): Job(f"confirm/00007/{r}", {}) for r in (1, 2, 3, 5)}
+    siblings = {r: [job.folder for job in target.siblings] for (_, r), target in audit_targets(jobs, 1, {7: []}).items()}
+    assert siblings == {1: ["confirm/00007/2"], 2: ["confirm/00007/1"], 3: ["confirm/00007/1"], 5: ["confirm/00007/1"]}
+    assert not any(target.siblings for target in audit_targets(jobs, 0, {7: []}).values())

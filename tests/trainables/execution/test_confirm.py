@@ -10,7 +10,7 @@ from core import data
 from core.config import TrialConfig
 from trainables.execution.confirm import confirm
 from trainables.execution.resources import to_shared
-from trainables.study.outcome import Confirmed
+from trainables.study.outcome import Confirmed, Outcome
 from trainables.study.trial import Trial
 
 TINY = {"epochs": 6, "net.width": 4, "judge.steps": 1, "judge.images": 16, "judge.epsilon": 0.1}
@@ -30,17 +30,35 @@ def test_confirm_trains_the_replicates_once_and_shadow_models_only_if_requested(
         Trial(number, config.set({"optimizer.lr": 0.05 * (number + 1)}).params(), finished.metrics(number)) for number in (0, 1)
     ]
 
-    def confirmed(name: str, shadows: int) -> list[Confirmed]:
+    def confirmed(name: str, shadows: int) -> tuple[Confirmed, ...]:
         plan = finished.plan(name=name, shadows=shadows, **settings)
-        return confirm(plan, points, local_executor(IMAGES, tmp_path, name))
+        found = confirm(plan, Outcome.of_plan(plan, {}, points), local_executor(IMAGES, tmp_path, name))
+        assert found
+        return found.points
 
     first = confirmed("s-1", 0)
     assert len(trained(tmp_path)) == 2 * 2 and not (tmp_path / "shadows").exists()
     assert all({"lira", "calibrated", "rmia"} <= point.leaks.keys() and "nn" not in point.leaks for point in first)
-    assert first[0].means["mia_auc"] >= max(abs(leak.auc - 0.5) for leak in first[0].leaks.values()) + 0.5 - 1e-9
+    assert all(list(point.tiers) == ["threshold", "gradient", "adversarial", "siblings"] for point in first)
+    assert all(point.means["mia_auc"] == point.tiers["siblings"][0] for point in first)
     again = confirmed("s-2", 0)
     assert len(trained(tmp_path)) == 2 * 2 and [p.means for p in again] == [p.means for p in first]
     more = confirmed("s-3", 1)
-    assert len(trained(tmp_path)) == 2 * 2 + 2 * 1 and all("nn" in point.leaks for point in more)
+    assert len(trained(tmp_path)) == 2 * 2 + 2 * 1
+    assert all("nn" in point.leaks and point.means["mia_auc"] == point.tiers["shadows"][0] for point in more)
     confirmed("s-4", 1)
     assert len(trained(tmp_path)) == 2 * 2 + 2 * 1
+
+
+def test_a_replicate_is_not_audited_again_when_its_point_gets_another_one(tmp_path):
+    """With three replicates of each point, all are audited by one sibling, so the third changes no earlier audit."""
+    config = TrialConfig.of({**TINY, "judge.part": "val", "judge.audits": "scores"})
+    plan = finished.plan(config=config, replicates=3, confirm={"judge.part": "test", "judge.audits": "standard"})
+    points = [Trial(n, config.set({"optimizer.lr": 0.1, "seed": n}).params(), finished.metrics(0)) for n in (0, 1)]
+    calls: list[tuple[str, object]] = []
+    found = confirm(plan, Outcome.of_plan(plan, {}, points), local_executor(IMAGES, tmp_path, "s-1", calls=calls))
+    assert found
+    audited = [name for work, name in calls if work == "audit_network"]
+    assert len(audited) == len(set(audited)) == sum(point.replicates for point in found.points) >= 5
+    third = json.loads(next(tmp_path.glob("s-1/confirm/*/3/audit.json")).read_text())
+    assert not third["metrics"]["flag/audit_lacks_models"] and not third["error"]

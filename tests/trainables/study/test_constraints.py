@@ -1,12 +1,13 @@
 """Constraints on the front of an outcome and on confirmed points."""
 
+import finished
 import pytest
+from confirming import replicate
 
 from core.study import Constraint, trilemma
 from trainables.study.outcome import Outcome
-from trainables.study.results import NetworkResult
 from trainables.study.trial import Trial
-from trainables.study.verdicts import verdicts
+from trainables.study.verdicts import confirmation
 
 ACCURATE = (Constraint.of("accuracy>=0.8"),)
 
@@ -26,13 +27,13 @@ def test_the_hypervolume_is_that_of_the_trials_that_meet_the_constraints():
 
 
 def test_the_means_of_a_confirmed_point_must_meet_the_constraints():
-    points = [Trial(number=n, params={}) for n in (0, 1)]
-    metrics = {
-        (0, 1): row(0.83, 0.5, density=0.4), (0, 2): row(0.79, 0.5, density=0.2),
-        (1, 1): row(0.81, 0.6, density=0.4), (1, 2): row(0.77, 0.6, density=0.4),
-    }  # fmt: skip
-    results = {key: NetworkResult(metrics=m) for key, m in metrics.items()}
-    confirmed = verdicts(points, results, trilemma(10), (*ACCURATE, Constraint.of("density<=0.35")))
-    assert [point.on_front for point in confirmed] == [True, False]
-    assert [point.probability for point in confirmed] == [1.0, 0.0]
-    assert confirmed[0].means["density"] == pytest.approx(0.3)
+    trials = [Trial(number=n, params={}, metrics=row(0.9, 0.5)) for n in (0, 1)]
+    density = {(0, 1): 0.31, (0, 2): 0.29, (1, 1): 0.41, (1, 2): 0.39}
+    replicates = {(n, r): replicate(10 * n + r, {"density": value}, robust=0.3 + 0.2 * n) for (n, r), value in density.items()}
+    plan = finished.plan(require=(Constraint.of("accuracy>=0.5"), Constraint.of("density<=0.35")))
+    found = confirmation(plan, trials, [0, 1], replicates)
+    assert found and [point.on_front for point in found.points] == [True, False]
+    assert [point.verdict for point in found.points] == ["stays", "leaves"]
+    assert found.points[0].means["density"] == pytest.approx(0.3)
+    without = confirmation(finished.plan(), trials, [0, 1], replicates)
+    assert without and without.points[1].verdict == "stays"

@@ -139,7 +139,7 @@ def test_options_that_would_change_the_stored_plan_are_refused(words, dropped, r
 
 def test_confirmation_with_one_replicate_cannot_be_skipped_by_resuming():
     """`True == 1` must not let `--no-confirm` pass as the planned number of replicates."""
-    (no_confirm,) = options_of(Plan)["replicates"]
+    no_confirm, _ = options_of(Plan)["replicates"]
     assert not finished.plan(replicates=1).was_requested(no_confirm, True)
     assert finished.plan(replicates=0, requested={"no_confirm": True}).was_requested(no_confirm, True)
 

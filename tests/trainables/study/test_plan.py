@@ -11,7 +11,7 @@ from core.config import TrialConfig
 from core.errors import InputError
 from core.search_space import checked_space
 from core.space import Choice, IntRange, LogUniform, Switch, Uniform, parse_range, range_text
-from core.study import Constraint, trilemma
+from core.study import Constraint, Contrast, trilemma
 from studies.crl_tradeoff import STUDY
 from trainables.study.plan import Plan
 
@@ -78,6 +78,21 @@ def test_constraints_seeds_and_rungs_are_restored_unchanged():
     accurate, private = Constraint.of("accuracy>=0.8"), Constraint.of("mia_auc<=0.6")
     before = finished.plan(require=(accurate, private), seeds_per_trial=2, rungs=(3, 9))
     assert Plan.of_json(before.to_json()) == before and round_trip(before) == before
+
+
+def test_contrasts_are_restored_unchanged():
+    contrasts = (
+        Contrast("Does it leak less?", "defended", "plain", "mia_auc", margin=1 / 3),
+        Contrast("Is it more robust?", {"loss": "crl", "loss.lambda": 0.1}, "plain", "robust_accuracy", matched="accuracy"),
+    )
+    before = finished.plan(contrasts=contrasts)
+    assert round_trip(before) == before and round_trip(before).contrasts == contrasts
+
+
+@pytest.mark.parametrize("replicates, first, siblings", [(0, 0, 0), (1, 1, 0), (2, 2, 1), (5, 2, 1)])
+def test_every_point_has_two_replicates_first_unless_the_budget_is_smaller(replicates, first, siblings):
+    planned = finished.plan(replicates=replicates)
+    assert (planned.first_replicates, planned.siblings) == (first, siblings)
 
 
 @pytest.mark.parametrize("name", SPACE)

@@ -111,10 +111,11 @@ def test_the_latest_attack_decides_whether_more_steps_would_help(known, new):
 
 def test_an_audit_adds_metrics_and_plots_and_a_failed_audit_fails_the_network():
     network = NetworkResult.of(TRAININGS["completed"])
-    assert network == NetworkResult(metrics=finished.metrics(1))
+    assert network == NetworkResult(metrics=finished.metrics(1), seconds=TRAININGS["completed"].seconds)
     audited = network.audited(AUDITS["complete"])
     assert audited.metrics == merged(finished.metrics(1), AUDITS["complete"].metrics) and not audited.error
     assert (audited.curves, audited.histogram) == (AUDITS["complete"].curves, AUDITS["complete"].histogram)
+    assert audited.seconds == network.seconds + AUDITS["complete"].seconds
     assert network.audited(None) == network
     assert network.audited(AUDITS["failed"]) == NetworkResult(error="audit: no network.pt")
     failed = NetworkResult.of(TRAININGS["failed"])

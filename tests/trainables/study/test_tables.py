@@ -3,10 +3,14 @@
 import io
 from csv import DictReader
 
+from confirming import confirmation, point
 from reported import empty, outcome
 
-from core.study import Constraint
-from trainables.study.tables import confirmed_rows, csv, front_rows
+from core.estimates import Difference
+from core.stats import Interval
+from core.study import Constraint, Contrast
+from trainables.study.outcome import ContrastAnswer
+from trainables.study.tables import confirmed_rows, contrast_rows, csv, front_rows
 from trainables.study.trial import Trial
 
 
@@ -40,7 +44,29 @@ def test_confirmed_rows_contain_the_means_of_the_sweep_and_of_the_confirmation()
     row = confirmed_rows(outcome())[0]
     assert row["sweep_accuracy"] == 2 / 3 and row["accuracy"] == 2 / 3 - 0.01
     assert row["accuracy_low"] < row["accuracy"] < row["accuracy_high"]
-    assert row["probability_non_dominated"] == 0.75 and row["on_front"] is True
+    assert row["probability_non_dominated"] == 0.75 and row["on_front"] is True and row["from_front"] is True
+    assert row["verdict"] == "undecided" and "mia_auc_chance" not in row
+
+
+def test_confirmed_rows_contain_the_chance_level_and_the_audits():
+    study = outcome()
+    study.confirmation = confirmation([point(1, study.trials[1].metrics, chance=0.56, audits=("lira", "loss"), from_front=False)])
+    (row,) = confirmed_rows(study)
+    assert (row["mia_auc"], row["mia_auc_chance"], row["mia_auc_resolved"]) == (0.55, 0.56, False)
+    assert row["mia_audits"] == "lira loss" and row["from_front"] is False
+
+
+def test_contrast_rows_contain_the_paired_differences_and_the_reasons_for_missing_answers():
+    study = outcome()
+    contrast = Contrast("Does it leak less?", {"loss": "crl"}, "plain", "mia_auc", matched="accuracy")
+    answer = ContrastAnswer(contrast, 1, 0, "yes", {"mia_auc": Difference(-0.1, Interval(-0.15, -0.05))}, 3)
+    points = [point(n, study.trials[n].metrics) for n in (0, 1)]
+    study.confirmation = confirmation(points, [answer], unanswered={"Is it fast?": "nobody knows"})
+    first, second = contrast_rows(study)
+    assert (first["question"], first["answer"], first["treatment"], first["control"]) == ("Does it leak less?", "yes", 1, 0)
+    assert [first[f"mia_auc_difference{end}"] for end in ("", "_low", "_high")] == [-0.1, -0.15, -0.05]
+    assert (second["question"], second["answer"], second["reason"]) == ("Is it fast?", "none", "nobody knows")
+    assert len(csv(contrast_rows(study)).splitlines()) == 3 and contrast_rows(empty()) == []
 
 
 def test_a_study_without_ended_trials_has_no_rows():
