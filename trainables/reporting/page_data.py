@@ -20,6 +20,7 @@ def page_data(outcome: Outcome) -> str:
     first = outcome.trials[0].params if outcome.trials else {}
     shared = {name: value for name, value in first.items() if name not in differing}
     confirmed = {c.number: c for c in outcome.confirmed}
+    runs = outcome.mlflow.runs
     data = {
         "objectives": [{"metric": o.metric, "label": label(o)} for o in outcome.objectives],
         "columns": differing,
@@ -32,7 +33,8 @@ def page_data(outcome: Outcome) -> str:
                 "knee": balanced is not None and t.number == balanced.number,
                 "error": t.error, "flags": t.flags, "metrics": t.metrics,
                 "params": {name: value for name, value in t.params.items() if name not in shared},
-                "run": run_page(outcome.mlflow, outcome.mlflow.runs[t.number]) if t.number in outcome.mlflow.runs else "",
+                "run": runs.get(t.number, ""),
+                "link": run_page(outcome.mlflow, runs[t.number]) if t.number in runs else "",
                 "confirmed": _confirmed(confirmed[t.number]) if t.number in confirmed else None,
             }
             for t in outcome.trials
