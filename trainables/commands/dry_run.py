@@ -1,20 +1,30 @@
-"""The `--dry-run` of a study: its configuration, search space, baselines and cost."""
+"""The `--dry-run` of a study: its configuration, search space and baselines, its cost, and what its samples can resolve."""
+
+import os
+import resource
+import time
 
 import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from core import data, memory, space, train
+from core import data, space
 from core.data import Images
 from core.space import Switch
+from trainables.cost import resolution
+from trainables.cost.configurations import pilots_of
+from trainables.cost.estimate import Estimate, estimate
+from trainables.cost.passes import Sizes
+from trainables.cost.pilots import Cost, Measurements, Pilot, Setting, measured
+from trainables.cost.text import cost_lines, pilot_line
+from trainables.execution import cluster
+from trainables.execution.resources import Share
 from trainables.runs import preflight
-from trainables.runs.memory_check import largest_phase
 from trainables.study.plan import Plan
 from trainables.study.site import Site
 from trainables.terminal.console import Terminal
 
-MAX_MEMBERS = 1024
-"""Largest number of members on which the speed of training is measured."""
-MAX_BYTES = 1 << 30
-"""Memory that measuring the speed may keep for a backward pass."""
+SECONDS = 40.0
+"""Time after which measuring ends; with the start of the command, less than a minute."""
 
 
 def dry_run(plan: Plan, site: Site, *, objectives: preflight.Objectives) -> int:
@@ -24,7 +34,8 @@ def dry_run(plan: Plan, site: Site, *, objectives: preflight.Objectives) -> int:
         InputError: the plan cannot run here.
     """
     plan, images = preflight.check_new(plan, site, objectives)
-    info = Terminal(site.output).info
+    terminal = Terminal(site.output)
+    info = terminal.info
     info(plan.question)
     info("\nconfiguration")
     searched = space.searched_names(plan.space)
@@ -44,47 +55,64 @@ def dry_run(plan: Plan, site: Site, *, objectives: preflight.Objectives) -> int:
     for name, changes in plan.baselines.items():
         info(f"  {name}: {', '.join(f'{k}={v}' for k, v in changes.items())}")
     info("cost")
-    for line in estimate(plan, images):
+    for line in _cost(plan, site, images, terminal):
+        info(f"  {line}")
+    info("resolution")
+    for line in resolution.sentences(plan, images):
         info(f"  {line}")
     return 0
 
 
-def estimate(plan: Plan, images: Images) -> list[str]:
-    """The cost of a plan, from one measured epoch of its configuration."""
+def _cost(plan: Plan, site: Site, images: Images, terminal: Terminal) -> list[str]:
+    """Measure the configurations of a plan, printing each, and return the lines about its cost."""
+    driver_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    share, at_a_time = resources(site)
+    pilots, begun = pilots_of(plan), time.monotonic()
+    found = measure(plan, images, pilots, share, at_a_time, terminal)
+    if not found.costs:
+        return [f"no training step on a few images ended within {SECONDS:.0f} s: this machine is too slow, or its memory too small"]
+    pool_bytes = images.x.numel()
+    total: Estimate = estimate(
+        plan, pilots, found, at_a_time=at_a_time, pool_bytes=pool_bytes, driver_bytes=driver_bytes - pool_bytes
+    )
+    members = len(data.split(images, plan.config.split).members)
+    return cost_lines(plan, site, total, found, len(pilots), members, time.monotonic() - begun)
+
+
+def resources(site: Site) -> tuple[Share, int]:
+    """The resources of a trial and the number of trials at a time, if the study ran on this machine.
+
+    Raises:
+        InputError: this machine does not have the resources of a trial.
+    """
+    if site.address:  # this machine need not be able to run a trial
+        return Share(0, 1, float(torch.cuda.is_available())), site.concurrency or 1
+    capacity = {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
+    share = cluster.share_of(site, capacity)
+    return share, cluster.concurrency(share, capacity, site.concurrency)
+
+
+def measure(
+    plan: Plan, images: Images, pilots: list[Pilot], share: Share, at_a_time: int, terminal: Terminal
+) -> Measurements:  # fmt: skip
+    """Measure configurations as many at a time as the study would have trials, printing each that ends."""
     parts = data.split(images, plan.config.split)
-    members = images.at(parts.members)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_num_threads(1)
-    bound = train.bind(plan.config, members.at(torch.arange(min(64, len(members.y)))), torch.device("cpu"))
-    phase = largest_phase(plan.config, bound, images, parts)
-    batch = plan.config.batch_size if phase is None else min(plan.config.batch_size, max(2, int(MAX_BYTES / phase.per_image)))
-    measured = MAX_MEMBERS if batch == plan.config.batch_size else 2 * batch
-    rate = images_per_second(plan, members.at(torch.arange(min(measured, len(members.y)))), device, batch)
-    count, epochs = len(members.y), plan.config.epochs
-    per_network = epochs * count / rate
-    networks, seeds = plan.trials * plan.seeds_per_trial, f" x {plan.seeds_per_trial} seeds" if plan.seeds_per_trial > 1 else ""
-    hours = networks * per_network / 3600
-    lines = [
-        f"{plan.trials} trials{seeds} x {epochs} epochs x {count} members = {networks * epochs * count:,} images",
-        f"{rate:,.0f} images/s measured on one {device.type}: {per_network:.0f} s per network, {hours:.2f} device hours in total",
-    ]
-    if phase is not None:
-        lines.append(f"memory: at least {memory.gib(phase.total)} per trial, for {phase.name} on batches of {phase.images}")
-    if batch < plan.config.batch_size:
-        lines.append(f"the speed was measured on batches of {batch}, to save memory")
-    params = plan.config.params()
-    if switched := ", ".join(f"{name}={params[name]}" for name, span in plan.space.items() if isinstance(span, Switch)):
-        lines.append(f"measured with {switched}; other components cost more or less")
-    if trainings := plan.replicates + plan.shadows:
-        shadows = f", {plan.shadows} of them shadow models" if plan.shadows else ""
-        hours = trainings * per_network / 3600
-        lines.append(f"confirmation: {trainings} trainings per front point{shadows}, {hours:.3f} device hours each")
-    return lines
+    setting = Setting(
+        sizes={part: Sizes.of(images, parts, part) for part in ("val", "test", "both")},
+        siblings=max(0, plan.replicates - 1) * has_outputs(pilots), shadows=plan.shadows * has_outputs(pilots),
+        threads=max(1, int(share.cpus)), use_gpu=share.device().type == "cuda",
+    )  # fmt: skip
+    columns = TextColumn("measuring"), BarColumn(), TextColumn("{task.completed} of {task.total}"), TimeElapsedColumn()
+    with Progress(*columns, console=terminal.console, transient=True, disable=not terminal.console.is_terminal) as progress:
+        task = progress.add_task("", total=len(pilots))
+
+        def ended(pilot: Pilot, cost: Cost) -> None:
+            progress.advance(task)
+            terminal.info(f"  {pilot_line(pilot, cost)}")
+
+        return measured(pilots, images, setting, seconds=SECONDS, processes=at_a_time, on_cost=ended)
 
 
-def images_per_second(plan: Plan, members: Images, device: torch.device, batch: int) -> float:
-    """The speed of training on these members in batches of a size, without the first epoch, which includes warming up."""
-    seconds: list[float] = []
-    config = plan.config.set({"epochs": 2, "batch_size": batch})
-    train.train(config, members, members, device=device, on_epoch=lambda row, bound: seconds.append(row["epoch/seconds"]))
-    return len(members.y) / seconds[-1]
+def has_outputs(pilots: list[Pilot]) -> bool:
+    """Whether the networks of the confirmation step store the outputs that audits by other networks need."""
+    return any(pilot.confirm is not None and pilot.confirm.judge.audits != "scores" for pilot in pilots)

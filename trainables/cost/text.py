@@ -1,0 +1,136 @@
+"""The cost of a plan as lines of text."""
+
+from core import memory, space
+from core.space import Switch
+from trainables.cost.confirmation import Span
+from trainables.cost.estimate import Estimate
+from trainables.cost.pilots import Cost, Measurements, Pilot
+from trainables.study.plan import Plan
+from trainables.study.site import Site
+
+
+def duration(seconds: float) -> str:
+    """Seconds as text, in the unit that suits them."""
+    for limit, unit, size, decimals in (
+        (1, "s", 1, 2),
+        (10, "s", 1, 1),
+        (120, "s", 1, 0),
+        (7200, "min", 60, 0),
+        (360_000, "h", 3600, 1),
+    ):
+        if seconds < limit:
+            return f"{seconds / size:.{decimals}f} {unit}"
+    return f"{seconds / 3600:,.0f} h"
+
+
+def size(count: float) -> str:
+    """Bytes as text."""
+    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:,.1f} GB"
+
+
+def span(ends: Span, text=lambda value: f"{value:.0f}") -> str:
+    """A range as text; one number if both ends have the same text."""
+    low, high = (text(end) for end in ends)
+    return low if low == high else f"{low} to {high}"
+
+
+def pilot_line(pilot: Pilot, cost: Cost) -> str:
+    """The measured cost of one network of a configuration."""
+    name = pilot.name or "a point of the search space"
+    parts = [f"training {duration(cost.training.seconds)}", f"sweep's evaluation {duration(cost.sweep.seconds)}"]
+    parts += [f"confirmation's evaluation {duration(cost.confirm.seconds)}"] if cost.confirm else []
+    bound = any(e.share == 0 for e in (cost.sweep, cost.confirm) if e)
+    return f"measured {name}: {', '.join(parts)}" + (" (upper bound)" if bound else "")
+
+
+def cost_lines(
+    plan: Plan, site: Site, cost: Estimate, found: Measurements, planned: int, members: int, seconds: float
+) -> list[str]:  # fmt: skip
+    """The lines about the cost of a plan.
+
+    Args:
+        plan: the plan.
+        site: where it would run.
+        cost: the estimate.
+        found: the measurements that it is from.
+        planned: number of configurations that were to be measured.
+        members: members of each network.
+        seconds: time that measuring took.
+    """
+    return [*_measured(found, planned, seconds), *_sweep(plan, cost, members), *_confirmation(plan, cost), *_total(site, cost)]
+
+
+def _measured(found: Measurements, planned: int, seconds: float) -> list[str]:
+    """What was measured, and what is assumed where it could not be."""
+    costs = list(found.costs.values())
+    trained = sorted(cost.training.trained for cost in costs)
+    share = span(Span(100 * trained[0], 100 * trained[-1]), lambda value: f"{value:.0f} %")
+    lines = [
+        f"{len(costs)} of {planned} configurations measured in {seconds:.0f} s, with networks trained for {share} of the epochs"
+    ]
+    if missing := planned - len(costs) - found.skipped:
+        lines.append(f"{missing} were not measured in time; they are assumed to cost as much as the mean of the others")
+    if found.skipped:
+        lines.append(f"{found.skipped} cannot be trained on these images; such trials fail and cost little")
+    evaluations = [e for cost in costs for e in (cost.sweep, cost.confirm) if e]
+    if any(e.share == 0 for e in evaluations):
+        lines.append(
+            "where there was no time for an evaluation, its cost is an upper bound: that of the passes through the network if each "
+            "attack ran to its end on each image"
+        )
+    elif (least := min(e.share for e in evaluations)) < 1:
+        lines.append(f"evaluations were measured on {100 * least:.0f} % of the images or more, and extrapolated")
+    return lines
+
+
+def _sweep(plan: Plan, cost: Estimate, members: int) -> list[str]:
+    seeds = f" x {plan.seeds_per_trial} seeds" if plan.seeds_per_trial > 1 else ""
+    images = cost.networks * plan.config.epochs * members
+    lines = [f"sweep: {plan.trials} trials{seeds} x {plan.config.epochs} epochs x {members} members = {images:,} images"]
+    if "epochs" in space.flat(plan.space):
+        lines[0] += ", with the epochs of the base configuration; they are searched"
+    lines.append(
+        f"  {cost.networks} networks, each {duration(cost.trial.training)} of training and {duration(cost.trial.sweep)} of attacks "
+        f"and audits: {duration(cost.sweep)} of device time"
+    )
+    if plan.rungs:
+        lines.append("  early stopping saves a part of this, which is not counted")
+    if switched := [name for name, own in plan.space.items() if isinstance(own, Switch)]:
+        lines.append(f"  the mean over the options of {', '.join(switched)} that were measured")
+    return lines
+
+
+def _confirmation(plan: Plan, cost: Estimate) -> list[str]:
+    step = cost.confirmation
+    if not plan.replicates:
+        return ["confirmation: none"]
+    each = {
+        "training": cost.point.training, "attacks": cost.point.attack, "audits": cost.point.audit,
+        "audits by other networks": cost.audits.seconds,
+    }  # fmt: skip
+    parts = ", ".join(f"{duration(seconds)} of {name}" for name, seconds in each.items() if seconds)
+    kinds = f"{len(plan.objectives)} to {len(plan.objectives) + 1} independent objectives"
+    lines = [
+        f"front: {span(step.front)} of {plan.trials} trials expected, as for {kinds}",
+        f"confirmation: {span(step.points)} points with the baselines, {span(step.replicates)} replicates each",
+        f"  {span(step.networks)} networks, each {parts}: {span(cost.confirm, duration)} of device time",
+    ]
+    if plan.shadows:
+        parts = f"{duration(cost.point.training)} of training and {duration(cost.point.outputs)} of queries"
+        lines += [
+            f"shadow models: {plan.shadows} per point",
+            f"  {span(cost.shadows)} networks, each {parts}: {span(cost.shadow, duration)} of device time",
+        ]
+    return lines
+
+
+def _total(site: Site, cost: Estimate) -> list[str]:
+    cluster = "; the cluster may run more at a time" if site.address else ""
+    phase, needs = cost.memory.phase, f"{memory.gib(cost.memory.trial)} for each of {cost.at_a_time} trials at a time"
+    return [
+        f"device time: {span(cost.device, duration)} in total",
+        f"wall time: {span(cost.wall, duration)} on an otherwise idle machine, {cost.at_a_time} trials at a time{cluster}; "
+        f"{span(cost.driver, duration)} of it for the start, suggestions and the report",
+        f"disk: {span(cost.disk, size)}, for networks, outputs, evidence, the report and MLflow",
+        f"memory: at least {memory.gib(cost.memory.total)}, {needs}, mostly for {phase.name} on batches of {phase.images}",
+    ]
