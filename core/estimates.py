@@ -4,11 +4,12 @@ A metric of one network is a mean over images, or an AUC. Its *influence* on an 
 error, so that the sum of squares is the variance due to the draw of images (DeLong 1988 for the AUC). Replicates have seeds and
 members of their own but are judged on the same images, so the error of their mean has two parts, which are added:
 
-- seeds and members: the variance between replicates, moderated by that of the other points (Smyth 2004), over their number;
-- images: the squares of the influence's mean over replicates, summed over images.
+- images: the squares of the influence's mean over replicates, summed over images;
+- seeds and members: the variance between replicates beyond what the images explain, over their number, averaged over its
+  posterior (`core.replicate_errors`).
 
 All points share images, and replicate r has the same members for every point. Both induce covariances between points, which make
-differences more precise than the points themselves.
+differences more precise than the points themselves. `tests/benchmarks/interval_coverage.py` measures the coverage of the intervals.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -18,11 +19,12 @@ from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from core.stats import Interval, mean_bounds, moderated_variances, score_interval, t_quantile
+from core.replicate_errors import SEEDS, ReplicateErrors, mixture_quantile, seed_weights
+from core.stats import Interval, mean_bounds, normal_quantile, score_interval, t_quantile
 
 Point = TypeVar("Point", bound=Hashable)
-MAX_SHARED = 0.9
-"""Largest correlation that is assumed between the replicates r of two points, which have the same members."""
+FEW = 0.25
+"""Images that are added with the largest variance of any distribution, since a value near 0 or 1 shows too little or none."""
 
 
 @dataclass(frozen=True)
@@ -94,18 +96,19 @@ class Estimates(Generic[Point]):
     """Numbers of each point's replicates."""
     means: np.ndarray
     """Means over replicates, [points, metrics]."""
-    seed_variances: np.ndarray
-    """Moderated variance of one replicate due to seeds and members, [points, metrics]; NaN if no replicates show it."""
-    seed_freedom: np.ndarray
-    """Degrees of freedom of `seed_variances`, [points, metrics]."""
     influence: np.ndarray
-    """Mean influence of each image, without the part that `seed_variances` already contains, [points, metrics, images]."""
+    """Mean influence of each image, [points, metrics, images]."""
     images: np.ndarray
     """Number of images that limits the resolution, [points, metrics]; 0 for a metric without a value per image."""
+    scale: np.ndarray
+    """Standard error of one network's value due to the draw of images, [points, metrics]; 1 for a metric without images."""
+    known: np.ndarray
+    """Variance between replicates that the images' interaction with networks explains, in units of `scale` squared,
+    [points, metrics]; the squares of `influence` contain it."""
+    errors: tuple[ReplicateErrors, ...]
+    """Variances of the replicates of each metric, in units of `scale` squared."""
     within: np.ndarray
     """Correlation of the replicates' errors between metrics of a point, [metrics, metrics]."""
-    between: float
-    """Correlation of the errors of replicates r of two points, as a share of `within`."""
 
     @classmethod
     def of(cls, measured: Mapping[Point, Mapping[int, Mapping[str, Measurement]]], metrics: Sequence[str]) -> "Estimates[Point]":
@@ -116,29 +119,19 @@ class Estimates(Generic[Point]):
         """
         if lacking := [p for p, own in measured.items() if not own or any(m not in r for r in own.values() for m in metrics)]:
             raise ValueError(f"points without a measurement of every metric on every replicate: {lacking}")
-        points = tuple(measured)
-        values = {p: np.array([[r[m].value for m in metrics] for r in own.values()]) for p, own in measured.items()}
-        residuals = {p: {r: row for r, row in zip(measured[p], v - v.mean(0), strict=True)} for p, v in values.items()}
-        counts = np.array([len(v) for v in values.values()])
-        squares = np.array([(v - v.mean(0)).__pow__(2).sum(0) for v in values.values()])
-        variances, freedom = (np.stack(a, 1) for a in zip(*(moderated_variances(s, counts - 1) for s in squares.T), strict=True))
-        columns = np.unique(np.concatenate([m.rows for own in measured.values() for r in own.values() for m in r.values()]))
-        influence = np.zeros((len(points), len(metrics), len(columns)))
-        for i, own in enumerate(measured.values()):
-            for j, name in enumerate(metrics):
-                for replicate in own.values():
-                    np.add.at(influence[i, j], np.searchsorted(columns, replicate[name].rows), replicate[name].influence / len(own))
-        alone = np.array([[np.mean([r[m].variance for r in own.values()]) for m in metrics] for own in measured.values()])
-        shared = (influence**2).sum(2)
-        # Replicates differ by the images' interaction with the network, too; that part is in the variance between replicates.
-        counted_twice = np.clip((alone - shared) / np.maximum(1, counts - 1)[:, None], 0, shared) * (counts > 1)[:, None]
-        influence *= np.sqrt(np.divide(shared - counted_twice, shared, out=np.ones_like(shared), where=shared > 0))[..., None]
-        variances = np.maximum(variances, counted_twice * counts[:, None])
+        values = [np.array([[r[m].value for m in metrics] for r in own.values()]) for own in measured.values()]
+        replicates = [list(own) for own in measured.values()]
+        counts = np.array([[len(own)] for own in replicates])
         images = np.array([[min(r[m].images for r in own.values()) for m in metrics] for own in measured.values()])
-        within, between = _correlations(residuals, len(metrics))
+        alone = np.array([[np.mean([r[m].variance for r in own.values()]) for m in metrics] for own in measured.values()])
+        influence = _mean_influence(measured, metrics)
+        known = np.clip((alone - (influence**2).sum(2)) * counts / np.maximum(1, counts - 1), 0, alone)
+        scale = np.where(images > 0, np.sqrt(np.maximum(alone, FEW / np.maximum(1, images) ** 2)), 1.0)
+        units = [v / s for v, s in zip(values, scale, strict=True)]
+        errors = tuple(ReplicateErrors.of([u[:, j] for u in units], replicates) for j in range(len(metrics)))
         return cls(
-            points, tuple(metrics), tuple(frozenset(own) for own in measured.values()), np.array([v.mean(0) for v in values.values()]),
-            variances, freedom, influence, images, within, between,
+            tuple(measured), tuple(metrics), tuple(map(frozenset, replicates)), np.array([v.mean(0) for v in values]), influence,
+            images, scale, known / scale**2, errors, _within(units),
         )  # fmt: skip
 
     def mean(self, point: Point, metric: str) -> float:
@@ -146,96 +139,153 @@ class Estimates(Generic[Point]):
         return float(self.means[self._at(point, metric)])
 
     def interval(self, point: Point, metric: str, level: float = 0.95) -> Interval:
-        """Interval of a mean; infinite, or [0, 1] for a mean over images, if a single replicate shows no variance.
+        """Interval of a mean; infinite, or [0, 1] for a mean over images, if no point has two replicates.
 
-        It is Student's with the sum of both variances and Satterthwaite's degrees of freedom. For a mean over images it is Wilson's,
-        which stays within [0, 1], for the number of images that corresponds to the variance.
+        For a mean over images it is Wilson's, which stays within [0, 1], for the number of images that corresponds to the error.
         """
         at = self._at(point, metric)
-        mean, images = float(self.means[at]), int(self.images[at])
-        if np.isnan(self.seed_variances[at]):
-            return Interval(0.0, 1.0) if images else Interval(-np.inf, np.inf)
-        seeds = float(self.seed_variances[at]) / len(self.replicates[at[0]])
-        drawn = float((self.influence[at] ** 2).sum())
-        quantile = t_quantile(level, _satterthwaite(seeds, float(self.seed_freedom[at]), drawn, images))
-        if not images:
-            return mean_bounds(mean, quantile * np.sqrt(seeds + drawn))
-        size = (mean * (1 - mean) + 1 / images) / (seeds + drawn + 1 / images**2)
-        return score_interval(mean, size, level, quantile)
+        return self._around(at, float(self.means[at]), self._half_width(*at, level))
+
+    def interval_around(self, point: Point, metric: str, value: float, variance: float, level: float = 0.95) -> Interval:
+        """Interval of a corrected mean with another variance (see `covariance`), with the bounds of `interval`."""
+        return self._around(self._at(point, metric), value, normal_quantile(level) * float(np.sqrt(variance)))
 
     def difference(self, point: Point, other: Point, metric: str, level: float = 0.95) -> Difference:
-        """A metric of one point minus that of another, with its paired interval (Student's)."""
+        """A metric of one point minus that of another, with its paired interval."""
         (i, j), (k, _) = self._at(point, metric), self._at(other, metric)
-        value = float(self.means[i, j] - self.means[k, j])
-        pair = [i, k]
-        if np.isnan(self.seed_variances[pair, j]).any():
-            return Difference(value, Interval(-np.inf, np.inf))
-        cov = self._seed_covariance[np.ix_([i, k], [j], [i, k], [j])].reshape(2, 2)
-        seeds = max(0.0, float(cov[0, 0] + cov[1, 1] - 2 * cov[0, 1]))
+        value, errors, pair = float(self.means[i, j] - self.means[k, j]), self.errors[j], [i, k]
+        counts = np.array([len(self.replicates[at]) for at in pair])
+        units = self.scale[pair, j] ** 2 / counts
+        own, known = (float((units * part[pair]).sum() / units.sum()) for part in (errors.own, self.known[:, j]))
+        freedom = float(min(errors.own_total, 2 * errors.own_freedom[pair].min()))
+        unshared = float((1 / counts).sum()) - 2 * len(self.replicates[i] & self.replicates[k]) / float(counts.prod())
         drawn = float(((self.influence[i, j] - self.influence[k, j]) ** 2).sum())
-        freedom = _satterthwaite(seeds, float(self.seed_freedom[pair, j].min()), drawn, int(self.images[pair, j].min()))
-        return Difference(value, mean_bounds(value, t_quantile(level, freedom) * np.sqrt(seeds + drawn)))
+        drawn += errors.common * unshared * float(self.scale[pair, j].prod())
+        smallest = int(self.images[pair, j].min())
+        return Difference(value, mean_bounds(value, _half_width(own, freedom, known, float(units.sum()), drawn, smallest, level)))
 
-    @cached_property
-    def _seed_covariance(self) -> np.ndarray:
-        """Covariance of the means due to seeds and members, [points, metrics, points, metrics]."""
-        shared = np.array([[len(a & b) / (len(a) * len(b)) for b in self.replicates] for a in self.replicates])
-        shared *= np.where(np.eye(len(self.points), dtype=bool), 1.0, self.between)
-        deviations = np.sqrt(np.nan_to_num(self.seed_variances))
-        return np.einsum("ij,kl,ik,jl->ijkl", deviations, deviations, shared, self.within)
+    @property
+    def seed_variances(self) -> np.ndarray:
+        """Variance of one replicate due to seeds, members and networks, [points, metrics]; NaN if no point has two replicates."""
+        return np.stack([e.variance for e in self.errors], 1) * self.scale**2
 
     @cached_property
     def covariance(self) -> np.ndarray:
-        """Covariance of the errors of all means, [points, metrics, points, metrics]."""
-        return self._seed_covariance + np.einsum("ijn,kln->ijkl", self.influence, self.influence)
+        """Covariance of the errors of all means, [points, metrics, points, metrics].
+
+        The variances are those of normal distributions with the means' 95 % intervals, so that normal draws have their tails.
+        """
+        return self._covariance(self._seeds)
+
+    @cached_property
+    def smooth_covariance(self) -> np.ndarray:
+        """`covariance` with averages over points for what each point shows poorly, [points, metrics, points, metrics].
+
+        These are the variance due to seeds and members, and all correlations. If means are weighted by covariances that are
+        estimated from the same few images and replicates, noise decides which of them are moved the least.
+        """
+        pooled = self._covariance((self._seeds / self.scale**2).mean(0) * self.scale**2)
+        points = len(self.points)
+        deviations = np.sqrt(np.einsum("ijij->ij", pooled).clip(0))
+        scale = np.where(deviations > 0, deviations, np.inf)
+        correlations = pooled / scale[:, :, None, None] / scale
+        within = np.einsum("ijik->jk", correlations) / points
+        between = (correlations.sum((0, 2)) - points * within) / max(1, points * (points - 1))
+        same = np.eye(points)[:, None, :, None]
+        smooth = same * within[:, None, :] + (1 - same) * between[:, None, :]
+        return smooth * deviations[:, :, None, None] * deviations
 
     def draws(self, count: int = 4000, seed: int = 0) -> np.ndarray:
-        """Draw the means again, each with its error and with the errors' covariance, [count, points, metrics].
+        """Draw the means again, each with its error and with the errors' `covariance`, [count, points, metrics]."""
+        return normal_draws(self.means, self.covariance, count, seed)
 
-        The part due to seeds is Student's, with the median of the degrees of freedom.
-        """
-        stream = np.random.Generator(np.random.PCG64(seed))
-        size = self.means.size
-        parts = [self._seed_covariance, self.covariance - self._seed_covariance]
-        seeds, drawn = (_normal(part.reshape(size, size), stream.standard_normal((count, size))) for part in parts)
-        freedom = float(np.median(self.seed_freedom)) if np.isfinite(self.seed_freedom).any() else np.inf
-        if np.isfinite(freedom) and freedom > 0:
-            seeds *= np.sqrt(freedom / stream.chisquare(freedom, (count, 1)))
-        return self.means + (seeds + drawn).reshape(count, *self.means.shape)
+    @cached_property
+    def _seeds(self) -> np.ndarray:
+        """Variance of one replicate due to seeds and members, beyond what the images explain, [points, metrics]."""
+        halves = np.array([[self._half_width(i, j, 0.95) for j in range(len(self.metrics))] for i in range(len(self.points))])
+        rest = (halves / normal_quantile(0.95)) ** 2 - (self.influence**2).sum(2)
+        return np.where(np.isfinite(halves), rest, 0.0).clip(0) * np.array([[len(own)] for own in self.replicates])
+
+    def _covariance(self, seeds: np.ndarray) -> np.ndarray:
+        """Covariance of the errors of all means, given the variance of one replicate due to seeds and members."""
+        shared = np.array([[len(a & b) / (len(a) * len(b)) for b in self.replicates] for a in self.replicates])
+        common = np.minimum(np.array([e.common for e in self.errors]) * self.scale**2, seeds)
+        parts = ((shared, np.sqrt(common)), (np.diag(np.diag(shared)), np.sqrt(seeds - common)))
+        drawn = np.einsum("ijn,kln->ijkl", self.influence, self.influence)
+        return drawn + sum(np.einsum("ik,ij,kl,jl->ijkl", weight, part, part, self.within) for weight, part in parts)
+
+    def _half_width(self, i: int, j: int, level: float) -> float:
+        """Half-width of the interval of a mean before it is bounded; infinite if no replicates show the variance."""
+        errors, units = self.errors[j], float(self.scale[i, j]) ** 2 / len(self.replicates[i])
+        drawn, known = float((self.influence[i, j] ** 2).sum()), float(self.known[i, j])
+        return _half_width(float(errors.variance[i]), float(errors.freedom[i]), known, units, drawn, int(self.images[i, j]), level)
+
+    def _around(self, at: tuple[int, int], value: float, half: float) -> Interval:
+        """Interval of a value; Wilson's for a metric with images, of whose form only the ratio of size and quantile matters."""
+        images = int(self.images[at])
+        if not images:
+            return mean_bounds(value, half)
+        if not np.isfinite(half):
+            return Interval(0.0, 1.0)
+        return score_interval(value, (value * (1 - value) + FEW / images) / half**2, quantile=1.0)
 
     def _at(self, point: Point, metric: str) -> tuple[int, int]:
         return self.points.index(point), self.metrics.index(metric)
 
 
-def _satterthwaite(seeds: float, freedom: float, drawn: float, images: int) -> float:
-    """Degrees of freedom of the sum of two variances, of which the second is from a number of images (Satterthwaite 1946)."""
-    parts = seeds**2 / freedom if freedom else 0.0
-    parts += drawn**2 / max(1, images - 1)
-    return (seeds + drawn) ** 2 / parts if parts else np.inf
+def normal_draws(means: np.ndarray, covariance: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Normal draws around means, [count, *means.shape], with a covariance, [*means.shape, *means.shape], which may be singular."""
+    values, vectors = np.linalg.eigh(covariance.reshape(means.size, means.size))
+    standard = np.random.Generator(np.random.PCG64(seed)).standard_normal((count, means.size))
+    return means + (standard @ (vectors * np.sqrt(np.clip(values, 0, None))).T).reshape(count, *means.shape)
 
 
-def _normal(covariance: np.ndarray, standard: np.ndarray) -> np.ndarray:
-    """Turn standard normal draws, [count, n], into draws with a covariance, [n, n], which may be singular."""
-    values, vectors = np.linalg.eigh(covariance)
-    return standard @ (vectors * np.sqrt(np.clip(values, 0, None))).T
+def _half_width(variance: float, freedom: float, known: float, units: float, drawn: float, images: int, level: float) -> float:
+    """Half-width of the interval of a mean or a difference; infinite if the variance is not known.
+
+    Args:
+        variance: variance of one replicate.
+        freedom: its degrees of freedom.
+        known: the part of it that the images explain, which is in `drawn`.
+        units: unit of both, over the number of replicates.
+        drawn: variance due to the draw of images.
+        images: number of images that limits the resolution; 0 if there are none.
+        level: level of the interval.
+    """
+    if np.isnan(variance) or not freedom:
+        return np.inf
+    if not images:
+        return t_quantile(level, freedom) * float(np.sqrt(variance * units + drawn))
+    variances = drawn + FEW / images**2 + units * SEEDS**2
+    half = mixture_quantile(variances, seed_weights(variance, freedom, known, images), level)
+    return half * t_quantile(level, max(1, images - 1)) / normal_quantile(level)
 
 
-def _correlations(residuals: Mapping[Point, Mapping[int, np.ndarray]], metrics: int) -> tuple[np.ndarray, float]:
-    """Pooled correlations of replicates' errors: between metrics, [metrics, metrics], and between points, in [0, MAX_SHARED]."""
-    rows = np.array([row for own in residuals.values() for row in own.values()])
-    freedom = len(rows) - len(residuals)
-    scale = np.sqrt((rows**2).sum(0))
-    if freedom <= metrics:
-        within = np.eye(metrics)
-    else:
-        within = (rows.T @ rows) / np.where(np.outer(scale, scale) > 0, np.outer(scale, scale), 1)
-        np.fill_diagonal(within, 1.0)
-    products, sizes = 0.0, 0.0
-    each = list(residuals.values())
-    for i, one in enumerate(each):
-        for other in each[i + 1 :]:
-            both = one.keys() & other.keys()
-            a, b = (np.array([own[r] for r in sorted(both)]).reshape(-1, metrics) for own in (one, other))
-            products += float((a * b / np.where(scale > 0, scale, 1) ** 2).sum())
-            sizes += float((np.sqrt((a**2).sum(0) * (b**2).sum(0)) / np.where(scale > 0, scale, 1) ** 2).sum())
-    return within, float(np.clip(products / sizes, 0, MAX_SHARED)) if sizes and freedom > len(residuals) // 2 else 0.0
+def _mean_influence(measured: Mapping[Point, Mapping[int, Mapping[str, Measurement]]], metrics: Sequence[str]) -> np.ndarray:
+    """Mean influence of each image over replicates, [points, metrics, images]."""
+    columns = columns_of([replicate[name] for own in measured.values() for replicate in own.values() for name in metrics])
+    influence = np.zeros((len(measured), len(metrics), columns.max(initial=-1) + 1))
+    for i, own in enumerate(measured.values()):
+        for j, name in enumerate(metrics):
+            for replicate in own.values():
+                influence[i, j, columns[replicate[name].rows]] += replicate[name].influence / len(own)
+    return influence
+
+
+def columns_of(measured: Sequence[Measurement]) -> np.ndarray:
+    """For each row of the pool, its place among the rows that occur in the measurements, [largest row + 1]."""
+    present = np.zeros(max((int(one.rows.max(initial=-1)) for one in measured), default=-1) + 1, bool)
+    for one in measured:
+        present[one.rows] = True
+    return present.cumsum() - 1
+
+
+def _within(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Pooled correlation of the replicates' errors between metrics, [metrics, metrics], moved to 0 where there are few."""
+    rows = np.concatenate([v - v.mean(0) for v in values])
+    freedom, scale = len(rows) - len(values), np.sqrt((rows**2).sum(0))
+    rows = rows / np.where(scale > 0, scale, 1)
+    trust = freedom / (freedom + rows.shape[1])
+    correlation = trust * (rows.T @ rows)
+    np.fill_diagonal(correlation, 1.0)
+    return correlation

@@ -1,7 +1,7 @@
 """The Pareto front of noisy means: how probable it is that each point belongs to it, and its hypervolume.
 
-Both come from draws of the true means given the measured ones, after shrinkage (`core.shrinkage`): fronts of the means themselves
-reward noise, and the more the more points there are.
+Both come from the measured means after shrinkage (`core.shrinkage`), and from draws around them with their errors' covariance.
+Fronts of the means themselves reward noise, and the more the more points there are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from core import pareto
-from core.estimates import Estimates
+from core.estimates import Estimates, normal_draws
 from core.shrinkage import shrink
 from core.stats import Interval
 from core.study import Objective
@@ -38,20 +38,28 @@ def front_probabilities(
     """
     probabilities = np.zeros(len(eligible))
     if eligible.any():
-        losses = _drawn_losses(estimates, objectives, eligible, floors, seed)
-        probabilities[eligible] = np.mean([pareto.non_dominated(points) for points in losses], axis=0)
+        _, drawn = _losses(estimates, objectives, eligible, floors, seed)
+        probabilities[eligible] = np.mean([pareto.non_dominated(points) for points in drawn], axis=0)
     return probabilities
 
 
 def hypervolume_estimate(
     estimates: Estimates, objectives: Sequence[Objective], eligible: np.ndarray, floors: Mapping[str, float] = {}, *, seed: int = 0
 ) -> tuple[float, Interval]:  # fmt: skip
-    """The hypervolume of the true means of the points that may be on the front, with its 95 % interval."""
+    """The hypervolume of the shrunken means of the points that may be on the front, with its 95 % interval.
+
+    Draws have a larger hypervolume than their means, as each draw has points that happen to be better. If the true points differ,
+    so do they, and the draws are right; if they are equal, even the means are too good by about as much. The interval reaches from
+    the draws' lower end, moved down by twice this difference, to their upper end. Without replicates it is [0, 1].
+    """
     if not eligible.any():
         return 0.0, Interval(0.0, 0.0)
-    volumes = [pareto.hypervolume(points) for points in _drawn_losses(estimates, objectives, eligible, floors, seed)]
-    low, middle, high = np.quantile(volumes, [0.025, 0.5, 0.975])
-    return float(middle), Interval(float(low), float(high))
+    means, drawn = _losses(estimates, objectives, eligible, floors, seed)
+    value = pareto.hypervolume(means)
+    if np.isnan(estimates.seed_variances[eligible]).any():
+        return value, Interval(0.0, 1.0)
+    low, middle, high = np.quantile([pareto.hypervolume(points) for points in drawn], [0.025, 0.5, 0.975])
+    return value, Interval(max(0.0, float(low - 2 * max(0.0, middle - value))), float(max(high, value)))
 
 
 def most_undecided(probabilities: np.ndarray) -> np.ndarray:
@@ -60,19 +68,17 @@ def most_undecided(probabilities: np.ndarray) -> np.ndarray:
     return order[(probabilities[order] > LEAVES) & (probabilities[order] < STAYS)]
 
 
-def _drawn_losses(
+def _losses(
     estimates: Estimates, objectives: Sequence[Objective], eligible: np.ndarray, floors: Mapping[str, float], seed: int
-) -> np.ndarray:  # fmt: skip
-    """Losses of the eligible points in each draw of their true means, [draws, points, objectives]."""
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Losses of eligible points: of their shrunken means, [points, objectives], and of draws, [draws, points, objectives]."""
     columns = [estimates.metrics.index(o.metric) for o in objectives]
-    means = estimates.means[eligible][:, columns]
-    covariance = estimates.covariance[eligible][:, columns][:, :, eligible][..., columns]
-    means, covariance = shrink(means, covariance)
-    stream = np.random.Generator(np.random.PCG64(seed))
-    values, vectors = np.linalg.eigh(covariance.reshape(means.size, means.size))
-    noise = stream.standard_normal((DRAWS, means.size)) @ (vectors * np.sqrt(np.clip(values, 0, None))).T
-    drawn = (means.ravel() + noise).reshape(DRAWS, *means.shape)
-    for j, o in enumerate(objectives):
-        drawn[..., j] = np.maximum(drawn[..., j], floors.get(o.metric, -np.inf))
+    covariance = estimates.smooth_covariance[eligible][:, columns][:, :, eligible][..., columns]
+    means, covariance = shrink(estimates.means[eligible][:, columns], covariance)
+    least = np.array([floors.get(o.metric, -np.inf) for o in objectives])
     references, ideals = (np.array([getattr(o, name) for o in objectives]) for name in ("reference", "ideal"))
-    return np.maximum((drawn - ideals) / (references - ideals), 0.0)
+    points, drawn = (
+        np.maximum((np.maximum(each, least) - ideals) / (references - ideals), 0.0)
+        for each in (means, normal_draws(means, covariance, DRAWS, seed))
+    )
+    return points, drawn

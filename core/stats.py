@@ -59,9 +59,9 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
 
 def t_quantile(level: float, freedom: float) -> float:
     """Half-width of a two-sided Student interval in standard errors; the normal one for infinite degrees of freedom."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return float(t.ppf(0.5 + level / 2, freedom)) if math.isfinite(freedom) else normal_quantile(level)
+    return float(stdtrit(freedom, 0.5 + level / 2)) if math.isfinite(freedom) else normal_quantile(level)
 
 
 def mean_bounds(mean: float, half: float) -> Interval:
@@ -85,7 +85,7 @@ def moderated_variances(squares: np.ndarray, freedom: np.ndarray) -> tuple[np.nd
     from scipy.optimize import brentq
     from scipy.special import digamma, polygamma
 
-    total = int(freedom.sum())
+    total = float(freedom.sum())
     if not total:
         return np.full(len(squares), np.nan), np.zeros(len(squares))
     pooled = float(squares.sum()) / total
@@ -101,6 +101,6 @@ def moderated_variances(squares: np.ndarray, freedom: np.ndarray) -> tuple[np.nd
     elif shown.sum() < len(squares) or len(squares) == 1:
         prior = 0.0 if len(squares) == 1 else math.inf
     if prior == math.inf:
-        return np.full(len(squares), pooled), np.full(len(squares), float(total))
+        return np.full(len(squares), pooled), np.full(len(squares), total)
     variances = (prior * centre + squares) / np.maximum(prior + freedom, 1e-12)
     return variances, np.minimum(prior + freedom, total)

@@ -8,19 +8,23 @@ the estimate is that audit's AUC on all images.
 An attacker may also flip an audit's sign. As every audit has a sign that its theory gives, it is flipped only where the AUC on the
 other folds is significantly below one half (`FLIP` standard errors): flips by chance would double the estimate's variance.
 
+The estimate varies more than the AUC of a fixed audit if the choice is uncertain; its influences are scaled up for that.
+
 AUCs on parts of the images are first-order: the AUC on all images plus the influence of the part's images.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from core.audits.chance import LEVEL, PERMUTATIONS
 from core.audits.evidence import MembershipScores, null_influence, permuted_members
-from core.estimates import Measurement
+from core.estimates import Measurement, columns_of
 
 FOLDS = 5
+BOOTSTRAPS = 500
+"""Number of bootstraps of the choice of audits."""
 FLIP = 3.0
 """Standard errors below one half at which an audit's sign is flipped; at most 2 % of 15 audits without a leak are."""
 
@@ -57,13 +61,14 @@ def select_audit(measured: Mapping[int, Mapping[str, Measurement]]) -> SelectedA
     parts = np.array([[_fold_sums(own[name]) for name in names] for own in measured.values()])
     errors = np.array([np.sqrt(np.mean([own[name].variance for own in measured.values()])) for name in names])
     chosen, signs = _choose(aucs.mean(0), parts.mean(0), errors)
+    inflation = _inflation(aucs.mean(0), _mean_influence(measured, names), errors)
     measurements = {}
     for replicate, own, auc, part in zip(measured, measured.values(), aucs, parts, strict=True):
         folds = np.arange(FOLDS)
         value = 0.5 + float((signs * (auc[chosen] + FOLDS * part[chosen, folds] - 0.5)).mean())
         pieces = [(own[names[k]], fold_of(own[names[k]].rows) == f, s) for f, (k, s) in enumerate(zip(chosen, signs, strict=True))]
         rows = np.concatenate([measurement.rows[mask] for measurement, mask, _ in pieces])
-        influence = np.concatenate([sign * measurement.influence[mask] for measurement, mask, sign in pieces])
+        influence = inflation * np.concatenate([sign * measurement.influence[mask] for measurement, mask, sign in pieces])
         images = min(own[names[k]].images for k in chosen)
         measurements[replicate] = Measurement(value, rows, influence, images)
     counts = np.bincount(chosen, minlength=len(names))
@@ -93,26 +98,68 @@ def selected_chance_level(
         for fold in range(FOLDS):
             chosen = folds == fold
             parts[:, [common.index(name) for name in own], fold] += weights[:, chosen] @ influence[chosen] / len(groups)
-    aucs, values = 0.5 + parts.sum(2), []
-    errors = aucs.std(0)
-    for auc, part in zip(aucs, parts - parts.mean(2, keepdims=True), strict=True):
-        chosen, signs = _choose(auc, part, errors)
-        values.append(0.5 + float((signs * (auc[chosen] + FOLDS * part[chosen, np.arange(FOLDS)] - 0.5)).mean()))
+    aucs = 0.5 + parts.sum(2)
+    parts -= parts.mean(2, keepdims=True)
+    values = _estimate(aucs, parts, *_choose(aucs, parts, aucs.std(0)))
     return max(0.5, float(np.quantile(values, LEVEL)))
 
 
 def _choose(aucs: np.ndarray, parts: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each fold, the audit with the largest AUC on the other folds, and its sign there.
+    """For each fold, the audit with the largest AUC on the other folds, and its sign there, both [..., FOLDS].
 
     Args:
-        aucs: AUC by audit, [audits].
-        parts: sum of the influence by audit and fold, [audits, FOLDS].
+        aucs: AUC by audit, [..., audits].
+        parts: sum of the influence by audit and fold, [..., audits, FOLDS].
         errors: standard error of each AUC, [audits].
     """
-    elsewhere = aucs[:, None] - FOLDS / (FOLDS - 1) * parts - 0.5
+    elsewhere = aucs[..., None] - FOLDS / (FOLDS - 1) * parts - 0.5
     signs = np.where(elsewhere < -FLIP * errors[:, None] * np.sqrt(FOLDS / (FOLDS - 1)), -1.0, 1.0)
-    chosen = (signs * elsewhere).argmax(0)
-    return chosen, signs[chosen, np.arange(FOLDS)]
+    chosen = (signs * elsewhere).argmax(-2)
+    return chosen, np.take_along_axis(signs, chosen[..., None, :], -2)[..., 0, :]
+
+
+def _estimate(aucs: np.ndarray, parts: np.ndarray, chosen: np.ndarray, signs: np.ndarray) -> np.ndarray:
+    """Mean over folds of the AUC of each fold's audit on the fold, [...]; shapes as in `_choose`."""
+    folds = np.take_along_axis(aucs[..., None] + FOLDS * parts, chosen[..., None, :], -2)[..., 0, :]
+    return 0.5 + (signs * (folds - 0.5)).mean(-1)
+
+
+def _inflation(aucs: np.ndarray, influence: np.ndarray, errors: np.ndarray) -> float:
+    """The factor by which the choice of audits increases the estimate's standard error, at least 1, from a parametric bootstrap.
+
+    Folds choose their audits from largely the same images. If several audits are nearly as good, a lucky one is therefore chosen
+    for many folds, so that the folds' errors are correlated.
+
+    Args:
+        aucs: mean AUC over replicates by audit, [audits].
+        influence: its influence by image in each fold, [FOLDS, audits, images].
+        errors: standard error of each AUC, [audits].
+    """
+    products = influence @ influence.transpose(0, 2, 1)
+    values, vectors = np.linalg.eigh(products)
+    stream = np.random.Generator(np.random.PCG64(0))
+    noise = stream.standard_normal((BOOTSTRAPS, FOLDS, len(aucs)))
+    parts = np.einsum("fkl,dfl->dkf", vectors * np.sqrt(values.clip(0))[:, None], noise)
+    best, total = int(aucs.argmax()), products.sum(0)
+    gaps = aucs[best] - aucs
+    variances = total[best, best] + np.diag(total) - 2 * total[best]
+    shrunken = gaps * np.clip(1 - variances / np.where(gaps > 0, gaps, np.inf) ** 2, 0, 1)  # gaps of the best are too large
+    drawn = aucs[best] - shrunken + parts.sum(2)
+    parts -= parts.mean(2, keepdims=True)
+    chosen, signs = _choose(drawn, parts, errors)
+    naive = products[np.arange(FOLDS), chosen, chosen].sum(1).mean()
+    return float(np.sqrt(max(1.0, _estimate(drawn, parts, chosen, signs).var() / naive))) if naive > 0 else 1.0
+
+
+def _mean_influence(measured: Mapping[int, Mapping[str, Measurement]], names: Sequence[str]) -> np.ndarray:
+    """Mean influence over replicates of each image on each audit, in the image's fold, [FOLDS, audits, images]."""
+    columns = columns_of([own[name] for own in measured.values() for name in names])
+    influence = np.zeros((len(names), columns.max() + 1))
+    for own in measured.values():
+        for k, name in enumerate(names):
+            influence[k, columns[own[name].rows]] += own[name].influence / len(measured)
+    rows = np.flatnonzero(np.diff(columns, prepend=-1))
+    return influence * (fold_of(rows) == np.arange(FOLDS)[:, None])[:, None]
 
 
 def _fold_sums(measurement: Measurement) -> np.ndarray:

@@ -45,8 +45,9 @@ ALLOWED: dict[str, set[str]] = {
     "search_space": {"config", "errors", "knobs", "space"},
     "study": {"config", "errors", "search_space", "space"},
     "pareto": {"flags", "study"},
-    "estimates": {"stats"},
-    "shrinkage": set(),
+    "estimates": {"replicate_errors", "stats"},
+    "replicate_errors": {"stats"},
+    "shrinkage": {"estimates", "stats"},
     "front_estimates": {"estimates", "pareto", "shrinkage", "stats", "study"},
     # training
     "train": {"config", "data", "errors", "memory", "modes", "nets", "optimizers", "rng", "slots", "workers"},

@@ -8,9 +8,10 @@ from typing import NoReturn
 from core.errors import InputError
 from core.study import Constraint
 from trainables.commands.arguments import STUDY_HELP, Parser, add_site_options, exit_with, site_of
-from trainables.decisions.choice import Pick, Preference, candidates, choose
+from trainables.decisions.choice import Pick, pick
+from trainables.study.choosing import Preference
 from trainables.study.plan import Plan
-from trainables.study.text import interval_text, named
+from trainables.study.text import named
 from trainables.study.tracking_uri import shown
 
 
@@ -23,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
     best = p.add_mutually_exclusive_group(required=True)
     best.add_argument("--minimize", metavar="METRIC", help="among the points that meet the constraints, choose the lowest value")
     best.add_argument("--maximize", metavar="METRIC", help="or the highest value")
+    best.add_argument("--balanced", action="store_true", help="or the compromise nearest to the best value of every objective")
     p.add_argument("--unconfirmed", action="store_true", help="choose from the front of the sweep, by its own numbers")
     p.add_argument("--name", metavar="MODEL", help="name of the registered model (default: the study's, without the date)")
     p.add_argument("--no-register", action="store_true", help="only print the choice")
@@ -45,8 +47,10 @@ def _main(args: argparse.Namespace, command: list[str]) -> int:
     from trainables.tracking.artifacts import check_artifacts, check_models
     from trainables.tracking.registry import checked_name, child_run
 
-    metric = args.minimize if args.maximize is None else args.maximize
-    preference = Preference(tuple(Constraint.of(text) for text in args.require), metric, maximize=args.maximize is not None)
+    if "" in (args.minimize, args.maximize):
+        raise InputError("--minimize and --maximize take the name of a metric")
+    preference = Preference(args.minimize or args.maximize or "", maximize=args.maximize is not None)
+    constraints = [Constraint.of(text) for text in args.require]
     site = site_of(args)
     plan = stored_plan(args.study, site)
     name = checked_name(plan.study if args.name is None else args.name)
@@ -55,10 +59,10 @@ def _main(args: argparse.Namespace, command: list[str]) -> int:
         raise InputError(f"{plan.name} is not finished; finish it with `{run.resume}`")
     later = run.finished_versions()
     outcome = run.outcomes(later)[-1]
-    among = candidates(plan.name, outcome, stored_networks(plan, run.store, later), args.unconfirmed)
-    picked = choose(among, preference, plan.objectives, confirmed=not args.unconfirmed)
+    networks, revisions = stored_networks(plan, run.store, later), [version.folder for version in later]
+    picked = pick(plan.name, outcome, networks, run.store, revisions, constraints, preference, args.unconfirmed)
     try:
-        mlflow_run = child_run(plan, picked.candidate.trial.number, site.tracking_uri)
+        mlflow_run = child_run(plan, picked.trial.number, site.tracking_uri)
         if not args.no_register:
             check_artifacts(site.tracking_uri, plan.study, run.store.above)
             check_models(site.tracking_uri, run.store.above)
@@ -80,17 +84,13 @@ def _main(args: argparse.Namespace, command: list[str]) -> int:
 
 def choice_lines(picked: Pick, plan: Plan, mlflow_run: str) -> list[str]:
     """The choice as lines for the terminal."""
-    kind = "confirmed points on the front" if picked.confirmed else "points on the front of the sweep, by its own numbers"
-    feasible = f", of which {picked.feasible} meet the constraints" if picked.preference.constraints else ""
-    lines = [
-        f"chosen: {named(picked.candidate.trial)} of {plan.name}, {picked.preference}",
-        f"among {picked.among} {kind}{feasible}",
+    return [
+        f"chosen: {named(picked.trial)} of {plan.name}, {picked.request}",
+        picked.candidates,
         f"MLflow run: {mlflow_run or 'unknown'}",
+        *(f"  {picked.value_text(metric)}" for metric in picked.chosen.values),
+        f"network: {picked.which}",
+        *([f"certainty: {picked.certainty}"] if picked.confirmed else []),
+        *(f"runner-up: {text}" for text in picked.runners_up),
+        *(f"caveat: {caveat}" for caveat in picked.caveats),
     ]
-    metrics = [o.metric for o in plan.objectives] + [c.metric for c in picked.preference.constraints] + [picked.preference.metric]
-    for metric in dict.fromkeys(metrics):
-        mean, interval = picked.candidate.estimate(metric)
-        own = picked.network.metrics[metric]
-        lines.append(f"  {metric} {mean:.4f} (95 % interval {interval_text(interval)}; this network {own:.4f})")
-    lines.append(f"network: {picked.which} by {plan.objectives[0].metric}")
-    return [*lines, *(f"caveat: {caveat}" for caveat in picked.caveats)]

@@ -1,157 +1,210 @@
 """The choice of one point of a finished study, and of one network to ship.
 
-Points are compared by their means over replicates, on images that the sweep has not seen. The network to ship is the median
-replicate, because the numbers of the best of several replicates would be biased upward.
+Points are compared by their shrunken means over replicates, on images that the sweep has not seen (`trainables.study.choosing`).
+The network to ship is the median replicate in the metric that was optimised, because the numbers of the best of several replicates
+would be biased upward.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.errors import InputError, unknown
-from core.stats import Interval, mean_interval
 from core.study import Constraint, Objective
+from trainables.decisions.metrics import Networks, sweep_confirmation, with_further_metrics
 from trainables.storage.jobs import point_folder, trial_folder
 from trainables.storage.networks import StoredNetwork
-from trainables.study.outcome import Outcome
-from trainables.study.text import interval_text, named
+from trainables.storage.store import Store
+from trainables.study.choosing import Chosen, Preference, choose_point
+from trainables.study.outcome import Confirmation, Confirmed, Outcome, Verdict
+from trainables.study.text import interval_text
 from trainables.study.trial import Trial
+from trainables.study.verdicts import MIA_AUC
 
 BOOKKEEPING = ("flag/", "seconds/", "images_per_second/")
 """Prefixes of metrics that do not measure the quality of a network."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A point of the front with its networks: its replicates, or the network of the sweep."""
-
-    trial: Trial
-    networks: tuple[StoredNetwork, ...]
-
-    def estimate(self, metric: str) -> tuple[float, Interval]:
-        """Mean over the networks and its 95 % interval, which is infinite for a single network."""
-        return mean_interval([network.metrics[metric] for network in self.networks])
-
-
-@dataclass(frozen=True)
-class Preference:
-    """The user's preference: constraints, and a metric to minimise or maximise."""
-
-    constraints: tuple[Constraint, ...]
-    metric: str
-    maximize: bool
-    """Whether to choose the highest value of the metric among the points that meet the constraints, rather than the lowest."""
-
-    @property
-    def words(self) -> list[str]:
-        """The preference as words of a command line."""
-        constraints = [word for constraint in self.constraints for word in ("--require", str(constraint))]
-        return [*constraints, "--maximize" if self.maximize else "--minimize", self.metric]
-
-    def __str__(self) -> str:
-        constraints = f" with {' and '.join(map(str, self.constraints))}" if self.constraints else ""
-        return f"the {'highest' if self.maximize else 'lowest'} {self.metric}{constraints}"
+CERTAIN = 0.975
+"""Probability of meeting a constraint from which that is no caveat: the bound is outside the 95 % interval."""
 
 
 @dataclass(frozen=True)
 class Pick:
     """The chosen point, and its network to ship."""
 
-    candidate: Candidate
+    trial: Trial
+    chosen: Chosen
+    """The point, its numbers, and the points that cannot be distinguished from it."""
+    networks: tuple[StoredNetwork, ...]
+    """Networks of the point: its replicates, or those of the sweep."""
     network: StoredNetwork
-    preference: Preference
-    feasible: int
-    """Number of points that meet the constraints."""
-    among: int
-    """Number of points to choose from."""
+    """The network to ship."""
     confirmed: bool
     """Whether the numbers are those of the confirmation step rather than the sweep's."""
 
     @property
+    def request(self) -> str:
+        """The preference and the constraints in words."""
+        constraints = self.chosen.constraints
+        return f"{self.chosen.preference}" + (f" with {' and '.join(map(str, constraints))}" if constraints else "")
+
+    @property
     def which(self) -> str:
         """The network, and its place among the networks of the point."""
-        count, network = len(self.candidate.networks), self.network.name
+        count, name = len(self.networks), self.network.name
         if count == 1:
-            return network + (", the only replicate that succeeded" if self.confirmed else ", as the sweep trained it")
-        return f"{network}, the {'median' if count % 2 else 'lower of the two middle ones'} of {count}"
+            return name + (", the only replicate that succeeded" if self.confirmed else ", as the sweep trained it")
+        return f"{name}, the {'median' if count % 2 else 'worse of the two middle ones'} of {count} by {criterion(self.chosen)}"
+
+    @property
+    def candidates(self) -> str:
+        """The number of points to choose from."""
+        chosen = self.chosen
+        kind = "confirmed points on the front" if self.confirmed else "points on the front of the sweep, by its own numbers"
+        return f"among {chosen.among} {kind}" + (f", of which {chosen.feasible} meet the constraints" if chosen.constraints else "")
+
+    def own(self, metric: str) -> float:
+        """A metric of the network."""
+        return own_value(self.network, metric, self.chosen.point)
+
+    def value_text(self, metric: str) -> str:
+        """A metric of the point with its interval, its mean as measured, its chance level, and the network's own value."""
+        value = self.chosen.values[metric]
+        parts = [f"95 % interval {interval_text(value.shrunk_interval)}"]
+        parts += [f"mean as measured {value.mean:.4f}"] if value.is_certain else []
+        if math.isfinite(value.chance):
+            parts.append(f"chance level {value.chance:.4f}" + ("" if value.resolved else ", not resolved"))
+        return f"{metric} {value.shrunk:.4f} ({'; '.join([*parts, f'this network {self.own(metric):.4f}'])})"
+
+    @property
+    def certainty(self) -> str:
+        """The probability that the point is the best one, and the number of points that cannot be distinguished from it."""
+        chosen, count = self.chosen, len(self.runners_up)
+        best = "" if math.isnan(chosen.probability) else f"it is the best point with probability {chosen.probability:.2f}; "
+        if not count:
+            return f"{best}every other point can be distinguished from it"
+        return f"{best}{count} other point{'s' * (count > 1)} cannot be distinguished from it"
+
+    @property
+    def runners_up(self) -> list[str]:
+        """The points that cannot be distinguished from the chosen one, one line each."""
+        lines = []
+        for other in self.chosen.runners_up if self.confirmed else ():
+            metrics = [self.chosen.preference.metric] if self.chosen.preference.metric else list(other.differences)
+            differences = ", ".join(
+                f"{name} {value:+.4f} (95 % interval {interval_text(interval)})"
+                for name, (value, interval) in other.differences.items() if name in metrics
+            )  # fmt: skip
+            likely = "" if math.isnan(other.probability) else f", the best with probability {other.probability:.2f}"
+            lines.append(f"trial {other.point.number}{likely}; its difference: {differences}")
+        return lines
 
     @property
     def caveats(self) -> list[str]:
-        """Constraints that the mean meets, but not its whole interval, or not the network itself."""
-        caveats = []
-        for constraint in self.preference.constraints:
-            interval = self.candidate.estimate(constraint.metric)[1]
-            if not math.isfinite(interval.high - interval.low):
+        """Reservations about the choice, such as constraints that may not be met, or a place on the front that is undecided."""
+        point, caveats = self.chosen.point, []
+        for constraint, probability in self.chosen.meets.items():
+            interval = self.chosen.values[constraint.metric].shrunk_interval
+            if math.isnan(probability):
                 caveats.append(f"{constraint} is met by a single network, so there is no interval for it")
-            elif constraint.violation(interval.low) or constraint.violation(interval.high):
-                text = interval_text(interval)
-                caveats.append(f"{constraint} is met by the mean, but its 95 % interval, {text}, crosses the bound")
-            if constraint.violation(own := self.network.metrics[constraint.metric]):
-                caveats.append(f"{constraint} is met by the mean, but this network itself has {own:.4f}")
+            elif probability < CERTAIN:
+                text = f"is met with probability {probability:.2f}; the 95 % interval is {interval_text(interval)}"
+                caveats.append(f"{constraint} {text}")
+            if constraint.violation(own := self.own(constraint.metric)):
+                caveats.append(f"{constraint} is met by the point, but this network itself has {own:.4f}")
+        if MIA_AUC in self.chosen.values and not self.chosen.values[MIA_AUC].resolved:
+            caveats.append(f"{MIA_AUC} is not resolved: it does not exceed its chance level, so the leak may be smaller or none")
+        if self.confirmed and point.verdict is not Verdict.STAYS:
+            place = f"with probability {point.probability:.2f} no confirmed point dominates it"
+            caveats.append(f"the verdict on its place on the front is {point.verdict.value}: {place}")
         return caveats
 
 
-def candidates(study: str, outcome: Outcome, networks: Sequence[StoredNetwork], unconfirmed: bool) -> list[Candidate]:
-    """The points to choose from; no flag excludes any of them.
+def criterion(chosen: Chosen) -> str:
+    """The criterion in which the network to ship is the median, in words."""
+    preference, audits = chosen.preference, chosen.point.audits
+    if not preference.metric:
+        return "distance to the ideal"
+    return preference.metric + (f" (audit {audits[0]})" if preference.metric == MIA_AUC and audits else "")
+
+
+def own_value(network: StoredNetwork, metric: str, point: Confirmed) -> float:
+    """A metric of one network; `mia_auc` is that of the audit that was chosen for the point.
+
+    The largest AUC of a single network would be too large, and not comparable with the point's.
+    """
+    audit = f"{MIA_AUC}/{point.audits[0]}" if metric == MIA_AUC and point.audits else metric
+    return network.metrics.get(audit, network.metrics[metric])
+
+
+def pick(
+    study: str, outcome: Outcome, networks: Sequence[StoredNetwork], store: Store, revisions: Sequence[str],
+    constraints: Sequence[Constraint], preference: Preference, unconfirmed: bool,
+) -> Pick:  # fmt: skip
+    """Choose a point by a preference, and its median network in the metric that is optimised.
 
     Args:
         study: name of the study's run.
         outcome: the outcome at the newest version.
         networks: the stored networks at that version.
+        store: the study's folder.
+        revisions: folders of the versions that re-evaluated the networks, oldest first.
+        constraints: constraints that the point must meet.
+        preference: the criterion to optimise.
         unconfirmed: choose from the front of the sweep, by its own numbers.
 
     Raises:
-        InputError: there are no points; the message says what to do.
+        InputError: there is no point to choose from, a metric is unknown, or no point meets the constraints.
     """
     if not outcome.confirmed and not unconfirmed:
         raise InputError(
             f"no point of {study} was confirmed; run its command again without --no-confirm (cached results are reused), "
             "or choose by the sweep's own numbers with --unconfirmed"
         )
-    trials = {trial.number: trial for trial in outcome.completed if not trial.excluded}
-    if unconfirmed:
-        folders = {trial.number: f"{trial_folder(trial.number)}/" for trial in outcome.front()}
-    else:
-        kept = [point.number for point in outcome.confirmed if point.on_front and not point.flags]
-        folders = {n: f"{point_folder(n)}/" for n in kept if n in trials}
-    if not folders:
+    confirmation = None if unconfirmed else _without_excluded(outcome)
+    numbers = [t.number for t in outcome.front()] if confirmation is None else [p.number for p in confirmation.points if p.on_front]
+    if not numbers:
         flags = "; ".join(f"trial {p.number}: {', '.join(p.flags)}" for p in outcome.confirmed if p.flags)
         raise InputError(f"no point of {study} is left on the front" + (f" (excluding flags: {flags})" if flags else ""))
-    return [
-        Candidate(trials[number], tuple(network for network in networks if f"{network.folder}/".startswith(folder)))
-        for number, folder in folders.items()
-    ]
+    folder_of = trial_folder if unconfirmed else point_folder
+    by_point = {n: tuple(own for own in networks if f"{own.folder}/".startswith(f"{folder_of(n)}/")) for n in numbers}
+    wanted = [constraint.metric for constraint in constraints] + ([preference.metric] if preference.metric else [])
+    _check_metrics(wanted, by_point, outcome.objectives)
+    if confirmation is None:
+        confirmation, other = sweep_confirmation(outcome, by_point, wanted), None
+    else:
+        confirmation, other = with_further_metrics(confirmation, networks, store, revisions, wanted)
+    chosen = choose_point(confirmation, outcome.objectives, constraints, preference, other)
+    number = chosen.point.number
+    trial = next(t for t in outcome.completed if t.number == number)
+    return Pick(trial, chosen, by_point[number], median_network(by_point[number], chosen), not unconfirmed)
 
 
-def choose(among: Sequence[Candidate], preference: Preference, objectives: Sequence[Objective], confirmed: bool) -> Pick:
-    """Choose the best candidate by a preference, and its median network by the first objective.
+def median_network(networks: Sequence[StoredNetwork], chosen: Chosen) -> StoredNetwork:
+    """The median network in the criterion of the preference; of two middle ones the worse one, and of equal ones the first."""
 
-    Of two middle networks, the worse one is chosen.
+    def loss(network: StoredNetwork) -> float:
+        if not chosen.preference.metric:
+            objectives = chosen.distance.objectives
+            return chosen.distance.of_one({o.metric: own_value(network, o.metric, chosen.point) for o in objectives})
+        return (-1 if chosen.preference.maximize else 1) * own_value(network, chosen.preference.metric, chosen.point)
 
-    Raises:
-        InputError: a metric is unknown, or no candidate meets the constraints; the message names the nearest one.
-    """
-    known = [name for name in among[0].networks[0].metrics if not name.startswith(BOOKKEEPING)]
-    known = [name for name in known if all(name in network.metrics for c in among for network in c.networks)]
-    for name in (*(constraint.metric for constraint in preference.constraints), preference.metric):
+    worst_first = sorted(networks, key=lambda network: (-loss(network), network.folder))
+    return worst_first[(len(worst_first) - 1) // 2]
+
+
+def _without_excluded(outcome: Outcome) -> Confirmation | None:
+    """The confirmation, in which a point whose trial a flag excludes from the sweep's front is on no front."""
+    if outcome.confirmation is None:
+        return None
+    kept = {trial.number for trial in outcome.completed if not trial.excluded}
+    points = (replace(point, on_front=point.on_front and point.number in kept) for point in outcome.confirmation.points)
+    return replace(outcome.confirmation, points=tuple(points))
+
+
+def _check_metrics(wanted: Sequence[str], by_point: Networks, objectives: Sequence[Objective]) -> None:
+    """Raise an error if a metric is not one that all networks have."""
+    every = [network.metrics for own in by_point.values() for network in own]
+    known = [name for name in every[0] if not name.startswith(BOOKKEEPING) and all(name in metrics for metrics in every)]
+    for name in wanted:
         if name not in known:
             raise unknown("metric", name, sorted(known, key=lambda n: n not in {o.metric for o in objectives}))
-
-    def distance(candidate: Candidate) -> list[float]:
-        """Number of violated constraints, then the sum of relative violations."""
-        amounts = [c.violation(candidate.estimate(c.metric)[0]) / (abs(c.value) or 1.0) for c in preference.constraints]
-        return [sum(map(bool, amounts)), sum(amounts)]
-
-    feasible = [candidate for candidate in among if not any(distance(candidate))]
-    if not feasible:
-        nearest = min(among, key=distance)
-        values = ", ".join(f"{c.metric} {nearest.estimate(c.metric)[0]:.4f}" for c in preference.constraints)
-        raise InputError(
-            f"none of the {len(among)} points has {' and '.join(map(str, preference.constraints))}; "
-            f"the nearest is {named(nearest.trial)} with {values}"
-        )
-    sign = -1 if preference.maximize else 1
-    best = min(feasible, key=lambda c: (sign * c.estimate(preference.metric)[0], c.trial.number))
-    first = objectives[0]
-    worst_first = sorted(best.networks, key=lambda n: (-first.loss(n.metrics[first.metric]), n.folder))
-    return Pick(best, worst_first[(len(worst_first) - 1) // 2], preference, len(feasible), len(among), confirmed)

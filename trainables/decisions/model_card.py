@@ -1,5 +1,6 @@
 """The model card of a chosen network: its numbers with intervals, its caveats and its origin."""
 
+import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -12,6 +13,7 @@ from trainables.decisions.choice import BOOKKEEPING, Pick
 from trainables.study.outcome import Outcome
 from trainables.study.plan import Plan
 from trainables.study.text import interval_text, named, show
+from trainables.study.verdicts import MIA_AUC
 
 MAX_DESCRIPTION = 5000
 """Number of characters that every database of MLflow accepts as a description."""
@@ -35,23 +37,18 @@ def card(
         facts: facts of the command that chose the network.
     """
     params, defaults = picked.network.params, TrialConfig().params()
-    constraints = [constraint.metric for constraint in picked.preference.constraints]
-    main = [o.metric for o in plan.objectives] + constraints + [picked.preference.metric]
     recipe = {k: v for k, v in params.items() if defaults.get(k) != v and k not in NOT_RECIPE and not k.startswith("judge.")}
     judge = {k.removeprefix("judge."): v for k, v in params.items() if k.startswith("judge.")}
-    other = [n for n in picked.network.metrics if n not in main and not n.startswith(BOOKKEEPING)]
-    other = [n for n in other if all(n in network.metrics for network in picked.candidate.networks)]
-    source = f"{len(picked.candidate.networks)} replicates with new seeds and members" if picked.confirmed else "the sweep"
-    if picked.preference.constraints:
-        among = f"{picked.feasible} of {picked.among} points meet the constraints."
-    else:
-        among = f"There were {picked.among} points to choose from."
+    other = [n for n in picked.network.metrics if n not in picked.chosen.values and not n.startswith(BOOKKEEPING)]
+    other = [n for n in other if all(n in network.metrics for network in picked.networks)]
+    source = f"{len(picked.networks)} replicates with new seeds and members" if picked.confirmed else "the sweep"
     flags = [f"`{name}`" + (f": {FLAGS[name].means}" if name in FLAGS else "") for name in raised_flags(picked)]
     sections = [
-        f"# {plan.study}: {named(picked.candidate.trial)}", plan.question,
-        f"Chosen for {picked.preference}. {among} The network is {picked.which} by {plan.objectives[0].metric}. "
+        f"# {plan.study}: {named(picked.trial)}", plan.question,
+        f"Chosen for {picked.request}, {picked.candidates}. The network is {picked.which}. "
         f"The numbers are from {source}, on the part `{judge['part']}`.",
-        _table(picked, list(dict.fromkeys(main))),
+        _table(picked),
+        *(["## Runners-up", f"{picked.certainty}:", _list(picked.runners_up)] if picked.runners_up else []),
         "## Caveats", _list([*picked.caveats, *_general_caveats(picked)]),
         "## Flags", _list(flags) or "None.",
         "## Recipe", f"Settings that differ from the defaults: {_settings(recipe)}; seed {params['seed']}, "
@@ -62,16 +59,27 @@ def card(
         "## Use", f"Input: float32 [-1, {', '.join(map(str, images.shape))}], pixels in [0, 1], not normalised. "
         f"Output: logits, float32 [-1, {images.classes}]. The model runs on the CPU.",
         "## Origin", _list(f"{name}: {text}" for name, text in _origin(picked, outcome, facts).items()),
-        "## Other metrics", _table(picked, other),
+        "## Other metrics", _other_table(picked, other),
     ]  # fmt: skip
     return "\n\n".join(sections) + "\n"
 
 
-def _table(picked: Pick, metrics: list[str]) -> str:
-    rows = ["| metric | mean | 95 % interval | this network |", "| --- | --- | --- | --- |"]
+def _table(picked: Pick) -> str:
+    """The numbers of the choice."""
+    rows = ["| metric | value | 95 % interval | mean as measured | chance level | this network |", "| --- " * 6 + "|"]
+    for metric, value in picked.chosen.values.items():
+        chance = f"{value.chance:.4f}" + ("" if value.resolved else " (not resolved)") if math.isfinite(value.chance) else ""
+        cells = [f"{value.shrunk:.4f}", interval_text(value.shrunk_interval), f"{value.mean:.4f}", chance]
+        rows.append(f"| {' | '.join([metric, *cells, f'{picked.own(metric):.4f}'])} |")
+    return "\n".join(rows)
+
+
+def _other_table(picked: Pick, metrics: list[str]) -> str:
+    """Means of further metrics, which played no part in the choice."""
+    rows = ["| metric | mean | this network |", "| --- | --- | --- |"]
     for metric in metrics:
-        mean, interval = picked.candidate.estimate(metric)
-        rows.append(f"| {metric} | {mean:.4f} | {interval_text(interval)} | {picked.network.metrics[metric]:.4f} |")
+        mean = float(np.mean([network.metrics[metric] for network in picked.networks]))
+        rows.append(f"| {metric} | {mean:.4f} | {picked.network.metrics[metric]:.4f} |")
     return "\n".join(rows)
 
 
@@ -85,19 +93,30 @@ def _settings(params: Mapping[str, Value]) -> str:
 
 def _general_caveats(picked: Pick) -> list[str]:
     """Caveats that hold for every chosen network."""
-    first = (
-        "The numbers are means over replicates. This network is one of them; another one trained in the same way may be worse."
-        if picked.confirmed
-        else "Not confirmed: the numbers are those of noisy trials that were selected by these numbers, so they are biased upward."
-    )
+    values = picked.chosen.values
+    if picked.confirmed:
+        first = (
+            "The values are means over replicates, shrunken towards the other confirmed points, because the best of several means "
+            "is better than its true value (winner's curse). This network is one of the replicates; another one trained in the "
+            "same way may be worse."
+        )
+    else:
+        first = "Not confirmed: the numbers are those of noisy trials that were selected by them, so they are biased upward."
+    if not all(value.is_certain for value in values.values()):
+        second = "There are no intervals, because a single network shows no variance."
+    elif picked.confirmed:
+        second = "Intervals include seeds, the draw of members and the judged images, but not another data set."
+    else:
+        second = "Intervals include seeds, but neither the draw of members nor the judged images nor another data set."
+    leaks = "leaks some training data" if MIA_AUC not in values or values[MIA_AUC].resolved else "may leak training data"
     params = picked.network.params
     return [
         first,
         "Attacks give an upper bound on robust accuracy and audits a lower bound on leakage: stronger ones may find more. "
         f"Robustness is claimed within {params['judge.norm']} radius {show(params['judge.epsilon'])} "
         "(units of [0, 1] images) and for the attacks under Evaluation only.",
-        "Intervals are Student's over few replicates: they cover seeds and the draw of members, not another data set.",
-        "The model leaks some training data: protect it like the training data itself.",
+        second,
+        f"The model {leaks}: protect it like the training data itself.",
     ]
 
 
@@ -117,5 +136,5 @@ def short(text: str) -> str:
 
 def raised_flags(picked: Pick) -> list[str]:
     """Flags that are raised on the trial or any of its networks."""
-    metrics = [picked.candidate.trial.metrics, *(network.metrics for network in picked.candidate.networks)]
+    metrics = [picked.trial.metrics, *(network.metrics for network in picked.networks)]
     return sorted({flag for own in metrics for flag in raised(own)})

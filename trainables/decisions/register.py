@@ -1,6 +1,7 @@
 """Registering a chosen network in MLflow, with checks that it has the reported accuracy."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -87,14 +88,18 @@ def _check_accuracy(what: str, logits: np.ndarray, labels: np.ndarray, picked: P
 
 def _tags(picked: Pick, outcome: Outcome, plan: Plan, fingerprint: str, weights: str, members: int) -> dict[str, str]:
     """Tags of a model version, for filters; the same choice always has the same tags."""
+    chosen, numbers = picked.chosen, [str(other.point.number) for other in picked.chosen.runners_up if picked.confirmed]
     tags = {
-        NAME: plan.name, NUMBER: str(picked.candidate.trial.number), VERSION: str(outcome.version),
-        "network": picked.network.folder, "weights_sha256": weights, "picked_by": " ".join(picked.preference.words),
+        NAME: plan.name, NUMBER: str(picked.trial.number), VERSION: str(outcome.version),
+        "network": picked.network.folder, "weights_sha256": weights, "picked_by": " ".join(chosen.words),
         "confirmed": str(picked.confirmed).lower(), "dataset": str(picked.network.params["dataset"]),
         "data_fingerprint": fingerprint, "members": str(members), "flags": " ".join(raised_flags(picked)),
+        "runners_up": " ".join(numbers),
     }  # fmt: skip
     for metric in (o.metric for o in plan.objectives):
-        mean, interval = picked.candidate.estimate(metric)
-        tags |= {metric: repr(mean), f"{metric}.interval": interval_text(interval)}
-        tags[f"{metric}.this_network"] = repr(picked.network.metrics[metric])
+        value = chosen.values[metric]
+        tags |= {metric: repr(value.shrunk), f"{metric}.interval": interval_text(value.shrunk_interval)}
+        tags |= {f"{metric}.mean": repr(value.mean), f"{metric}.this_network": repr(picked.own(metric))}
+        if math.isfinite(value.chance):
+            tags |= {f"{metric}.chance": repr(value.chance), f"{metric}.resolved": str(value.resolved).lower()}
     return tags

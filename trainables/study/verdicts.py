@@ -9,8 +9,8 @@ import numpy as np
 from core import pareto
 from core.estimates import Estimates, Measurement
 from core.front_estimates import front_probabilities, hypervolume_estimate
-from core.shrinkage import shrink
-from core.stats import Interval, mean_bounds, mean_interval, normal_quantile
+from core.shrinkage import shrunken
+from core.stats import Interval, mean_interval
 from core.study import Constraint
 from trainables.study.contrasts import answers
 from trainables.study.leakage import Points, chance_level_of, common_audits, leaks_of, selected_audits, tiers_of
@@ -239,19 +239,8 @@ def _shrunken(standing: Standing, plan: Plan) -> dict[int, dict[str, tuple[float
         n: {o.metric: (estimates.mean(n, o.metric), estimates.interval(n, o.metric)) for o in plan.objectives}
         for n in standing.points
     }  # fmt: skip
-    kept = np.flatnonzero(standing.eligible)
-    if len(kept) < 2 or np.isnan(estimates.seed_variances).any():
-        return found
-    means, covariance = shrink(estimates.means[kept], estimates.covariance[kept][:, :, kept])
-    for k, i in enumerate(kept):
-        number = estimates.points[i]
-        for o in plan.objectives:
-            j = estimates.metrics.index(o.metric)
-            interval = mean_bounds(means[k, j], normal_quantile(0.95) * float(np.sqrt(max(0.0, covariance[k, j, k, j]))))
-            if estimates.images[i, j]:  # a mean over images
-                interval = Interval(max(0.0, interval.low), min(1.0, interval.high))
-            found[number][o.metric] = (float(means[k, j]), interval)
-    return found
+    kept = [estimates.points[i] for i in np.flatnonzero(standing.eligible)]
+    return found | shrunken(estimates, kept, [o.metric for o in plan.objectives])
 
 
 def _not_confirmed(

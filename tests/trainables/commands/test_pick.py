@@ -11,9 +11,10 @@ from trainables.storage.jobs import replicate_folder
 BEST = ["--minimize", "mia_auc"]
 ROWS: dict[str, tuple[list[str], list[str]]] = {
     "no study": (BEST, ["the following arguments are required: STUDY"]),
-    "nothing to optimise": (["s-1"], ["one of the arguments --minimize --maximize is required"]),
+    "nothing to optimise": (["s-1"], ["one of the arguments --minimize --maximize --balanced is required"]),
+    "no metric": (["s-1", "--minimize", ""], ["--minimize and --maximize take the name of a metric"]),
     "both": (["s-1", *BEST, "--maximize", "accuracy"], ["not allowed with"]),
-    "unknown study": (["s-2", *BEST], ["no study 's-2' in --storage runs, expected one of: bare, flagged, half, s-1"]),
+    "unknown study": (["s-2", *BEST], ["no study 's-2' in --storage runs, expected one of: bare, flagged, half, noisy, s-1"]),
     "unknown metric": (["s-1", "--minimize", "mia_acu"], ["unknown metric 'mia_acu' (did you mean 'mia_auc'?)", ": accuracy, "]),
     "unknown metric in a limit": (["s-1", *BEST, "--require", "acuracy>=0.5"], ["unknown metric 'acuracy' (did you mean 'acc"]),
     "a strict limit": (["s-1", *BEST, "--require", "accuracy>0.5"], ["METRIC>=VALUE or METRIC<=VALUE, got 'accuracy>0.5'"]),
@@ -22,7 +23,7 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "no finite limit": (["s-1", *BEST, "--require", "accuracy>=nan"], ["'nan' is not a finite number"]),
     "nothing satisfies": (
         ["s-1", *BEST, "--require", "accuracy>=0.95"],
-        ["none of the 1 points has accuracy>=0.95; the nearest is trial 0 (plain) with accuracy 0.9000"],
+        ["none of the 1 points on the front has accuracy>=0.95; the nearest is trial 0 with accuracy 0.9000"],
     ),
     "not confirmed": (["bare", *BEST], ["no point of bare was confirmed", "without --no-confirm", "--unconfirmed"]),
     "all flagged": (["flagged", *BEST], ["no point of flagged is left on the front (excluding flags: trial 0: zero_gradients)"]),
@@ -38,7 +39,8 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
 def cwd(tmp_path_factory) -> Path:
     """A directory with studies written by hand.
 
-    `s-1` is finished, `bare` has no confirmation, the only replicate of `flagged` has an excluding flag, and `half` has no report.
+    `s-1` is finished, `bare` has no confirmation, the only replicate of `flagged` has an excluding flag, `half` has no report, and
+    `noisy` has three replicates of each of its trials: two like the trial, and one like the next trial.
     """
     folder = tmp_path_factory.mktemp("pick")
     for name in ("s-1", "flagged", "half"):
@@ -49,6 +51,11 @@ def cwd(tmp_path_factory) -> Path:
             flagged = finished.metrics(0, **{"flag/zero_gradients": 1.0})
             finished.write_training(store, replicate_folder(0, 1), 0, flagged)
     finished.study(folder / "runs", finished.plan(name="bare", replicates=0))
+    noisy = finished.study(folder / "runs", finished.plan(name="noisy", replicates=3))
+    for number in range(3):
+        for r, like in ((1, number), (2, number + 1), (3, number)):
+            measured = finished.metrics(like, **{"mia_auc": 0.7, "mia_auc/loss": 0.6, "train_accuracy": 1 - 0.01 * like})
+            finished.write_training(noisy, replicate_folder(number, r), like, measured)
     return folder
 
 
@@ -69,3 +76,47 @@ def test_a_point_without_confirmation_is_chosen_with_unconfirmed_and_nothing_is_
                  "network: trial 1, as the sweep trained it", "caveat: accuracy>=0.75"):  # fmt: skip
         assert text in out
     assert finished.everything(cwd) == before
+
+
+def choice(capfd, *argv: str) -> list[str]:
+    """Lines that the command prints for the study `noisy`."""
+    with pytest.raises(SystemExit) as exit_info:
+        main(["noisy", *argv, "--no-register"])
+    out, err = capfd.readouterr()
+    assert exit_info.value.code == 0 and not err
+    return out.splitlines()
+
+
+def test_a_confirmed_point_is_printed_with_its_interval_the_chance_level_and_the_points_that_may_be_better(cwd, monkeypatch, capfd):
+    monkeypatch.chdir(cwd)
+    before = finished.everything(cwd)
+    lines = choice(capfd, "--maximize", "accuracy", "--require", "robust_accuracy>=0.4")
+    assert lines[:2] == [
+        "chosen: trial 0 (plain) of noisy, the highest accuracy with robust_accuracy>=0.4",
+        "among 3 confirmed points on the front, of which 3 meet the constraints",
+    ]
+    accuracy, auc = (next(line for line in lines if line.startswith(f"  {name} ")) for name in ("accuracy", "mia_auc"))
+    shrunk = float(accuracy.split()[1])
+    assert 0.75 < shrunk < 13 / 15 and "mean as measured 0.8667; this network 0.9000" in accuracy
+    assert "chance level 0." in auc and "not resolved" in auc and "this network 0.6000" in auc  # not the largest AUC, 0.7
+    assert "network: trial 0, replicate 1, the median of 3 by accuracy" in lines
+    (certainty,) = [line for line in lines if line.startswith("certainty: ")]
+    runners = [line for line in lines if line.startswith("runner-up: ")]
+    assert "it is the best point with probability 0." in certainty and len(runners) == int(certainty.split("; ")[1][0]) > 0
+    assert all("the best with probability" in line and "its difference: accuracy -0." in line for line in runners)
+    assert any(line.startswith("caveat: robust_accuracy>=0.4 is met with probability 0.") for line in lines)
+    assert any(line.startswith("caveat: mia_auc is not resolved") for line in lines)
+    assert choice(capfd, "--maximize", "accuracy", "--require", "robust_accuracy>=0.4") == lines
+    assert finished.everything(cwd) == before
+
+
+def test_a_point_can_be_chosen_by_the_knee_and_by_any_metric_that_was_measured(cwd, monkeypatch, capfd):
+    monkeypatch.chdir(cwd)
+    lines = choice(capfd, "--balanced")
+    assert lines[0].endswith("of noisy, the balanced compromise") and any("by distance to the ideal" in line for line in lines)
+    lines = choice(capfd, "--minimize", "train_accuracy", "--require", "mia_auc/loss<=0.65")
+    assert lines[0] == "chosen: trial 2 of noisy, the lowest train_accuracy with mia_auc/loss<=0.65"
+    names = [line.split()[0] for line in lines if line.startswith("  ")]
+    assert names == ["accuracy", "robust_accuracy", "mia_auc", "mia_auc/loss", "train_accuracy"]
+    (measured,) = [line for line in lines if line.startswith("  train_accuracy")]
+    assert "mean as measured 0.9767; this network 0.9800" in measured

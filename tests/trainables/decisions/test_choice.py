@@ -1,87 +1,168 @@
-"""The choice of a point and of its network."""
+"""The choice of a point and of its network, among points that are confirmed by synthetic evidence."""
 
+import numpy as np
 import pytest
+from chosen import OBJECTIVES, confirmation, point
 
 from core.errors import InputError
-from core.stats import mean_interval
-from core.study import Constraint, trilemma
-from trainables.decisions.choice import Candidate, Pick, Preference, choose
+from core.study import Constraint
+from trainables.decisions.choice import Pick, pick
 from trainables.storage.networks import StoredNetwork
+from trainables.storage.store import Store
+from trainables.study.choosing import Preference
+from trainables.study.outcome import Confirmation, Outcome
 from trainables.study.trial import Trial
 
-
-def candidate(number: int, *accuracies: float, auc: float = 0.6) -> Candidate:
-    """A point with one replicate for each accuracy."""
-    metrics = [{"accuracy": a, "robust_accuracy": 0.5, "mia_auc": auc, "flag/x": 0.0, "seconds/train": 1.0} for a in accuracies]
-    networks = [StoredNetwork(f"r{r}", f"confirm/{number:05d}/{r}", {}, own) for r, own in enumerate(metrics, 1)]
-    return Candidate(Trial(number, {}), tuple(networks))
+LOWEST_AUC = Preference("mia_auc")
+POINTS = {3: point(0.96, 0.3, 0.7, 0.01), 5: point(0.91, 0.5, 0.6, 0.01), 8: point(0.81, 0.4, 0.55, 0.01)}
 
 
-def preference(*constraints: str, metric: str = "mia_auc", maximize: bool = False) -> Preference:
-    """A preference with these constraints."""
-    return Preference(tuple(Constraint.of(text) for text in constraints), metric, maximize)
+def networks_of(values) -> list[StoredNetwork]:
+    """The replicates of points with these values; `mia_auc` itself is larger than the AUC of the chosen audit."""
+    return [
+        StoredNetwork(
+            f"trial {n}, replicate {r}", f"confirm/{n:05d}/{r}", {},
+            {name: own[name][r - 1] for name in own} | {"mia_auc": own["mia_auc"][r - 1] + 0.05}
+            | {"mia_auc/loss": own["mia_auc"][r - 1], "flag/x": 0.0, "seconds/train": 1.0},
+        )
+        for n, own in values.items() for r in range(1, len(own["accuracy"]) + 1)
+    ]  # fmt: skip
 
 
-def pick(among: list[Candidate], preferred: Preference) -> Pick:
-    """The choice among confirmed points."""
-    return choose(among, preferred, trilemma(10), confirmed=True)
+def choose(
+    values, preference: Preference = LOWEST_AUC, *constraints: str, given: Confirmation | None = None, unconfirmed: bool = False,
+    networks=None,
+) -> Pick:  # fmt: skip
+    """The choice among points with these values, all of which are on the front of the sweep, too."""
+    trials = [Trial(n, {}, {name: float(np.mean(v)) for name, v in own.items()}) for n, own in values.items()]
+    outcome = Outcome("s-1", "s", "?", OBJECTIVES, {}, len(trials), trials=trials, confirmation=given or confirmation(values))
+    parsed = [Constraint.of(text) for text in constraints]
+    return pick("s-1", outcome, networks or networks_of(values), Store.at("."), [], parsed, preference, unconfirmed)
 
 
-POINTS = [candidate(3, 0.95, 0.97, auc=0.7), candidate(5, 0.90, 0.92, auc=0.6), candidate(8, 0.80, 0.82, auc=0.5)]
-
-
-@pytest.mark.parametrize("preferred, number, feasible", [
-    (preference(), 8, 3),
-    (preference("accuracy>=0.9"), 5, 2),
-    (preference("accuracy>=0.91"), 5, 2),  # its mean is 0.91
-    (preference("accuracy>=0.92"), 3, 1),
-    (preference("mia_auc<=0.6", metric="accuracy", maximize=True), 5, 2),
-    (preference("mia_auc<=0.6", "accuracy<=0.85", metric="accuracy", maximize=True), 8, 1),
-    (preference(metric="accuracy"), 8, 3),
-    (preference(metric="robust_accuracy"), 3, 3),  # all are equal: the earliest trial
+@pytest.mark.parametrize("preference, metric", [
+    (LOWEST_AUC, "mia_auc"),
+    (Preference("accuracy", maximize=True), "accuracy"),
+    (Preference("robust_accuracy"), "robust_accuracy"),
 ])  # fmt: skip
-def test_the_best_point_whose_means_meet_the_constraints_is_chosen(preferred, number, feasible):
-    picked = pick(POINTS, preferred)
-    assert (picked.candidate.trial.number, picked.feasible, picked.among) == (number, feasible, 3)
+def test_the_network_is_the_median_replicate_in_the_metric_that_is_optimised(preference, metric):
+    values = {1: point(0.9, 0.5, 0.6, 0.02, replicates=5)}
+    picked = choose(values, preference)
+    own = values[1][metric]
+    assert picked.own(metric) == sorted(own)[2] == own[int(picked.network.folder[-1]) - 1]
+    assert f"{picked.network.name}, the median of 5 by {metric}" in picked.which
 
 
-@pytest.mark.parametrize("accuracies, replicate, which", [
-    ((0.9,), 1, "the only replicate"),
-    ((0.9, 0.8), 2, "the lower of the two middle ones of 2"),
-    ((0.9, 0.7, 0.8), 3, "the median of 3"),
-    ((0.7, 0.9, 0.8, 0.6), 1, "the lower of the two middle ones of 4"),
-    ((0.5, 0.9, 0.8, 0.6, 0.7), 5, "the median of 5"),
+@pytest.mark.parametrize("aucs, replicate, which", [
+    ([0.6], 1, "the only replicate that succeeded"),
+    ([0.6, 0.7], 2, "the worse of the two middle ones of 2 by mia_auc (audit loss)"),
+    ([0.9, 0.7, 0.8], 3, "the median of 3 by mia_auc (audit loss)"),
+    ([0.7, 0.9, 0.8, 0.6], 3, "the worse of the two middle ones of 4 by mia_auc (audit loss)"),
+    ([0.7, 0.7, 0.7], 2, "the median of 3 by mia_auc (audit loss)"),
 ])  # fmt: skip
-def test_the_network_is_the_median_replicate(accuracies, replicate, which):
-    picked = pick([candidate(1, *accuracies)], preference())
-    assert picked.network.folder == f"confirm/00001/{replicate}" and which in picked.which
+def test_of_two_middle_replicates_the_worse_one_and_of_equal_ones_the_first_order_is_shipped(aucs, replicate, which):
+    values = {1: {"accuracy": [0.9] * len(aucs), "robust_accuracy": [0.5] * len(aucs), "mia_auc": aucs}}
+    picked = choose(values)
+    assert picked.network.folder == f"confirm/00001/{replicate}" and picked.which.endswith(which)
+    assert choose(values, networks=networks_of(values)[::-1]).network == picked.network
 
 
-def test_a_limit_inside_the_interval_is_a_caveat():
-    low, high = mean_interval([0.90, 0.92])[1]
-    assert low < 0.85 < 0.91 < high and low > 0.78
-    caveats = lambda *constraints: pick(POINTS[1:2], preference(*constraints)).caveats  # noqa: E731
-    assert not caveats("accuracy>=0.78") and not caveats("mia_auc<=0.6") and not caveats()
-    (caveat,) = caveats("accuracy>=0.85", "mia_auc<=0.7")
-    assert "accuracy>=0.85" in caveat and f"{low:.4f} to {high:.4f}, crosses" in caveat
-    crosses, own = caveats("accuracy>=0.905")  # the mean is 0.91, and the network has 0.90
-    assert "crosses" in crosses and own == "accuracy>=0.905 is met by the mean, but this network itself has 0.9000"
-    (caveat,) = caveats("accuracy<=0.95")
-    assert "accuracy<=0.95" in caveat
-    (caveat,) = pick([candidate(1, 0.9)], preference("accuracy>=0.1")).caveats
-    assert "no interval" in caveat
+def test_the_network_of_a_balanced_choice_is_the_median_by_the_distance_to_the_ideal():
+    """Its accuracy, robust accuracy and AUC are each the median of another replicate."""
+    values = {
+        1: {"accuracy": [0.95, 0.90, 0.91], "robust_accuracy": [0.50, 0.51, 0.40], "mia_auc": [0.61, 0.60, 0.55]},
+        2: {"accuracy": [0.99, 0.98, 0.99], "robust_accuracy": [0.10, 0.11, 0.12], "mia_auc": [0.90, 0.91, 0.92]},
+        3: {"accuracy": [0.20, 0.21, 0.22], "robust_accuracy": [0.60, 0.61, 0.62], "mia_auc": [0.51, 0.52, 0.51]},
+    }
+    picked = choose(values, Preference())
+    distance = picked.chosen.distance
+    of = [distance.of_one({name: own[r] for name, own in values[1].items()}) for r in range(3)]
+    assert picked.trial.number == 1 and picked.network.folder == f"confirm/00001/{np.argsort(of)[1] + 1}"
+    assert picked.which.endswith("the median of 3 by distance to the ideal") and picked.request == "the balanced compromise"
 
 
-def test_the_nearest_point_violates_the_fewest_constraints_and_then_by_the_least():
-    with pytest.raises(InputError, match=r"none of the 3 points.* the nearest is trial 3 with accuracy 0.9600, mia_auc 0.7000"):
-        pick(POINTS, preference("accuracy>=0.99", "mia_auc<=0.7"))
-    with pytest.raises(InputError, match=r"the nearest is trial 8 with accuracy 0.8100, mia_auc 0.5000"):
-        pick(POINTS, preference("accuracy>=0.97", "mia_auc<=0.55"))  # trial 5 is closer, but violates both
+def test_the_auc_of_a_network_is_that_of_the_audit_that_was_chosen_for_its_point():
+    picked = choose(POINTS)
+    assert picked.own("mia_auc") == pytest.approx(0.55, abs=0.02) and picked.network.metrics["mia_auc"] > 0.58
+    assert f"this network {picked.own('mia_auc'):.4f})" in picked.value_text("mia_auc")
+
+
+def test_the_number_is_the_shrunken_mean_with_its_interval_beside_the_mean_as_measured():
+    picked = choose(POINTS)
+    value, text = picked.chosen.values["accuracy"], picked.value_text("accuracy")
+    own = picked.chosen.point
+    assert value.shrunk == own.shrunk["accuracy"] != value.mean == pytest.approx(0.81)
+    low, high = own.shrunk_intervals["accuracy"]
+    assert text.startswith(f"accuracy {value.shrunk:.4f} (95 % interval {low:.4f} to {high:.4f}; mean as measured 0.8100; this net")
+
+
+def test_an_auc_at_its_chance_level_is_not_resolved():
+    picked = choose(POINTS, given=confirmation(POINTS, chance=0.56))
+    assert "chance level 0.5600, not resolved; this network" in picked.value_text("mia_auc")
+    (caveat,) = [text for text in picked.caveats if "mia_auc" in text]
+    assert caveat.startswith("mia_auc is not resolved")
+    above = choose({5: POINTS[5]}, given=confirmation({5: POINTS[5]}, chance=0.56))
+    assert "chance level 0.5600; this" in above.value_text("mia_auc") and not [t for t in above.caveats if "mia_auc" in t]
+
+
+def test_a_constraint_that_may_not_be_met_is_a_caveat_with_its_probability():
+    caveats = lambda *constraints: choose(POINTS, LOWEST_AUC, *constraints).caveats[:-1]  # noqa: E731
+    assert not caveats("accuracy>=0.78") and not caveats("mia_auc<=0.6")
+    met = choose(POINTS, LOWEST_AUC, "accuracy>=0.805").chosen.meets[Constraint("accuracy", ">=", 0.805)]
+    first, *own = caveats("accuracy>=0.805")
+    assert 0.6 < met < 0.975 and first.startswith(f"accuracy>=0.805 is met with probability {met:.2f}; the 95 % interval is 0.")
+    network = choose(POINTS, LOWEST_AUC, "accuracy>=0.805").own("accuracy")
+    assert own == ([f"accuracy>=0.805 is met by the point, but this network itself has {network:.4f}"] if network < 0.805 else [])
+    single = {1: point(0.9, 0.5, 0.6, replicates=1)}
+    assert (
+        "accuracy>=0.1 is met by a single network, so there is no interval for it"
+        in choose(single, LOWEST_AUC, "accuracy>=0.1").caveats
+    )
+
+
+def test_an_undecided_verdict_is_a_caveat():
+    (caveat,) = choose(POINTS).caveats
+    assert caveat == "the verdict on its place on the front is undecided: with probability 0.50 no confirmed point dominates it"
+
+
+def test_runners_up_are_listed_with_their_probability_and_difference():
+    noisy = {n: point(*means, 0.02) for n, means in {1: (0.9, 0.2, 0.600), 2: (0.8, 0.4, 0.605), 3: (0.95, 0.1, 0.9)}.items()}
+    picked = choose(noisy)
+    (other,) = picked.chosen.runners_up
+    value, (low, high) = other.differences["mia_auc"]
+    expected = f"trial 2, the best with probability {other.probability:.2f}; its difference: mia_auc {value:+.4f}"
+    assert picked.runners_up == [f"{expected} (95 % interval {low:.4f} to {high:.4f})"]
+    assert picked.certainty.endswith("; 1 other point cannot be distinguished from it")
+    assert choose(POINTS).certainty == "it is the best point with probability 1.00; every other point can be distinguished from it"
+
+
+def test_the_runners_up_of_a_balanced_choice_are_compared_in_every_objective():
+    noisy = {1: point(0.9, 0.3, 0.6, 0.05), 2: point(0.85, 0.35, 0.61, 0.05), 3: point(0.8, 0.38, 0.59, 0.05)}
+    lines = choose(noisy, Preference()).runners_up
+    assert lines and all(f"{name} " in line for line in lines for name in ("accuracy", "robust_accuracy", "mia_auc"))
+
+
+def test_a_point_whose_trial_a_flag_excludes_is_not_chosen():
+    trials = [Trial(n, {}, {name: float(np.mean(v)) for name, v in own.items()}) for n, own in POINTS.items()]
+    trials[2] = Trial(8, {}, {**trials[2].metrics, "flag/zero_gradients": 1.0})
+    outcome = Outcome("s-1", "s", "?", OBJECTIVES, {}, 3, trials=trials, confirmation=confirmation(POINTS))
+    picked = pick("s-1", outcome, networks_of(POINTS), Store.at("."), [], [], LOWEST_AUC, False)
+    assert picked.trial.number == 5 and picked.chosen.among == 2
 
 
 def test_a_metric_that_one_replicate_does_not_have_cannot_be_preferred():
-    mixed = candidate(1, 0.9, 0.8)
-    mixed.networks[0].metrics["epsilon"] = 8.0  # pyright: ignore[reportIndexIssue]
+    networks = networks_of(POINTS)
+    networks[0].metrics["epsilon"] = 8.0  # pyright: ignore[reportIndexIssue]
     for name in ("epsilon", "flag/x", "seconds/train"):
-        with pytest.raises(InputError, match=f"unknown metric '{name}'.*expected one of: accuracy, robust_accuracy, mia_auc$"):
-            pick([mixed], preference(metric=name))
+        with pytest.raises(InputError, match=f"unknown metric '{name}'.*expected one of: accuracy, robust_accuracy, mia_auc, "):
+            choose(POINTS, Preference(name), networks=networks)
+
+
+def test_the_front_of_a_sweep_is_chosen_from_by_its_own_numbers():
+    values = {n: {name: v[:1] for name, v in own.items()} for n, own in POINTS.items()}
+    networks = [StoredNetwork(f"trial {n}", f"trials/{n:05d}", {}, {k: v[0] for k, v in own.items()}) for n, own in values.items()]
+    picked = choose(values, LOWEST_AUC, "accuracy>=0.9", unconfirmed=True, networks=networks)
+    assert picked.trial.number == 5 and picked.which == "trial 5, as the sweep trained it" and not picked.runners_up
+    value = values[5]["mia_auc"][0]
+    assert picked.value_text("mia_auc") == f"mia_auc {value:.4f} (95 % interval none; this network {value:.4f})"
+    assert picked.candidates == "among 3 points on the front of the sweep, by its own numbers, of which 2 meet the constraints"
