@@ -20,7 +20,7 @@ import numpy as np
 
 from core.audits.chance import LEVEL, PERMUTATIONS
 from core.audits.evidence import MembershipScores, null_influence, permuted_members
-from core.estimates import Measurement
+from core.estimates import Measurement, columns_of
 
 FOLDS = 5
 BOOTSTRAPS = 500
@@ -148,16 +148,20 @@ def _inflation(aucs: np.ndarray, influence: np.ndarray, errors: np.ndarray) -> f
     parts -= parts.mean(2, keepdims=True)
     chosen, signs = _choose(drawn, parts, errors)
     naive = products[np.arange(FOLDS), chosen, chosen].sum(1).mean()
-    return float(np.sqrt(max(1.0, _estimate(drawn, parts, chosen, signs).var() / naive))) if naive > 0 else 1.0
+    if not naive > 0 or not total[best, best] > 0:
+        return 1.0
+    noise_of_draws = drawn[:, best].var() / total[best, best]  # the ratio is exactly 1 if all folds choose the best audit
+    return float(np.sqrt(max(1.0, _estimate(drawn, parts, chosen, signs).var() / naive / noise_of_draws)))
 
 
 def _mean_influence(measured: Mapping[int, Mapping[str, Measurement]], names: Sequence[str]) -> np.ndarray:
     """Mean influence over replicates of each image on each audit, in the image's fold, [FOLDS, audits, images]."""
-    rows = np.unique(np.concatenate([own[name].rows for own in measured.values() for name in names]))
-    influence = np.zeros((len(names), len(rows)))
+    columns = columns_of([own[name] for own in measured.values() for name in names])
+    influence = np.zeros((len(names), columns.max() + 1))
     for own in measured.values():
         for k, name in enumerate(names):
-            influence[k, np.searchsorted(rows, own[name].rows)] += own[name].influence / len(measured)
+            influence[k, columns[own[name].rows]] += own[name].influence / len(measured)
+    rows = np.flatnonzero(np.diff(columns, prepend=-1))
     return influence * (fold_of(rows) == np.arange(FOLDS)[:, None])[:, None]
 
 
