@@ -3,7 +3,7 @@
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from core.errors import InputError
@@ -21,12 +21,22 @@ MAX_REPLICATES = 50
 """Largest number of replicates per point that is suggested."""
 
 
+def without_excluded(outcome: Outcome) -> Confirmation | None:
+    """The confirmation, in which a point whose trial a flag excludes from the sweep's front is on no front."""
+    if outcome.confirmation is None:
+        return None
+    kept = {trial.number for trial in outcome.completed if not trial.excluded}
+    points = (replace(point, on_front=point.on_front and point.number in kept) for point in outcome.confirmation.points)
+    return replace(outcome.confirmation, points=tuple(points))
+
+
 def choice(outcome: Outcome) -> Chosen | str:
     """The point to ship for the study's constraints, the balanced one of those that meet them; or why there is none."""
-    if outcome.confirmation is None:
+    confirmation = without_excluded(outcome)
+    if confirmation is None:
         return "no point is confirmed"
     try:
-        return choose_point(outcome.confirmation, outcome.objectives, outcome.require, Preference())
+        return choose_point(confirmation, outcome.objectives, outcome.require, Preference())
     except InputError as reason:
         return str(reason)
 
