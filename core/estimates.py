@@ -263,13 +263,21 @@ def _half_width(variance: float, freedom: float, known: float, units: float, dra
 
 def _mean_influence(measured: Mapping[Point, Mapping[int, Mapping[str, Measurement]]], metrics: Sequence[str]) -> np.ndarray:
     """Mean influence of each image over replicates, [points, metrics, images]."""
-    columns = np.unique(np.concatenate([m.rows for own in measured.values() for r in own.values() for m in r.values()]))
-    influence = np.zeros((len(measured), len(metrics), len(columns)))
+    columns = columns_of([replicate[name] for own in measured.values() for replicate in own.values() for name in metrics])
+    influence = np.zeros((len(measured), len(metrics), columns.max(initial=-1) + 1))
     for i, own in enumerate(measured.values()):
         for j, name in enumerate(metrics):
             for replicate in own.values():
-                influence[i, j, np.searchsorted(columns, replicate[name].rows)] += replicate[name].influence / len(own)
+                influence[i, j, columns[replicate[name].rows]] += replicate[name].influence / len(own)
     return influence
+
+
+def columns_of(measured: Sequence[Measurement]) -> np.ndarray:
+    """For each row of the pool, its place among the rows that occur in the measurements, [largest row + 1]."""
+    present = np.zeros(max((int(one.rows.max(initial=-1)) for one in measured), default=-1) + 1, bool)
+    for one in measured:
+        present[one.rows] = True
+    return present.cumsum() - 1
 
 
 def _within(values: Sequence[np.ndarray]) -> np.ndarray:

@@ -20,7 +20,7 @@ import numpy as np
 
 from core.audits.chance import LEVEL, PERMUTATIONS
 from core.audits.evidence import MembershipScores, null_influence, permuted_members
-from core.estimates import Measurement
+from core.estimates import Measurement, columns_of
 
 FOLDS = 5
 BOOTSTRAPS = 500
@@ -153,11 +153,12 @@ def _inflation(aucs: np.ndarray, influence: np.ndarray, errors: np.ndarray) -> f
 
 def _mean_influence(measured: Mapping[int, Mapping[str, Measurement]], names: Sequence[str]) -> np.ndarray:
     """Mean influence over replicates of each image on each audit, in the image's fold, [FOLDS, audits, images]."""
-    rows = np.unique(np.concatenate([own[name].rows for own in measured.values() for name in names]))
-    influence = np.zeros((len(names), len(rows)))
+    columns = columns_of([own[name] for own in measured.values() for name in names])
+    influence = np.zeros((len(names), columns.max() + 1))
     for own in measured.values():
         for k, name in enumerate(names):
-            influence[k, np.searchsorted(rows, own[name].rows)] += own[name].influence / len(measured)
+            influence[k, columns[own[name].rows]] += own[name].influence / len(measured)
+    rows = np.flatnonzero(np.diff(columns, prepend=-1))
     return influence * (fold_of(rows) == np.arange(FOLDS)[:, None])[:, None]
 
 

@@ -39,7 +39,8 @@ def test_points_have_intervals_chance_levels_and_verdicts_and_the_study_hypervol
     assert parent.data.tags["contrast/1"] == "Does it leak less than no defence? yes"
     wanted = {
         "confirmed/hypervolume": 0.3, "confirmed/hypervolume_low": 0.2, "confirmed/hypervolume_high": 0.4,
-        "contrast/1/accuracy": -0.02, "contrast/1/accuracy_low": -0.05, "contrast/1/accuracy_high": 0.01, "contrast/1/mia_auc": -0.1,
+        "contrast/1/accuracy": -0.02, "contrast/1/accuracy_low": -0.05, "contrast/1/accuracy_high": 0.01,
+        "contrast/1/mia_auc": -0.1,
     }  # fmt: skip
     logged = {name: value for name, value in parent.data.metrics.items() if name.startswith(("confirmed/", "contrast/"))}
     assert logged == wanted
