@@ -102,7 +102,7 @@ def test_a_click_on_a_point_shows_its_configuration_and_its_run(browser, page):
     assert details.keys() & {"loss", "perturbation.epsilon"}
     link = browser.find_element("css selector", "#one a")
     assert link.text == report["trials"][number]["name"] and link.text.startswith(f"{int(number):03d} ")
-    assert link.get_attribute("href") == report["trials"][number]["run"]
+    assert link.get_attribute("href") == report["trials"][number]["link"] and "secret" not in report["trials"][number]["link"]
 
 
 def test_the_keyboard_opens_and_closes_the_details_of_a_trial(browser, page):

@@ -24,6 +24,7 @@ def page_data(outcome: Outcome) -> str:
     first = outcome.trials[0].params if outcome.trials else {}
     shared = {name: value for name, value in first.items() if name not in differing}
     confirmed = {c.number: c for c in outcome.confirmed}
+    runs = outcome.mlflow.runs
     data = {
         "objectives": [{"metric": o.metric, "label": label(o)} for o in outcome.objectives],
         "dark": DARK, "ink": INK, "outline": OUTLINE, "faint": FAINT,
@@ -37,7 +38,8 @@ def page_data(outcome: Outcome) -> str:
                 "mark": mark if t.number == chosen else "",
                 "error": t.error, "flags": t.flags, "metrics": t.metrics,
                 "params": {name: value for name, value in t.params.items() if name not in shared},
-                "run": run_page(outcome.mlflow, outcome.mlflow.runs[t.number]) if t.number in outcome.mlflow.runs else "",
+                "run": runs.get(t.number, ""),
+                "link": run_page(outcome.mlflow, runs[t.number]) if t.number in runs else "",
                 "confirmed": _confirmed(confirmed[t.number]) if t.number in confirmed else None,
             }
             for t in outcome.trials

@@ -12,7 +12,7 @@ from core.space import LogUniform
 from core.stats import Interval
 from core.study import trilemma
 from trainables.reporting.page_data import page_data
-from trainables.study.mlflow_pages import trials_page
+from trainables.study.mlflow_pages import run_page, trials_page
 from trainables.study.outcome import MLflowRefs, Outcome
 from trainables.study.trial import Trial
 from trainables.study.trial_names import described
@@ -32,7 +32,7 @@ def test_the_data_contain_everything_about_every_trial_and_no_password(study):
     for t in study.trials:
         trial = data["trials"][str(t.number)]
         assert {**data["shared"], **trial["params"]} == t.params and trial["metrics"] == t.metrics
-        assert trial["run"] == f"https://mlflow.example/#/experiments/3/runs/{t.number:032x}?workflowType=machine_learning"
+        assert trial["run"] == study.mlflow.runs[t.number] and trial["link"] == run_page(study.mlflow, trial["run"])
         assert trial["name"] == described(t, study) and trial["error"] == t.error
     assert data["shared"] == {"epochs": 30}
 
@@ -53,7 +53,7 @@ def test_a_database_comes_with_the_command_that_shows_it(study):
     data = json.loads(page_data(replace(study, mlflow=MLflowRefs("sqlite:///mlflow.db", "1", "p", {0: "r"}))))
     assert data["mlflow"]["command"] == "python -m mlflow ui --backend-store-uri sqlite:///mlflow.db"
     assert data["mlflow"]["table"].startswith("http://127.0.0.1:5000/#/experiments/1/runs?")
-    assert data["trials"]["0"]["name"] == "000 undefended" and data["trials"]["1"]["run"] == ""
+    assert data["trials"]["0"]["name"] == "000 undefended" and data["trials"]["1"]["link"] == ""
     assert json.loads(page_data(replace(study, mlflow=MLflowRefs())))["mlflow"] == {}
 
 

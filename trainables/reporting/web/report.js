@@ -78,13 +78,13 @@ function numbers(trial) {
   return table;
 }
 
-function mlflowLink({name, run}) {
+function mlflowLink({name, link}) {
   const box = element("p"), {command} = report.mlflow;
-  if (!run) {
+  if (!link) {
     box.textContent = "MLflow had no run of this trial when the page was written.";
     return box;
   }
-  box.append("MLflow run ", element("a", name, {href: run, target: "_blank", rel: "noreferrer"}));
+  box.append("MLflow run ", element("a", name, {href: link, target: "_blank", rel: "noreferrer"}));
   if (command) box.append(", while this command runs where the study was started: ", element("code", command));
   return box;
 }
