@@ -174,7 +174,7 @@ def undecided(outcome: Outcome) -> Undecided:
     for answer in answers:
         for number in (answer.treatment, answer.control):
             needed[number] = max(needed.get(number, 0.0), answer.replicates_needed)
-    parts = [f"whether {len(points)} of {len(confirmation.points)} points are on the front"] * bool(points)
+    parts = [f"{len(points)} of {len(confirmation.points)} verdicts on points"] * bool(points)
     parts += [f"{len(answers)} of {len(confirmation.contrasts)} contrasts"] * bool(answers)
     return _priced(f"Undecided: {' and '.join(parts)}.", outcome, confirmation, needed)
 
@@ -197,13 +197,13 @@ def _priced(line: str, outcome: Outcome, confirmation: Confirmation, needed: Map
         average = math.ceil((sum(present.values()) + total) / len(present))
         command = shlex.join([*command_words(outcome), "--replicates", str(average)])
         lines.append(
-            f"To decide {f'{len(extra)} of these points' if beyond else 'them'}, roughly {total} more replicates of "
+            f"To decide {'the others' if beyond else 'them'}, roughly {total} more replicates of "
             f"{duration(seconds)} are needed ({duration(total * seconds)} of computing; cached trainings are reused):"
         )
     if beyond:
         lines.insert(1, (
-            f"Trials {numbers(beyond)} are too close to call: they would need over {MAX_REPLICATES} replicates each, or more "
-            "judged images."
+            f"Too close to call, with over {MAX_REPLICATES} replicates each or more judged images needed: "
+            f"{'trial' if len(beyond) == 1 else 'trials'} {numbers(beyond)}."
         ))  # fmt: skip
     return Undecided(tuple(lines), command)
 
