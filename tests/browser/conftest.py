@@ -3,8 +3,13 @@
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
+import answered
+import large as made
 import pytest
+
+from trainables.reporting.report import render
 
 
 @pytest.fixture(scope="module")
@@ -24,3 +29,21 @@ def browser() -> Iterator:
     opened.set_page_load_timeout(120)
     yield opened
     opened.quit()
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory) -> Path:
+    """The report of a hand-written outcome with everything that a report can contain."""
+    return _written(made.outcome(), tmp_path_factory.mktemp("large"))
+
+
+@pytest.fixture(scope="session")
+def decided(tmp_path_factory) -> Path:
+    """The report of a study with known true values, contrasts and chance levels."""
+    return _written(answered.outcome(), tmp_path_factory.mktemp("decided"))
+
+
+def _written(outcome, folder: Path) -> Path:
+    page = folder / "report.html"
+    page.write_bytes(render(outcome)["report.html"])
+    return page

@@ -9,16 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browsing import DESK, PAPER, PHONE, WIDE, opened, texts
 from files import rows as csv_rows
 from large import outcome
 from mlflow import MlflowClient
 from sklearn.metrics import roc_auc_score
 
-from trainables.reporting.report import render
 from trainables.storage.arrays import of_npz
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
-DESK, PHONE, PAPER = (1280, 900), (390, 844), (703, 1000)  # the last is A4 without its margins of 12 mm
 
 
 @pytest.fixture(scope="module")
@@ -27,34 +26,9 @@ def real(browser, request) -> Path:
     return request.getfixturevalue("crl_study").folder / "report.html"
 
 
-@pytest.fixture(scope="module")
-def large(tmp_path_factory) -> Path:
-    """The report of a hand-written outcome."""
-    page = tmp_path_factory.mktemp("large") / "report.html"
-    page.write_bytes(render(outcome())["report.html"])
-    return page
-
-
 @pytest.fixture(params=["real", "large"])
 def page(request) -> Path:
     return request.getfixturevalue(request.param)
-
-
-def opened(browser, page: Path, size: tuple[int, int] = DESK, media: str = "screen"):
-    """The browser after it has loaded the page, with logs of this load only."""
-    browser.get("about:blank")
-    for kind in ("browser", "performance"):
-        browser.get_log(kind)
-    width, height = size
-    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media})
-    browser.get(page.as_uri())
-    return browser
-
-
-def texts(browser, selector: str) -> list[str]:
-    return browser.execute_script("return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector)
 
 
 def shown(browser) -> list[int]:
@@ -177,7 +151,7 @@ def test_bounds_in_fields_filter_the_table_without_a_mouse(browser, large):
     assert len(shown(browser)) == len(study.trials)
 
 
-@pytest.mark.parametrize(("size", "media"), [(DESK, "screen"), (PHONE, "screen"), (PAPER, "print")])
+@pytest.mark.parametrize(("size", "media"), [(DESK, "screen"), (WIDE, "screen"), (PHONE, "screen"), (PAPER, "print")])
 def test_the_page_is_no_wider_than_its_window(browser, page, size, media):
     opened(browser, page, size, media)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= size[0]

@@ -7,7 +7,7 @@ would be biased upward.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from core.errors import InputError, unknown
 from core.study import Constraint, Objective
@@ -16,7 +16,8 @@ from trainables.storage.jobs import point_folder, trial_folder
 from trainables.storage.networks import StoredNetwork
 from trainables.storage.store import Store
 from trainables.study.choosing import Chosen, Preference, choose_point
-from trainables.study.outcome import Confirmation, Confirmed, Outcome, Verdict
+from trainables.study.conclusions import without_excluded
+from trainables.study.outcome import Confirmed, Outcome, Verdict
 from trainables.study.text import interval_text
 from trainables.study.trial import Trial
 from trainables.study.verdicts import MIA_AUC
@@ -160,7 +161,7 @@ def pick(
             f"no point of {study} was confirmed; run its command again without --no-confirm (cached results are reused), "
             "or choose by the sweep's own numbers with --unconfirmed"
         )
-    confirmation = None if unconfirmed else _without_excluded(outcome)
+    confirmation = None if unconfirmed else without_excluded(outcome)
     numbers = [t.number for t in outcome.front()] if confirmation is None else [p.number for p in confirmation.points if p.on_front]
     if not numbers:
         flags = "; ".join(f"trial {p.number}: {', '.join(p.flags)}" for p in outcome.confirmed if p.flags)
@@ -190,15 +191,6 @@ def median_network(networks: Sequence[StoredNetwork], chosen: Chosen) -> StoredN
 
     worst_first = sorted(networks, key=lambda network: (-loss(network), network.folder))
     return worst_first[(len(worst_first) - 1) // 2]
-
-
-def _without_excluded(outcome: Outcome) -> Confirmation | None:
-    """The confirmation, in which a point whose trial a flag excludes from the sweep's front is on no front."""
-    if outcome.confirmation is None:
-        return None
-    kept = {trial.number for trial in outcome.completed if not trial.excluded}
-    points = (replace(point, on_front=point.on_front and point.number in kept) for point in outcome.confirmation.points)
-    return replace(outcome.confirmation, points=tuple(points))
 
 
 def _check_metrics(wanted: Sequence[str], by_point: Networks, objectives: Sequence[Objective]) -> None:

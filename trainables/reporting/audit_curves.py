@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from core.stats import Interval
+from trainables.reporting.recommendation import recommended
 from trainables.reporting.style import BLUE, GREY, INK, ORANGE, PURPLE, without_ticks
 from trainables.study.outcome import Confirmed, Outcome
-from trainables.study.text import knee
 
 DASHES = ("-", "--", "-.", (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
 """Line styles that distinguish lines in black and white."""
@@ -68,9 +68,9 @@ def description(name: str) -> str:
 
 
 def _highlighted(lines: Sequence[Line], outcome: Outcome) -> list[Line]:
-    """The lines to highlight: the knee, baselines, the best trial of each objective, then the remaining lines in order."""
-    front, balanced = outcome.front(), knee(outcome)
-    numbers = [balanced.number] if balanced else []
+    """The lines to highlight: the point to ship, baselines, the best trial of each objective, then the others in order."""
+    front, chosen = outcome.front(), recommended(outcome)
+    numbers = [chosen] if chosen is not None else []
     numbers += [t.number for t in outcome.completed if t.baseline]
     numbers += [min(front, key=lambda t: o.loss(t.metrics[o.metric])).number for o in outcome.objectives if front]
     by_number = {line.number: line for line in lines}
@@ -82,7 +82,7 @@ def _over_epsilon(lines: Sequence[Line], outcome: Outcome) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 3.9), dpi=150, layout="constrained")
-    axis, balanced = figure.subplots(), knee(outcome)
+    axis, chosen = figure.subplots(), recommended(outcome)
     highlighted = _highlighted(lines, outcome)
     for line in lines:
         if line not in highlighted:
@@ -93,7 +93,8 @@ def _over_epsilon(lines: Sequence[Line], outcome: Outcome) -> Any:
         points = sorted(line.values.items())
         x, y = [scale for scale, _ in points], [value for _, (value, _) in points]
         half = [i.high - v if math.isfinite(i.high) else 0.0 for _, (v, i) in points]
-        notes = [line.name] * bool(line.name) + ["knee"] * bool(balanced and balanced.number == line.number)
+        mark = "to ship" if outcome.confirmed else "knee"
+        notes = [line.name] * bool(line.name) + [mark] * (line.number == chosen)
         name = f"{line.number}" + (f" ({', '.join(notes)})" if notes else "")
         axis.errorbar(x, y, half, color=color, linestyle=dash, marker=shape, ms=4, linewidth=1.4, elinewidth=0.7, label=name)
     axis.set(xlabel="radius, in multiples of epsilon", ylabel="accuracy,  better \N{RIGHTWARDS ARROW}", ylim=(0, 1))

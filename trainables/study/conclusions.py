@@ -3,7 +3,7 @@
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from core.errors import InputError
@@ -21,12 +21,22 @@ MAX_REPLICATES = 50
 """Largest number of replicates per point that is suggested."""
 
 
+def without_excluded(outcome: Outcome) -> Confirmation | None:
+    """The confirmation, in which a point whose trial a flag excludes from the sweep's front is on no front."""
+    if outcome.confirmation is None:
+        return None
+    kept = {trial.number for trial in outcome.completed if not trial.excluded}
+    points = (replace(point, on_front=point.on_front and point.number in kept) for point in outcome.confirmation.points)
+    return replace(outcome.confirmation, points=tuple(points))
+
+
 def choice(outcome: Outcome) -> Chosen | str:
     """The point to ship for the study's constraints, the balanced one of those that meet them; or why there is none."""
-    if outcome.confirmation is None:
+    confirmation = without_excluded(outcome)
+    if confirmation is None:
         return "no point is confirmed"
     try:
-        return choose_point(outcome.confirmation, outcome.objectives, outcome.require, Preference())
+        return choose_point(confirmation, outcome.objectives, outcome.require, Preference())
     except InputError as reason:
         return str(reason)
 
@@ -164,7 +174,7 @@ def undecided(outcome: Outcome) -> Undecided:
     for answer in answers:
         for number in (answer.treatment, answer.control):
             needed[number] = max(needed.get(number, 0.0), answer.replicates_needed)
-    parts = [f"whether {len(points)} of {len(confirmation.points)} points are on the front"] * bool(points)
+    parts = [f"{len(points)} of {len(confirmation.points)} verdicts on points"] * bool(points)
     parts += [f"{len(answers)} of {len(confirmation.contrasts)} contrasts"] * bool(answers)
     return _priced(f"Undecided: {' and '.join(parts)}.", outcome, confirmation, needed)
 
@@ -187,13 +197,13 @@ def _priced(line: str, outcome: Outcome, confirmation: Confirmation, needed: Map
         average = math.ceil((sum(present.values()) + total) / len(present))
         command = shlex.join([*command_words(outcome), "--replicates", str(average)])
         lines.append(
-            f"To decide {f'{len(extra)} of these points' if beyond else 'them'}, roughly {total} more replicates of "
+            f"To decide {'the others' if beyond else 'them'}, roughly {total} more replicates of "
             f"{duration(seconds)} are needed ({duration(total * seconds)} of computing; cached trainings are reused):"
         )
     if beyond:
         lines.insert(1, (
-            f"Trials {numbers(beyond)} are too close to call: they would need over {MAX_REPLICATES} replicates each, or more "
-            "judged images."
+            f"Too close to call, with over {MAX_REPLICATES} replicates each or more judged images needed: "
+            f"{'trial' if len(beyond) == 1 else 'trials'} {numbers(beyond)}."
         ))  # fmt: skip
     return Undecided(tuple(lines), command)
 

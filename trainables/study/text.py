@@ -49,7 +49,7 @@ def interval_text(interval: Interval, infinite: str = "none", decimals: int = 4)
 
 def is_known(interval: Interval) -> bool:
     """Whether an interval says anything; that of a single replicate is infinite, or the whole of [0, 1] for a share."""
-    return math.isfinite(interval.high - interval.low) and interval.high - interval.low < 1
+    return math.isfinite(interval.high - interval.low) and tuple(interval) != (0.0, 1.0)
 
 
 def estimate_text(mean: float, interval: Interval) -> str:

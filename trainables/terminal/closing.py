@@ -41,7 +41,9 @@ def front_table(outcome: Outcome) -> Table:
     marked = {trial.number for trial in outcome.completed if set(trial.flags) - set(common)}
     others = [t for t in outcome.completed if t.number in confirmed and t not in front]
     title = f"Front of {outcome.name}" + (f", version {outcome.version}" if outcome.revisions else "")
-    captions = ["verdicts with the probability to be on the front; means \u00b1 half of the 95 % interval"] * bool(confirmed)
+    captions = ["verdicts with the probability to be on the front; means \u00b1 half of the 95 % interval; ? not resolved"] * bool(
+        confirmed
+    )
     captions += ["! flagged, see below"] * any(trial.number in marked for trial in (*front, *others))
     table = Table(title=title, title_justify="left", caption="; ".join(captions) or None, caption_justify="left")
     table.add_column("trial", justify="right", min_width=5)
@@ -77,14 +79,16 @@ def _confirmed_cells(point: Confirmed | None, outcome: Outcome) -> list[str]:
 
 
 def confirmation_lines(outcome: Outcome) -> list[str]:
-    """Lines about the confirmation step: verdicts, chance level, contrasts, the point to ship, and what is undecided."""
+    """Lines about the confirmation step: verdicts, chance level, contrasts, the point to ship, and what is undecided.
+
+    Without confirmed points, there is only the chance level of the sweep.
+    """
+    chance = [line] if (line := _chance_line(outcome)) else []
     if outcome.confirmation is None:
-        return []
+        return chance
     groups = {verdict: [c.number for c in outcome.confirmed if c.verdict is verdict] for verdict in Verdict}
     words = [f"{len(own)} {verdict}" + (f" (trials {numbers(own)})" if own else "") for verdict, own in groups.items()]
-    lines = [f"confirmation of {len(outcome.confirmed)} points: {'; '.join(words)}"]
-    if line := _chance_line(outcome):
-        lines.append(line)
+    lines = [f"confirmation of {len(outcome.confirmed)} points: {'; '.join(words)}", *chance]
     lines += [f"contrast: {contrast_line(answer, outcome)}" for answer in outcome.confirmation.contrasts]
     lines += [f"contrast: {question} no answer: {why}" for question, why in outcome.confirmation.unanswered.items()]
     chosen, baseline = choice(outcome), undefended(outcome)
@@ -99,13 +103,18 @@ def confirmation_lines(outcome: Outcome) -> list[str]:
 
 
 def _chance_line(outcome: Outcome) -> str:
-    """The chance levels of the confirmed AUCs, and the points whose AUC does not exceed theirs; empty if there are none."""
-    levels = [point.chance for point in outcome.confirmed if math.isfinite(point.chance)]
+    """The chance levels of the AUCs of confirmed points, or of the front, and those that do not exceed theirs; empty if unknown."""
+    levels, below = [point.chance for point in outcome.confirmed if math.isfinite(point.chance)], []
+    if outcome.confirmed:
+        below = [point.number for point in outcome.confirmed if not point.resolved]
+    else:
+        having = [trial for trial in outcome.front() if "mia_auc_chance" in trial.metrics]
+        levels = [trial.metrics["mia_auc_chance"] for trial in having]
+        below = [trial.number for trial in having if trial.metrics["mia_auc"] <= trial.metrics["mia_auc_chance"]]
     if not levels:
         return ""
     span = f"{min(levels):.3f}" + (f" to {max(levels):.3f}" if f"{min(levels):.3f}" != f"{max(levels):.3f}" else "")
-    below = [point.number for point in outcome.confirmed if not point.resolved]
-    return f"chance level of mia_auc: {span}" + (f"; not resolved (marked ?): trials {numbers(below)}" if below else "")
+    return f"chance level of mia_auc: {span}" + (f"; not resolved: trials {numbers(below)}" if below else "")
 
 
 def flag_lines(outcome: Outcome) -> list[str]:

@@ -134,3 +134,16 @@ def test_every_colour_of_the_charts_has_one_for_dark_mode():
         used = {trace[part]["color"] for trace in traces for part in ("marker", "line", "error_x", "error_y") if part in trace}
         used |= {note["font"]["color"] for note in layout.get("annotations", [])} | {layout["font"]["color"]}
         assert used <= set(DARK), used - set(DARK)
+
+
+def test_the_still_figure_marks_verdicts_and_cut_intervals():
+    study = outcome()
+    one, other = study.confirmed
+    cut = replace(one, intervals=one.intervals | {"accuracy": Interval(0.1, 0.7)}, probability=0.99)
+    study.confirmation = confirmation([cut, replace(other, probability=0.01)])
+    figure = front_pictures.figures(study)["front.png"]
+    names = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert {"confirmed, stays", "confirmed, leaves"} <= names and "confirmed, undecided" not in names
+    low, _ = axis_range(study, OBJECTIVES[0])
+    marks = [line for line in figure.axes[0].lines if line.get_marker() == "<"]
+    assert [(list(line.get_xdata()), list(line.get_ydata())) for line in marks] == [([low], [one.means["robust_accuracy"]])]

@@ -3,10 +3,13 @@
 import json
 from dataclasses import replace
 
+import answered
 import large
 import pytest
+from confirming import confirmation, point
 
 from core.space import LogUniform
+from core.stats import Interval
 from core.study import trilemma
 from trainables.reporting.page_data import page_data
 from trainables.study.mlflow_pages import run_page, trials_page
@@ -32,6 +35,18 @@ def test_the_data_contain_everything_about_every_trial_and_no_password(study):
         assert trial["run"] == study.mlflow.runs[t.number] and trial["link"] == run_page(study.mlflow, trial["run"])
         assert trial["name"] == described(t, study) and trial["error"] == t.error
     assert data["shared"] == {"epochs": 30}
+
+
+def test_a_confirmed_trial_has_its_verdict_its_chance_level_and_only_known_intervals():
+    study = answered.outcome()
+    c = next(c for c in study.confirmed if c.number == 3)
+    shown = json.loads(page_data(study))["trials"]["3"]
+    assert shown["mark"] == "the point to ship" and shown["confirmed"]["verdict"] == c.verdict
+    assert shown["confirmed"]["intervals"]["accuracy"] == pytest.approx(list(c.intervals["accuracy"]))
+    assert shown["confirmed"]["notes"] == {"mia_auc": f", chance level {c.chance:.3f}"}
+    single = point(3, c.means, intervals={name: Interval(0.0, 1.0) for name in c.means}, chance=0.9)
+    unknown = json.loads(page_data(replace(study, confirmation=confirmation([single]))))["trials"]["3"]["confirmed"]
+    assert unknown["intervals"] == dict.fromkeys(c.means) and unknown["notes"]["mia_auc"] == ", chance level 0.900, not resolved"
 
 
 def test_a_database_comes_with_the_command_that_shows_it(study):

@@ -59,7 +59,7 @@ def test_the_cost_of_a_decision_is_the_number_of_replicates_and_their_time():
     """At a probability of 0.8 the distance is 0.8416 errors; 1.6449 need 3 * 3.82 = 12 replicates, 9 more, of 60 s."""
     study = confirmed(point(0, metrics(0.9, 0.1, 0.7), probability=0.99), point(1, metrics(0.6, 0.5, 0.55), probability=0.8))
     assert undecided(study).lines == (
-        "Undecided: whether 1 of 2 points are on the front.",
+        "Undecided: 1 of 2 verdicts on points.",
         "To decide them, roughly 9 more replicates of 60 s are needed (9 min of computing; cached trainings are reused):",
     )
     assert undecided(study).command == "python studies/crl.py --seed 1 --replicates 8"  # (3 + 12) / 2 on average
@@ -68,7 +68,7 @@ def test_the_cost_of_a_decision_is_the_number_of_replicates_and_their_time():
 def test_a_point_that_is_too_close_to_call_has_no_price():
     study = confirmed(point(0, metrics(0.9, 0.1, 0.7), probability=0.99), point(1, metrics(0.6, 0.5, 0.55), probability=0.5))
     assert undecided(study).lines[1:] == (
-        "Trials 1 are too close to call: they would need over 50 replicates each, or more judged images.",
+        "Too close to call, with over 50 replicates each or more judged images needed: trial 1.",
     )
     assert undecided(study).command == ""
 

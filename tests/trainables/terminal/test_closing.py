@@ -148,11 +148,13 @@ def test_the_confirmation_is_printed_with_verdicts_chance_levels_contrasts_and_t
 def test_points_whose_auc_does_not_exceed_its_chance_level_are_printed():
     study = outcome(*TRIALS)
     study.confirmation = confirmation([point(1, metrics(0.65, 0.45, 0.53), chance=0.54)])
-    assert "chance level of mia_auc: 0.540; not resolved (marked ?): trials 1" in confirmation_lines(study)
+    assert "chance level of mia_auc: 0.540; not resolved: trials 1" in confirmation_lines(study)
 
 
-def test_nothing_is_printed_about_a_confirmation_that_was_skipped():
+def test_a_skipped_confirmation_leaves_the_chance_level_of_the_sweep():
     assert confirmation_lines(outcome(*TRIALS)) == []
+    trials = [replace(t, metrics={**t.metrics, "mia_auc_chance": 0.56}) if t.metrics else t for t in TRIALS]
+    assert confirmation_lines(outcome(*trials)) == ["chance level of mia_auc: 0.560; not resolved: trials 1"]
 
 
 # ---------------------------------------------------------------- revisions

@@ -36,18 +36,20 @@ TEMPLATE = """
 {% else %}
 <p class="lead"><b>Ship {{ name }}</b> ({{ what }}), {{ why }}. On the front of the confirmed points: <span
  class="word {{ verdict }}">{{ verdict }}</span> (probability {{ probability }}).{% if cost %} {{ cost }}{% endif %}</p>
-<div class="scroll" role="region" aria-label="{{ caption }}" tabindex="0"><table class="comparison">
+<div class="scroll" role="region" aria-label="{{ caption }}" tabindex="0"><table class="comparison" role="table">
 <caption><span>{{ caption }}</span></caption>
-<thead><tr>{% for head in heads %}<th scope="col" class="plain">{{ head }}</th>{% endfor %}</tr></thead>
+<thead><tr role="row">
+{% for head in heads %}<th scope="col" role="columnheader" class="plain">{{ head }}</th>{% endfor %}
+</tr></thead>
 <tbody>
 {% for row in rows %}
-<tr><th scope="row">{{ row.name }}</th>
-<td data-head="{{ heads[1] }}"><b class="n">{{ row.mean }}</b> <span class="n">{{ row.interval }}</span>
+<tr role="row"><th scope="row" role="rowheader">{{ row.name }}</th>
+<td role="cell" data-head="{{ heads[1] }}"><b class="n">{{ row.mean }}</b> <span class="n">{{ row.interval }}</span>
 <br><span class="soft">expected <span class="n">{{ row.expected }}</span></span>
 {%- if row.chance %}<br><span class="soft n">{{ row.chance }}</span>{% endif %}</td>
 {% if baseline %}
-<td data-head="{{ heads[2] }}"><span class="n">{{ row.baseline }}</span></td>
-<td data-head="{{ heads[3] }}"><span class="n">{{ row.difference }}</span>
+<td role="cell" data-head="{{ heads[2] }}"><span class="n">{{ row.baseline }}</span></td>
+<td role="cell" data-head="{{ heads[3] }}"><span class="n">{{ row.difference }}</span>
 <span class="word {{ row.word }}">{{ row.word }}</span></td>
 {% endif %}
 </tr>
