@@ -103,7 +103,14 @@ class Measured(NamedTuple):
     """Position of the configuration."""
     cost: Cost | None
     """None if it could not be trained."""
-    audits: Audits | None
+
+
+class Task(NamedTuple):
+    """A request to a process: to measure a configuration, or the audits of its replicates by other networks."""
+
+    number: int
+    pilot: Pilot
+    only_audits: bool = False
 
 
 @dataclass
@@ -134,7 +141,10 @@ def measured(
         processes: number of processes at a time, as many as there would be trials at a time.
         on_cost: called with each configuration that was measured.
     """
-    end, found, waiting = time.time() + seconds, Measurements(), list(enumerate(pilots))
+    end, found = time.time() + seconds, Measurements()
+    waiting = [Task(number, pilot) for number, pilot in enumerate(pilots)]
+    if pilots[0].confirm and setting.siblings + setting.shadows:
+        waiting.insert(min(processes, len(pilots)), Task(0, pilots[0], only_audits=True))  # after the first of each process
     pool = images.at(_few(images))
     arrays = pool.x.numpy(), pool.y.numpy(), pool.classes, pool.ids.numpy()
     context = multiprocessing.get_context("spawn")
@@ -152,7 +162,7 @@ def measured(
                     message = connection.recv()
                     if waiting:  # a message means that the process is free
                         share = max((end - time.time()) * len(running) / (len(waiting) + len(running) - 1), MIN_SECONDS)
-                        connection.send((*waiting.pop(0), RESERVE * share))
+                        connection.send((waiting.pop(0), RESERVE * share))
                     else:
                         connection.send(None)
                 except (EOFError, OSError):
@@ -161,10 +171,12 @@ def measured(
                 match message:
                     case Started(seconds=started):
                         found.start = max(found.start, started)
+                    case Audits():
+                        found.audits = message
                     case Measured(cost=None):
                         found.skipped += 1
-                    case Measured(number=number, cost=Cost() as cost, audits=audits):
-                        found.costs[number], found.audits = cost, audits or found.audits
+                    case Measured(number=number, cost=Cost() as cost):
+                        found.costs[number] = cost
                         on_cost(pilots[number], cost)
     finally:
         for process in running.values():
@@ -191,21 +203,20 @@ def _serve(connection: Connection, arrays: tuple, setting: Setting) -> None:
     warm_up(images, device)
     with contextlib.suppress(EOFError, OSError):  # the driver has ended
         connection.send(started)
-        while task := connection.recv():
-            number, pilot, seconds = task
-            connection.send(_measured(number, pilot, seconds, images, setting, device))
+        while request := connection.recv():
+            task, seconds = request
+            connection.send(_done(task, seconds, images, setting, device))
 
 
-def _measured(number: int, pilot: Pilot, seconds: float, images: Images, setting: Setting, device: torch.device) -> Measured:
-    """The message about one configuration; the first one has the audits by other networks, which cost the same for all."""
-    audits = None
-    if number == 0 and pilot.confirm and setting.siblings + setting.shadows:
-        sizes = setting.sizes[pilot.confirm.judge.part]
-        audits = Audits(*measure_audit_by_others(pilot.confirm, images, sizes, setting.siblings, setting.shadows))
+def _done(task: Task, seconds: float, images: Images, setting: Setting, device: torch.device) -> Measured | Audits:
+    """Measure what a task asks for."""
+    if task.only_audits and task.pilot.confirm:
+        sizes = setting.sizes[task.pilot.confirm.judge.part]
+        return Audits(*measure_audit_by_others(task.pilot.confirm, images, sizes, setting.siblings, setting.shadows))
     try:
-        return Measured(number, measure(pilot, images, setting, device, seconds), audits)
+        return Measured(task.number, measure(task.pilot, images, setting, device, seconds))
     except (InputError, TrialError, ValueError):  # it cannot be trained, or not on few images
-        return Measured(number, None, audits)
+        return Measured(task.number, None)
 
 
 def measure(pilot: Pilot, images: Images, setting: Setting, device: torch.device, seconds: float) -> Cost:
