@@ -68,7 +68,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Setting:
-    """What all pilots have in common."""
+    """Settings that all pilots share."""
 
     sizes: dict[str, Sizes]
     """Sizes of evaluations on the whole pool, by `judge.part`."""

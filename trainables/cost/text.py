@@ -61,7 +61,7 @@ def cost_lines(
 
 
 def _measured(found: Measurements, planned: int, seconds: float) -> list[str]:
-    """What was measured, and what is assumed where it could not be."""
+    """Describe what was measured, and what is assumed where it could not be."""
     costs = list(found.costs.values())
     trained = sorted(cost.training.trained for cost in costs)
     share = span(Span(100 * trained[0], 100 * trained[-1]), lambda value: f"{value:.0f} %")
