@@ -73,7 +73,7 @@ def _cost(plan: Plan, site: Site, images: Images, terminal: Terminal) -> list[st
     pilots, begun, seconds = pilots_of(plan), time.monotonic(), seconds_left(process_age())
     found = measure(plan, images, pilots, share, at_a_time, terminal, seconds)
     if not found.costs:
-        return [f"no training step on a few images ended within {seconds:.0f} s: this machine is too slow, or its memory too small"]
+        return [f"nothing was measured within {seconds:.0f} s: this machine is too slow or too busy, or its memory is too small"]
     pool_bytes = images.x.numel()
     total: Estimate = estimate(
         plan, pilots, found, at_a_time=at_a_time, pool_bytes=pool_bytes, driver_bytes=driver_bytes - pool_bytes

@@ -24,6 +24,7 @@ from core.footprint import Phase, footprint
 from core.train import Bound
 from trainables.cost.evaluation import Evaluation, measure_audit_by_others, measure_evaluation
 from trainables.cost.passes import Sizes
+from trainables.cost.speed import measure_speed
 from trainables.cost.training import Training, measure_training, warm_up
 
 MAX_IMAGES, MAX_BYTES = 10_000, 256 << 20
@@ -150,9 +151,9 @@ def measured(
     context = multiprocessing.get_context("spawn")
     running: dict[Connection, SpawnProcess] = {}
     try:
-        for _ in range(min(processes, len(pilots))):
+        for index in range(min(processes, len(pilots))):
             own, other = context.Pipe()
-            running[own] = context.Process(target=_serve, args=(other, arrays, setting), daemon=True)
+            running[own] = context.Process(target=_serve, args=(other, arrays, setting, index), daemon=True)
             running[own].start()
             other.close()
         while running and (left := end - time.time()) > 0:
@@ -192,13 +193,16 @@ def _few(images: Images) -> np.ndarray:
     return pool_rows(images.y.numpy(), count if count < len(images.y) else 0, "the pool")
 
 
-def _serve(connection: Connection, arrays: tuple, setting: Setting) -> None:
-    """Measure the configurations that the driver sends, one after the other."""
+def _serve(connection: Connection, arrays: tuple, setting: Setting, index: int) -> None:
+    """Measure the configurations that the driver sends, one after the other; on several GPUs, each process on its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver stops this process
     torch.set_num_threads(setting.threads)
     x, y, classes, ids = arrays
     images = Images(torch.from_numpy(x), torch.from_numpy(y), classes, torch.from_numpy(ids))
-    device = torch.device("cuda" if setting.use_gpu else "cpu")
+    device = torch.device("cpu")
+    if setting.use_gpu:
+        device = torch.device("cuda", index % torch.cuda.device_count())
+        torch.cuda.set_device(device)
     started = Started(time.process_time())
     warm_up(images, device)
     with contextlib.suppress(EOFError, OSError):  # the driver has ended
@@ -235,11 +239,12 @@ def measure(pilot: Pilot, images: Images, setting: Setting, device: torch.device
     config, confirm = pilot.sweep, pilot.confirm
     members, end = setting.sizes[config.judge.part].members, time.monotonic() + seconds
     training, bound = measure_training(config, images, members, device, TRAINING * seconds)
+    speed = measure_speed(bound, images, device)
 
     def evaluation(of: TrialConfig, share: float) -> Evaluation:
         sizes, left = setting.sizes[of.judge.part], (end - time.monotonic()) / training.load
         is_trained = training.trained >= MIN_TRAINED
-        return measure_evaluation(of, bound, images, sizes, device, share * left, is_trained=is_trained)
+        return measure_evaluation(of, bound, speed, images, sizes, device, share * left, is_trained=is_trained)
 
     sweep = evaluation(config, SWEEP if confirm else 1.0)
     confirmed = evaluation(confirm, 1.0) if confirm else None

@@ -134,6 +134,18 @@ def test_a_network_that_is_too_slow_is_stopped_at_the_deadline():
     assert not found.costs and not multiprocessing.active_children()
 
 
+def test_a_resnet_on_a_cpu_is_measured_by_a_few_steps_and_its_passes(one_thread):
+    """A step on a whole batch, or an evaluation, would take minutes."""
+    images = data.load("digits", pool=500)
+    images = Images(images.x.repeat(1, 3, 4, 4), images.y, 10)
+    config = TrialConfig.of({"net": "resnet18", "perturbation": "pgd", "perturbation.steps": 7, "epochs": 10})
+    cost = measure(Pilot("", config, config.set(CONFIRM)), images, setting_of(images), CPU, seconds=3)
+    assert cost.training.trained == 0 and cost.training.batch <= 16
+    assert cost.confirm and (cost.sweep.share, cost.confirm.share) == (0, 0)
+    assert cost.training.seconds > 20 and cost.confirm.attack > 20 * cost.sweep.audit
+    assert cost.network > 40e6  # 11 million weights
+
+
 def test_every_configuration_is_measured_once_and_reported_except_those_that_cannot_be_trained():
     images, reported = digits(), []
     diverging = Pilot("c", SMALL.set({"optimizer.lr": 1e30}), None)

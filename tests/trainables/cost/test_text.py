@@ -81,3 +81,4 @@ def test_the_confirmation_step_is_counted_unless_there_is_none():
 def test_a_cluster_may_run_more_trials_at_a_time():
     assert "2 trials at a time; the cluster may run more at a time; " in lines(site=Site(address="head:6379"))
     assert "the cluster" not in lines()
+    assert "; 4 workers per trial shorten this" in lines(site=Site(workers_per_trial=4)) and "workers per trial" not in lines()
