@@ -13,6 +13,8 @@ ALLOWED: dict[str, set[str]] = {
     # data
     "study": set(),
     "storage": {"study"},
+    # what a study would cost
+    "cost": {"storage", "study"},
     # results for people and programs
     "reporting": {"study"},
     "terminal": {"study"},
@@ -25,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "revisions": {"execution", "runs", "storage", "study", "terminal", "tracking"},
     "decisions": {"reporting", "storage", "study", "tracking"},
     # command lines
-    "commands": {"decisions", "execution", "revisions", "runs", "search", "storage", "study", "terminal", "tracking"},
+    "commands": {"cost", "decisions", "execution", "revisions", "runs", "search", "storage", "study", "terminal", "tracking"},
 }
 """The packages of trainables, lower ones first, and the other packages that each may import."""
 MAX_LINES = 350

@@ -3,6 +3,7 @@
 import os
 import resource
 import time
+from pathlib import Path
 
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -23,8 +24,10 @@ from trainables.study.plan import Plan
 from trainables.study.site import Site
 from trainables.terminal.console import Terminal
 
-SECONDS = 40.0
-"""Time after which measuring ends; with the start of the command, less than a minute."""
+SECONDS, MIN_SECONDS = 40.0, 15.0
+"""Time after which measuring ends: less if the start of the command took long, but not less than the second number."""
+COMMAND_SECONDS = 56.0
+"""Time after which measuring ends, from the start of the command."""
 
 
 def dry_run(plan: Plan, site: Site, *, objectives: preflight.Objectives) -> int:
@@ -67,16 +70,30 @@ def _cost(plan: Plan, site: Site, images: Images, terminal: Terminal) -> list[st
     """Measure the configurations of a plan, printing each, and return the lines about its cost."""
     driver_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
     share, at_a_time = resources(site)
-    pilots, begun = pilots_of(plan), time.monotonic()
-    found = measure(plan, images, pilots, share, at_a_time, terminal)
+    pilots, begun, seconds = pilots_of(plan), time.monotonic(), seconds_left(process_age())
+    found = measure(plan, images, pilots, share, at_a_time, terminal, seconds)
     if not found.costs:
-        return [f"no training step on a few images ended within {SECONDS:.0f} s: this machine is too slow, or its memory too small"]
+        return [f"nothing was measured within {seconds:.0f} s: this machine is too slow or too busy, or its memory is too small"]
     pool_bytes = images.x.numel()
     total: Estimate = estimate(
         plan, pilots, found, at_a_time=at_a_time, pool_bytes=pool_bytes, driver_bytes=driver_bytes - pool_bytes
     )
     members = len(data.split(images, plan.config.split).members)
     return cost_lines(plan, site, total, found, len(pilots), members, time.monotonic() - begun)
+
+
+def seconds_left(age: float) -> float:
+    """Time for measuring in a command that started `age` seconds ago."""
+    return max(MIN_SECONDS, min(SECONDS, COMMAND_SECONDS - age))
+
+
+def process_age() -> float:
+    """Seconds since this process started; 0 on other systems than Linux."""
+    try:
+        started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return float(Path("/proc/uptime").read_text().split()[0]) - started
+    except OSError:
+        return 0.0
 
 
 def resources(site: Site) -> tuple[Share, int]:
@@ -93,9 +110,9 @@ def resources(site: Site) -> tuple[Share, int]:
 
 
 def measure(
-    plan: Plan, images: Images, pilots: list[Pilot], share: Share, at_a_time: int, terminal: Terminal
+    plan: Plan, images: Images, pilots: list[Pilot], share: Share, at_a_time: int, terminal: Terminal, seconds: float
 ) -> Measurements:  # fmt: skip
-    """Measure configurations as many at a time as the study would have trials, printing each that ends."""
+    """Measure configurations for a limited time, as many at a time as the study would have trials, printing each that ends."""
     parts = data.split(images, plan.config.split)
     setting = Setting(
         sizes={part: Sizes.of(images, parts, part) for part in ("val", "test", "both")},
@@ -110,7 +127,7 @@ def measure(
             progress.advance(task)
             terminal.info(f"  {pilot_line(pilot, cost)}")
 
-        return measured(pilots, images, setting, seconds=SECONDS, processes=at_a_time, on_cost=ended)
+        return measured(pilots, images, setting, seconds=seconds, processes=at_a_time, on_cost=ended)
 
 
 def has_outputs(pilots: list[Pilot]) -> bool:

@@ -23,7 +23,7 @@ from core.modes import as_float
 from core.train import Bound
 from trainables.cost import passes
 from trainables.cost.passes import STEP, Sizes
-from trainables.cost.speed import Speed, measure_speed
+from trainables.cost.speed import Speed
 from trainables.cost.training import clock_on
 from trainables.storage.arrays import to_npz
 
@@ -54,8 +54,9 @@ class Evaluation:
 
 
 def measure_evaluation(
-    config: TrialConfig, bound: Bound, images: Images, whole: Sizes, device: torch.device, seconds: float, *, is_trained: bool
-) -> Evaluation:
+    config: TrialConfig, bound: Bound, speed: Speed, images: Images, whole: Sizes, device: torch.device, seconds: float, *,
+    is_trained: bool,
+) -> Evaluation:  # fmt: skip
     """Evaluate a network on as many images as the time allows, and extrapolate by the number of passes through the network.
 
     If there is no time for that, or if the network is not trained enough, the cost is that of the passes; see
@@ -64,6 +65,7 @@ def measure_evaluation(
     Args:
         config: the configuration, with the judge settings of the sweep or of the confirmation step.
         bound: the network.
+        speed: speed of passes through it.
         images: the pool, or a part of it.
         whole: sizes of an evaluation on the whole pool.
         device: device to evaluate on.
@@ -71,7 +73,6 @@ def measure_evaluation(
         is_trained: whether the network is trained enough for attacks on it to cost what they cost on a trained one.
 
     """
-    speed = measure_speed(bound, images, device)
     attack, audit = predicted(config, whole, speed)
     queried = 0.0
     if config.judge.audits != "scores":

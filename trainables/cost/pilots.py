@@ -24,6 +24,7 @@ from core.footprint import Phase, footprint
 from core.train import Bound
 from trainables.cost.evaluation import Evaluation, measure_audit_by_others, measure_evaluation
 from trainables.cost.passes import Sizes
+from trainables.cost.speed import measure_speed
 from trainables.cost.training import Training, measure_training, warm_up
 
 MAX_IMAGES, MAX_BYTES = 10_000, 256 << 20
@@ -68,7 +69,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Setting:
-    """What all pilots have in common."""
+    """Settings that all pilots share."""
 
     sizes: dict[str, Sizes]
     """Sizes of evaluations on the whole pool, by `judge.part`."""
@@ -103,7 +104,14 @@ class Measured(NamedTuple):
     """Position of the configuration."""
     cost: Cost | None
     """None if it could not be trained."""
-    audits: Audits | None
+
+
+class Task(NamedTuple):
+    """A request to a process: to measure a configuration, or the audits of its replicates by other networks."""
+
+    number: int
+    pilot: Pilot
+    only_audits: bool = False
 
 
 @dataclass
@@ -134,15 +142,18 @@ def measured(
         processes: number of processes at a time, as many as there would be trials at a time.
         on_cost: called with each configuration that was measured.
     """
-    end, found, waiting = time.time() + seconds, Measurements(), list(enumerate(pilots))
+    end, found = time.time() + seconds, Measurements()
+    waiting = [Task(number, pilot) for number, pilot in enumerate(pilots)]
+    if pilots[0].confirm and setting.siblings + setting.shadows:
+        waiting.insert(min(processes, len(pilots)), Task(0, pilots[0], only_audits=True))  # after the first of each process
     pool = images.at(_few(images))
     arrays = pool.x.numpy(), pool.y.numpy(), pool.classes, pool.ids.numpy()
     context = multiprocessing.get_context("spawn")
     running: dict[Connection, SpawnProcess] = {}
     try:
-        for _ in range(min(processes, len(pilots))):
+        for index in range(min(processes, len(pilots))):
             own, other = context.Pipe()
-            running[own] = context.Process(target=_serve, args=(other, arrays, setting), daemon=True)
+            running[own] = context.Process(target=_serve, args=(other, arrays, setting, index), daemon=True)
             running[own].start()
             other.close()
         while running and (left := end - time.time()) > 0:
@@ -152,7 +163,7 @@ def measured(
                     message = connection.recv()
                     if waiting:  # a message means that the process is free
                         share = max((end - time.time()) * len(running) / (len(waiting) + len(running) - 1), MIN_SECONDS)
-                        connection.send((*waiting.pop(0), RESERVE * share))
+                        connection.send((waiting.pop(0), RESERVE * share))
                     else:
                         connection.send(None)
                 except (EOFError, OSError):
@@ -161,10 +172,12 @@ def measured(
                 match message:
                     case Started(seconds=started):
                         found.start = max(found.start, started)
+                    case Audits():
+                        found.audits = message
                     case Measured(cost=None):
                         found.skipped += 1
-                    case Measured(number=number, cost=Cost() as cost, audits=audits):
-                        found.costs[number], found.audits = cost, audits or found.audits
+                    case Measured(number=number, cost=Cost() as cost):
+                        found.costs[number] = cost
                         on_cost(pilots[number], cost)
     finally:
         for process in running.values():
@@ -180,32 +193,34 @@ def _few(images: Images) -> np.ndarray:
     return pool_rows(images.y.numpy(), count if count < len(images.y) else 0, "the pool")
 
 
-def _serve(connection: Connection, arrays: tuple, setting: Setting) -> None:
-    """Measure the configurations that the driver sends, one after the other."""
+def _serve(connection: Connection, arrays: tuple, setting: Setting, index: int) -> None:
+    """Measure the configurations that the driver sends, one after the other; on several GPUs, each process on its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver stops this process
     torch.set_num_threads(setting.threads)
     x, y, classes, ids = arrays
     images = Images(torch.from_numpy(x), torch.from_numpy(y), classes, torch.from_numpy(ids))
-    device = torch.device("cuda" if setting.use_gpu else "cpu")
+    device = torch.device("cpu")
+    if setting.use_gpu:
+        device = torch.device("cuda", index % torch.cuda.device_count())
+        torch.cuda.set_device(device)
     started = Started(time.process_time())
     warm_up(images, device)
     with contextlib.suppress(EOFError, OSError):  # the driver has ended
         connection.send(started)
-        while task := connection.recv():
-            number, pilot, seconds = task
-            connection.send(_measured(number, pilot, seconds, images, setting, device))
+        while request := connection.recv():
+            task, seconds = request
+            connection.send(_done(task, seconds, images, setting, device))
 
 
-def _measured(number: int, pilot: Pilot, seconds: float, images: Images, setting: Setting, device: torch.device) -> Measured:
-    """The message about one configuration; the first one has the audits by other networks, which cost the same for all."""
-    audits = None
-    if number == 0 and pilot.confirm and setting.siblings + setting.shadows:
-        sizes = setting.sizes[pilot.confirm.judge.part]
-        audits = Audits(*measure_audit_by_others(pilot.confirm, images, sizes, setting.siblings, setting.shadows))
+def _done(task: Task, seconds: float, images: Images, setting: Setting, device: torch.device) -> Measured | Audits:
+    """Measure what a task asks for."""
+    if task.only_audits and task.pilot.confirm:
+        sizes = setting.sizes[task.pilot.confirm.judge.part]
+        return Audits(*measure_audit_by_others(task.pilot.confirm, images, sizes, setting.siblings, setting.shadows))
     try:
-        return Measured(number, measure(pilot, images, setting, device, seconds), audits)
+        return Measured(task.number, measure(task.pilot, images, setting, device, seconds))
     except (InputError, TrialError, ValueError):  # it cannot be trained, or not on few images
-        return Measured(number, None, audits)
+        return Measured(task.number, None)
 
 
 def measure(pilot: Pilot, images: Images, setting: Setting, device: torch.device, seconds: float) -> Cost:
@@ -224,11 +239,12 @@ def measure(pilot: Pilot, images: Images, setting: Setting, device: torch.device
     config, confirm = pilot.sweep, pilot.confirm
     members, end = setting.sizes[config.judge.part].members, time.monotonic() + seconds
     training, bound = measure_training(config, images, members, device, TRAINING * seconds)
+    speed = measure_speed(bound, images, device)
 
     def evaluation(of: TrialConfig, share: float) -> Evaluation:
         sizes, left = setting.sizes[of.judge.part], (end - time.monotonic()) / training.load
         is_trained = training.trained >= MIN_TRAINED
-        return measure_evaluation(of, bound, images, sizes, device, share * left, is_trained=is_trained)
+        return measure_evaluation(of, bound, speed, images, sizes, device, share * left, is_trained=is_trained)
 
     sweep = evaluation(config, SWEEP if confirm else 1.0)
     confirmed = evaluation(confirm, 1.0) if confirm else None

@@ -1,4 +1,4 @@
-"""What the numbers of images in a plan can resolve, in plain sentences."""
+"""Sentences about the differences and rates that the numbers of images in a plan can resolve."""
 
 import math
 
@@ -48,7 +48,7 @@ def lowest_rate(non_members: int) -> float:
 
 
 def sentences(plan: Plan, images: Images) -> list[str]:
-    """What the sweep and the confirmation step can resolve."""
+    """Describe the resolution of the sweep and of the confirmation step."""
     lines = _of_step("sweep", plan.config, images)
     return lines + (_of_step("confirmation, per network", plan.config.set(plan.confirm), images) if plan.replicates else [])
 

@@ -11,16 +11,11 @@ from trainables.study.site import Site
 
 def duration(seconds: float) -> str:
     """Seconds as text, in the unit that suits them."""
-    for limit, unit, size, decimals in (
-        (1, "s", 1, 2),
-        (10, "s", 1, 1),
-        (120, "s", 1, 0),
-        (7200, "min", 60, 0),
-        (360_000, "h", 3600, 1),
-    ):
+    for limit, decimals in ((1, 2), (10, 1), (120, 0)):
         if seconds < limit:
-            return f"{seconds / size:.{decimals}f} {unit}"
-    return f"{seconds / 3600:,.0f} h"
+            return f"{seconds:.{decimals}f} s"
+    hours = seconds / 3600
+    return f"{seconds / 60:.0f} min" if hours < 2 else f"{hours:.1f} h" if hours < 100 else f"{hours:,.0f} h"
 
 
 def size(count: float) -> str:
@@ -61,7 +56,7 @@ def cost_lines(
 
 
 def _measured(found: Measurements, planned: int, seconds: float) -> list[str]:
-    """What was measured, and what is assumed where it could not be."""
+    """Describe what was measured, and what is assumed where it could not be."""
     costs = list(found.costs.values())
     trained = sorted(cost.training.trained for cost in costs)
     share = span(Span(100 * trained[0], 100 * trained[-1]), lambda value: f"{value:.0f} %")
@@ -127,10 +122,11 @@ def _confirmation(plan: Plan, cost: Estimate) -> list[str]:
 def _total(site: Site, cost: Estimate) -> list[str]:
     cluster = "; the cluster may run more at a time" if site.address else ""
     phase, needs = cost.memory.phase, f"{memory.gib(cost.memory.trial)} for each of {cost.at_a_time} trials at a time"
+    split = f"; {site.workers_per_trial} workers per trial shorten this" if site.workers_per_trial > 1 else ""
     return [
         f"device time: {span(cost.device, duration)} in total",
         f"wall time: {span(cost.wall, duration)} on an otherwise idle machine, {cost.at_a_time} trials at a time{cluster}; "
-        f"{span(cost.driver, duration)} of it for the start, suggestions and the report",
+        f"{span(cost.driver, duration)} of it for the start, suggestions and the report{split}",
         f"disk: {span(cost.disk, size)}, for networks, outputs, evidence, the report and MLflow",
         f"memory: at least {memory.gib(cost.memory.total)}, {needs}, mostly for {phase.name} on batches of {phase.images}",
     ]

@@ -1,7 +1,7 @@
 """The cost of training a network, measured by training one for a limited time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,15 +70,15 @@ def measure_training(
     start, clock, parts = time.monotonic(), clock_on(device), data.split(images, config.split)
     end, first = start + seconds, clock()
     own, val = images.at(parts.members), images.at(parts.val[:1000])
-    count, bound, batch = min(FIRST_IMAGES, len(own.y)), None, config.batch_size
-    per_image, wall = 0.0, 0.0
+    count, bound, batch, wall = min(FIRST_IMAGES, len(own.y)), None, config.batch_size, 0.0
+    epochs: list[tuple[int, float]] = []  # numbers of images, and seconds
     while True:
         few = config.set({"epochs": 1, "batch_size": min(batch, max(2, count))})
         validated = val.at(torch.arange(-(-len(val.y) * count // len(own.y))))
         begun, started = clock(), time.monotonic()
         try:
             bound = train(few, own.at(torch.arange(count)), validated, device=device)
-            per_image = (clock() - begun) / count
+            epochs.append((count, clock() - begun))
         except (InputError, TrialError, ValueError):  # too few images, for example for a reference set
             if count == len(own.y):
                 raise
@@ -89,15 +89,25 @@ def measure_training(
             break
         count = min(4 * count, len(own.y))
     assert bound is not None
-    all_epochs, trained = config.optimizer.last_epoch(config.epochs), 0.0
+    all_epochs, trained, per_image = config.optimizer.last_epoch(config.epochs), 0.0, _per_image(epochs, config.batch_size)
     fitting = int(min(config.epochs, (end - time.monotonic()) / max(wall, 1e-9))) if count == len(own.y) else 0
-    if fitting and batch == config.batch_size:
+    if fitting > 0 and batch == config.batch_size:
         begun = clock()
         bound = train(config.set({"epochs": fitting}), own, val, device=device)
         per_image = (clock() - begun) / (len(bound.curve) * count)
         trained = fitting / config.epochs
     load = (time.monotonic() - start) / max(clock() - first, 1e-9)
     return Training(all_epochs * members * per_image, max(1.0, load), trained, min(batch, count)), bound
+
+
+def _per_image(epochs: Sequence[tuple[int, float]], batch: int) -> float:
+    """Seconds per image in batches of a size. A step takes a + b * images; both are known from the last two epochs of one step."""
+    count, seconds = epochs[-1]
+    if count >= batch or len(epochs) == 1:
+        return seconds / count
+    slope = (seconds - epochs[-2][1]) / (count - epochs[-2][0])
+    constant = seconds - slope * count
+    return slope + constant / batch if slope > 0 and constant > 0 else seconds / count
 
 
 def warm_up(images: Images, device: torch.device) -> None:

@@ -1,20 +1,36 @@
 """The `--dry-run` of a study."""
 
+import os
 import re
+from dataclasses import replace
 
 import pytest
 from conditional_study import STUDY as CONDITIONAL
 
+from core.study import CONFIRM
 from studies.crl_tradeoff import STUDY
 from trainables.commands import dry_run
 from trainables.commands.study import main
-from trainables.runs import memory_check
+from trainables.study.site import Site
 
 
-def test_a_dry_run_prints_configuration_space_and_cost_and_creates_nothing(tmp_path, monkeypatch, capfd):
+QUICK = replace(
+    STUDY, baselines={"undefended": STUDY.baselines["undefended"]},
+    presets={"dev": replace(STUDY.presets["dev"], confirm={**CONFIRM, "judge.suite": "quick"})},
+)  # fmt: skip
+"""A study with one baseline and a short attack suite in the confirmation step."""
+
+
+@pytest.fixture
+def enough_time(monkeypatch):
+    """Time to measure all configurations, also if other processes use the cores."""
+    monkeypatch.setattr(dry_run, "MIN_SECONDS", 120.0)
+
+
+def test_a_dry_run_prints_configuration_space_and_cost_and_creates_nothing(tmp_path, monkeypatch, capfd, enough_time):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as exit_info:
-        main(STUDY, ["--dry-run", "--trials", "10", "--set", "net.width=4", "epochs=50", "loss.lambda=1/8"])
+        main(QUICK, ["--dry-run", "--trials", "10", "--shadows", "2", "--set", "net.width=4", "epochs=12", "loss.lambda=1/8"])
     out, err = capfd.readouterr()
     assert exit_info.value.code == 0 and not err and not list(tmp_path.iterdir())
     lines = [line.strip() for line in out.splitlines()]
@@ -24,14 +40,27 @@ def test_a_dry_run_prints_configuration_space_and_cost_and_creates_nothing(tmp_p
     assert "loss.alpha_rce = 0.1:1.8:log" in lines and "perturbation.epsilon = 0.0:0.1" in lines  # in the syntax of --space
     assert "undefended: loss=cross_entropy, perturbation=none" in lines
     assert "1,797 images of 8x8 grey in 10 classes, no exact copies" in lines
-    assert not any(line.startswith("memory:") for line in lines)  # too small to matter
-    assert "10 trials x 50 epochs x 449 members = 224,500 images" in lines, out
-    speed = r"images/s measured on one \w+: \d+ s per network, [\d.]+ device hours in total"
-    assert any(re.search(speed, line) for line in lines), out
-    assert any(line.startswith("confirmation: 3 trainings per front point") for line in lines)
+    assert "sweep: 10 trials x 12 epochs x 449 members = 53,880 images" in lines, out
+    number = r"[\d.,]+ (?:s|min|h)"
+    for pattern in (
+        rf"measured undefended: training {number}, sweep's evaluation {number}, confirmation's evaluation {number}.*",
+        rf"10 networks, each {number} of training and {number} of attacks and audits: {number} of device time",
+        r"front: 5 to 7 of 10 trials expected, as for 3 to 4 independent objectives",
+        r"confirmation: 6 to 7 points with the baselines, 2 to 3 replicates each",
+        rf"11 to 22 networks, each {number} of training, {number} of attacks, {number} of audits, {number} of audits by other "
+        rf"networks: {number} to {number} of device time",
+        r"shadow models: 2 per point",
+        rf"11 to 14 networks, each {number} of training and {number} of queries: {number} to {number} of device time",
+        rf"device time: {number} to {number} in total",
+        rf"wall time: .*, {os.cpu_count()} trials at a time; .* of it for the start, suggestions and the report",
+        r"disk: [\d.]+ MB to [\d.]+ MB, for networks, outputs, evidence, the report and MLflow",
+        rf"memory: at least [\d.]+ GiB, [\d.]+ GiB for each of {os.cpu_count()} trials at a time, mostly for \w+ on batches of \d+",
+    ):
+        assert any(re.fullmatch(pattern, line) for line in lines), f"{pattern}\n{out}"
+    assert lines[lines.index("resolution") + 1] == "sweep: 449 members and 224 non-members, 224 of them attacked"
 
 
-def test_a_dry_run_indents_the_knobs_below_their_options(tmp_path, monkeypatch, capfd):
+def test_a_dry_run_indents_the_knobs_below_their_options(tmp_path, monkeypatch, capfd, enough_time):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as exit_info:
         main(CONDITIONAL, ["--dry-run"])
@@ -45,17 +74,17 @@ def test_a_dry_run_indents_the_knobs_below_their_options(tmp_path, monkeypatch, 
         "      perturbation.epsilon = 0.05:0.1", "      perturbation.steps = 1,2", "  optimizer.lr = 0.01:0.1:log",
     ]  # fmt: skip
     assert "  loss = cross_entropy   (searched)" in lines and "  perturbation = none   (searched)" in lines
-    assert "  measured with loss=cross_entropy, perturbation=none; other components cost more or less" in lines
+    assert "    the mean over the options of loss, perturbation that were measured" in lines
+    assert "  confirmation: none" in lines
 
 
-def test_the_speed_is_measured_on_batches_that_need_little_memory(tmp_path, monkeypatch, capfd):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(memory_check, "MAX_KEPT", 10**9)  # as if the images were large
-    monkeypatch.setattr(dry_run, "MAX_BYTES", 200_000)
-    with pytest.raises(SystemExit) as exit_info:
-        main(STUDY, ["--dry-run", "--set", "net.width=4", "batch_size=128"])
-    out, err = capfd.readouterr()
-    assert exit_info.value.code == 0 and not err
-    assert re.search(r"memory: at least [\d.e-]+ GiB per trial, for (training|attacks) on batches of \d+", out), out
-    (batch,) = re.findall(r"the speed was measured on batches of (\d+), to save memory", out)
-    assert 2 <= int(batch) < 128
+def test_measuring_ends_within_a_minute_of_the_start_of_the_command():
+    assert dry_run.seconds_left(age=5) == dry_run.SECONDS == 40
+    assert dry_run.seconds_left(age=20) == 36 and dry_run.seconds_left(age=300) == 15
+    assert 0 < dry_run.process_age() < 24 * 3600
+
+
+def test_on_a_cluster_this_machine_need_not_be_able_to_run_a_trial():
+    assert dry_run.resources(Site(address="head:6379", gpus_per_worker=8, concurrency=16))[1] == 16
+    assert dry_run.resources(Site(concurrency=1))[1] == 1
+    assert dry_run.resources(Site())[1] == os.cpu_count()

@@ -1,0 +1,163 @@
+"""The cost that `--dry-run` estimates against the actual cost of the study, for three studies.
+
+    python tests/benchmarks/bench_dry_run.py [--seconds 40] [--only crl_tradeoff ...]
+
+Each study is estimated as `--dry-run` does it, and then run in a process of its own. Times are CPU times, because other processes
+on the machine do not affect them: of the workers, without the time in which they start (device time), and of all processes of the
+study divided by the number of trials at a time (wall time on an otherwise idle machine). Since the size of the front is random, the
+estimate is computed for the actual number of confirmed points and replicates; the span that `--dry-run` prints is shown as well.
+Memory is the largest sum over the study's processes, each with the part of shared pages that is its own.
+
+Required: an estimate of device time, wall time and disk within 25 % of the actual cost.
+"""
+
+import argparse
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from core.data import split
+from core.study import Study
+from studies import bpfc_tradeoff, crl_tradeoff, inversion_tradeoff
+from trainables.commands import dry_run
+from trainables.commands.arguments import site_of
+from trainables.commands.study import parser, plan_of
+from trainables.cost.configurations import pilots_of
+from trainables.cost.confirmation import Confirmation, Span
+from trainables.cost.estimate import estimate
+from trainables.cost.text import duration, size, span
+from trainables.runs import preflight
+from trainables.terminal.console import Terminal
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDIES: dict[str, tuple[Study, list[str]]] = {
+    "crl_tradeoff": (crl_tradeoff.STUDY, ["--trials", "6", "--set", "epochs=30"]),
+    "bpfc_tradeoff": (bpfc_tradeoff.STUDY, ["--trials", "5", "--set", "epochs=25"]),
+    "inversion_tradeoff": (inversion_tradeoff.STUDY, ["--trials", "4", "--set", "epochs=20"]),
+}
+"""Studies with their options."""
+TICKS = os.sysconf("SC_CLK_TCK")
+TOLERANCE = 0.25
+POLL_SECONDS = 0.5
+
+
+@dataclass
+class Processes:
+    """CPU time and memory of a process and of all processes that it started."""
+
+    root: int
+    seconds: dict[int, float] = field(default_factory=dict)
+    """CPU seconds by process."""
+    workers: set[int] = field(default_factory=set)
+    """Processes that ran jobs of Ray."""
+    peak: float = 0.0
+    """Largest sum of their memory, in bytes."""
+
+    def poll(self) -> None:
+        """Read the current values."""
+        parents, memory = {}, 0.0
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                fields = (path / "stat").read_text().rpartition(")")[2].split()
+                parents[int(path.name)] = (int(fields[1]), sum(map(int, fields[11:13])) / TICKS)
+        for pid, (_, seconds) in parents.items():
+            if self._is_below(pid, parents):
+                self.seconds[pid] = seconds
+                with contextlib.suppress(OSError, IndexError, ValueError):
+                    name = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+                    if name.startswith("ray::") and not name.startswith("ray::IDLE"):
+                        self.workers.add(pid)
+                    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+                    memory += next(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+        self.peak = max(self.peak, memory)
+
+    def _is_below(self, pid: int, parents: dict[int, tuple[int, float]]) -> bool:
+        while pid in parents and pid != self.root:
+            pid = parents[pid][0]
+        return pid == self.root
+
+
+def run(study: Study, options: list[str], folder: str) -> Processes:
+    """Run a study in a folder until it ends."""
+    words = [sys.executable, str(ROOT / "studies" / f"{study.name}.py"), *options, "--quiet"]
+    env = os.environ | {"RAY_worker_niceness": "0", "RAY_TMPDIR": folder}
+    process = subprocess.Popen(words, cwd=folder, env=env)
+    processes = Processes(process.pid)
+    while process.poll() is None:
+        processes.poll()
+        time.sleep(POLL_SECONDS)
+    if process.returncode not in (0, 1):
+        raise SystemExit(f"{study.name} ended with exit code {process.returncode}")
+    return processes
+
+
+def confirmed(folder: str) -> Confirmation:
+    """The actual numbers of a confirmation step."""
+    replicates = len(list(Path(folder).glob("runs/*/confirm/*/*/result.json")))
+    points = len(list(Path(folder).glob("runs/*/confirm/*")))
+    return Confirmation(Span(points, points), Span(points, points), Span(*2 * (replicates / max(1, points),)))
+
+
+def bytes_in(folder: str) -> int:
+    """Bytes of the files that a study leaves in a folder."""
+    found = [*Path(folder).glob("runs/**/*"), Path(folder, "mlflow.db")]
+    return sum(path.stat().st_size for path in found if path.is_file())
+
+
+def compare(study: Study, options: list[str], seconds: float) -> None:
+    """Print the estimated and the actual cost of a study."""
+    args = parser(study).parse_args(options)
+    site, load = site_of(args), os.getloadavg()[0]
+    plan, images = preflight.check_new(plan_of(study, args), site, study.objectives)
+    share, at_a_time = dry_run.resources(site)
+    pilots, begun = pilots_of(plan), time.monotonic()
+    found = dry_run.measure(plan, images, pilots, share, at_a_time, Terminal("quiet"), seconds)
+    measured = time.monotonic() - begun
+    common = {"at_a_time": at_a_time, "pool_bytes": images.x.numel(), "driver_bytes": 0.6e9}
+    printed = estimate(plan, pilots, found, **common)
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+        begun = time.monotonic()
+        processes, step = run(study, options, folder), confirmed(folder)
+        wall, disk = time.monotonic() - begun, bytes_in(folder)
+    expected = estimate(plan, pilots, found, **common, confirmation=step)
+    start = found.start * len(processes.workers)
+    device = sum(processes.seconds[pid] for pid in processes.workers) - start
+    every = sum(processes.seconds.values()) / at_a_time
+    shares = sorted(round(cost.training.trained, 2) for cost in found.costs.values())
+    counts = f"{len(found.costs)} of {len(pilots)} configurations measured in {measured:.0f} s"
+    print(f"\n{study.name} {' '.join(options)}: {counts}, trained for {shares[0]:.0%} to {shares[-1]:.0%} of the epochs")
+    counts = f"{step.points.low:.0f} confirmed points, {step.networks.low:.0f} replicates"
+    members = len(split(images).members)
+    print(
+        f"  {plan.trials} trials of {members} members, {counts}; load {load:.1f} to {os.getloadavg()[0]:.1f}, {wall:.0f} s of time"
+    )
+    rows = {
+        "device time": (expected.device.low, device, duration, printed.device),
+        "wall time": (expected.wall.low, every, duration, printed.wall),
+        "disk": (expected.disk.low, disk, size, printed.disk),
+        "memory": (expected.memory.total, processes.peak, size, Span(*2 * (printed.memory.total,))),
+    }
+    for name, (guess, actual, text, ends) in rows.items():
+        verdict = "" if abs(guess / actual - 1) <= TOLERANCE or name == "memory" else "   MORE THAN 25 % OFF"
+        print(f"  {name:12} estimate {text(guess):>8}   actual {text(actual):>8}   ratio {guess / actual:5.2f}   "
+              f"printed {span(ends, text)}{verdict}", flush=True)  # fmt: skip
+
+
+def main() -> None:
+    """Compare estimate and cost of each study."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--seconds", type=float, default=dry_run.SECONDS, help="time for measuring; more on a busy machine")
+    options.add_argument("--only", nargs="+", choices=STUDIES, default=list(STUDIES))
+    args = options.parse_args()
+    for name, (study, words) in STUDIES.items():
+        if name in args.only:
+            compare(study, words, args.seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""The cost of a plan from measured configurations with known numbers."""
+
+from dataclasses import replace
+
+import pytest
+from command_lines import plan
+from costs import cost, evaluation
+
+from core.footprint import Phase
+from core.study import trilemma
+from trainables.cost.configurations import pilots_of
+from trainables.cost.confirmation import Confirmation, Span, expected
+from trainables.cost.estimate import (
+    COLUMNS,
+    DATABASE_BYTES,
+    EPOCH_BYTES,
+    METRICS,
+    POINT_BYTES,
+    RAY_BYTES,
+    REPORT_BYTES,
+    RESULT_BYTES,
+    ROW_BYTES,
+    STARTS,
+    SUGGESTION_SECONDS,
+    TRIAL_SECONDS,
+    Estimate,
+    estimate,
+)  # fmt: skip
+from trainables.cost.pilots import Audits, Cost, Measurements
+
+POINT = cost(10.0, evaluation(2.0, 1.0, files=100.0), evaluation(20.0, 4.0, outputs=3.0, files=1000.0), network=500.0)
+"""A point of the search space: 13 s in the sweep, 34 s in the confirmation step."""
+UNDEFENDED = cost(4.0, evaluation(1.0, 1.0, files=100.0), evaluation(2.0, 4.0, outputs=1.0, files=1000.0), network=500.0)
+"""A baseline: 6 s in the sweep, 10 s in the confirmation step."""
+STEP = Confirmation(Span(5, 5), Span(6, 6), Span(2, 3))
+"""Six confirmed points, of which the three baselines are half, with two to three replicates each."""
+
+
+def estimated(
+    *argv: str, audits: Audits | None = None, at_a_time: int = 2, step: Confirmation | None = STEP, **costs: Cost
+) -> Estimate:
+    """The estimate of a study of 10 trials in which all points and all baselines cost the same, unless they are given."""
+    planned = replace(plan("--trials", "10", "--sampler", "random", *argv), objectives=trilemma(10))
+    pilots = pilots_of(planned)
+    known = {number: costs.get(pilot.name or "point", UNDEFENDED if pilot.name else POINT) for number, pilot in enumerate(pilots)}
+    found = Measurements(known, audits, start=2.0)
+    return estimate(
+        planned, pilots, found, at_a_time=at_a_time, pool_bytes=1e6, driver_bytes=2e9,
+        confirmation=step if planned.replicates else None,
+    )  # fmt: skip
+
+
+def test_the_sweep_trains_attacks_and_audits_each_baseline_once_and_points_otherwise():
+    assert estimated().sweep == pytest.approx(3 * 6 + 7 * 13)
+    assert estimated("--seeds-per-trial", "4").sweep == pytest.approx(4 * (3 * 6 + 7 * 13))
+
+
+def test_replicates_are_trained_attacked_and_audited_also_by_other_networks():
+    """Half of the confirmed points are baselines, so a network costs (10 + 34) / 2 s on average."""
+    assert estimated().confirm == pytest.approx(Span(12 * 22, 18 * 22))
+    assert estimated(audits=Audits(0.5, 0.0)).confirm == pytest.approx(Span(12 * 22.5, 18 * 22.5))
+    assert estimated("--no-confirm").confirm == Span(0, 0)
+
+
+def test_shadow_models_are_trained_and_queried_for_each_point_once():
+    with_shadows = estimated("--shadows", "4")
+    assert with_shadows.shadows == Span(24, 24)
+    assert with_shadows.shadow == pytest.approx(Span(24 * (7 + 2), 24 * (7 + 2)))  # means over points and baselines
+    assert with_shadows.device == pytest.approx(Span(109 + 264 + 216, 109 + 396 + 216))
+
+
+def test_by_default_the_confirmation_step_has_the_expected_size():
+    planned = replace(plan("--trials", "10"), objectives=trilemma(10))
+    assert estimated(step=None).confirmation == expected(planned)
+
+
+def test_a_baseline_that_was_not_measured_costs_the_mean_of_the_others():
+    planned = replace(plan("--trials", "10"), objectives=trilemma(10))
+    pilots = pilots_of(planned)
+    known = {n: UNDEFENDED if pilot.name else POINT for n, pilot in enumerate(pilots) if pilot.name in ("", "undefended")}
+    found = estimate(planned, pilots, Measurements(known), at_a_time=1, pool_bytes=0, driver_bytes=0, confirmation=STEP)
+    mean = (3 * 13 + 6) / 4
+    assert found.sweep == pytest.approx(6 + 2 * mean + 7 * 13)
+
+
+def test_the_wall_time_is_that_of_the_driver_and_of_jobs_in_rounds():
+    found = estimated(at_a_time=4)
+    first, growth = SUGGESTION_SECONDS["random"]
+    driver = [STARTS * 2.0 + 7 * first + growth * sum(range(3, 10)) + TRIAL_SECONDS * (10 + jobs) for jobs in (12, 18)]
+    assert found.driver == pytest.approx(Span(*driver))
+    assert found.wall == pytest.approx(Span(driver[0] + 10.9 * 3 + 22 * 3, driver[1] + 10.9 * 3 + 22 * 5))  # 10 in 3 rounds of 4
+
+
+def test_the_disk_holds_networks_evidence_results_report_and_database():
+    found = estimated("--set", "epochs=100", audits=Audits(0.5, 50.0))
+    text = RESULT_BYTES + 100 * EPOCH_BYTES
+    networks = [10 * (600 + text) + count * (1500 + 50 + 2 * text) for count in (12, 18)]
+    report = 2 * (REPORT_BYTES + 6 * POINT_BYTES)
+    database = DATABASE_BYTES + ROW_BYTES * 10 * (100 * COLUMNS + 2 * METRICS)
+    assert found.disk == pytest.approx(Span(*(files + report + database for files in networks)))
+
+
+def test_memory_is_that_of_all_trials_at_a_time_of_the_driver_of_ray_and_of_the_pool():
+    found = estimated(at_a_time=3).memory
+    assert found.trial == 1e9 and found.total == pytest.approx(3 * 1e9 + 2e9 + RAY_BYTES + 2e6)
+    large = replace(POINT, phase=Phase("attacks", 256, 1e7, "judge.images"))
+    assert estimated(point=large).memory.trial == 2.56e9 and estimated(point=large).memory.phase.name == "attacks"

@@ -1,0 +1,84 @@
+"""The cost of a plan as text."""
+
+from dataclasses import replace
+
+import pytest
+from command_lines import plan
+from conditional_study import STUDY as CONDITIONAL
+from costs import cost, evaluation
+
+from core.study import trilemma
+from trainables.cost.configurations import pilots_of
+from trainables.cost.confirmation import Span
+from trainables.cost.estimate import estimate
+from trainables.cost.pilots import Cost, Measurements
+from trainables.cost.text import cost_lines, duration, pilot_line, size, span
+from trainables.study.site import Site
+
+WHOLE = cost(10.0, evaluation(2.0, 1.0), evaluation(20.0, 4.0))
+
+
+def lines(*argv: str, of: Cost = WHOLE, missing: int = 0, skipped: int = 0, site: Site = Site(), study=None) -> str:  # noqa: B008
+    planned = plan("--sampler", "random", *argv, **({"study": study} if study else {}))
+    planned = replace(planned, objectives=trilemma(10))
+    pilots = pilots_of(planned)
+    found = Measurements(dict.fromkeys(range(len(pilots) - missing - skipped), of), skipped=skipped)
+    total = estimate(planned, pilots, found, at_a_time=2, pool_bytes=0, driver_bytes=0)
+    return "\n".join(cost_lines(planned, site, total, found, len(pilots), 449, seconds=33.3))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.256, "0.26 s"), (4.26, "4.3 s"), (119.2, "119 s"), (150, "2 min"), (7140, "119 min"), (9000, "2.5 h"), (1e7, "2,778 h")],
+)
+def test_a_duration_has_the_unit_that_suits_it(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_sizes_and_ranges_as_text():
+    assert [size(count) for count in (15.4e6, 2.34e9)] == ["15 MB", "2.3 GB"]
+    assert span(Span(4.4, 6.6)) == "4 to 7" and span(Span(5.9, 6.1)) == "6"
+
+
+def test_a_configuration_is_described_by_the_cost_of_its_phases():
+    first, second, *_ = pilots_of(plan())
+    phases = "training 10 s, sweep's evaluation 3.0 s, confirmation's evaluation 24 s"
+    assert pilot_line(second, WHOLE) == f"measured undefended: {phases}"
+    counted = replace(WHOLE, sweep=evaluation(2.0, 1.0, share=0.0))
+    assert pilot_line(first, counted) == f"measured a point of the search space: {phases} (upper bound)"
+
+
+def test_what_was_not_measured_is_said():
+    assert "6 of 6 configurations measured in 33 s, with networks trained for 100 % of the epochs" in lines()
+    text = lines(missing=2)
+    assert "4 of 6 configurations" in text and "2 were not measured in time; they are assumed to cost as much as the mean" in text
+    assert "1 cannot be trained on these images; such trials fail and cost little" in lines(skipped=1)
+    assert not any(words in lines() for words in ("not measured", "cannot be trained", "upper bound", "extrapolated"))
+
+
+def test_an_upper_bound_and_an_extrapolation_are_said():
+    assert "its cost is an upper bound" in lines(of=replace(WHOLE, confirm=evaluation(20.0, 4.0, share=0.0)))
+    assert "measured on 25 % of the images or more" in lines(of=replace(WHOLE, confirm=evaluation(20.0, 4.0, share=0.25)))
+
+
+def test_the_sweep_counts_images_and_device_time():
+    text = lines("--trials", "10", "--set", "epochs=20")
+    assert "sweep: 10 trials x 20 epochs x 449 members = 89,800 images" in text
+    assert "10 networks, each 10 s of training and 3.0 s of attacks and audits: 2 min of device time" in text  # 130 s
+    assert "sweep: 10 trials x 2 seeds x 50 epochs" in lines("--trials", "10", "--seeds-per-trial", "2")
+    assert "the mean over the options of loss, perturbation" in lines(study=CONDITIONAL)
+    assert "early stopping saves a part of this" in lines("--early-stopping")
+    assert "they are searched" in lines("--space", "epochs=5:10")
+
+
+def test_the_confirmation_step_is_counted_unless_there_is_none():
+    text = lines("--trials", "10", "--shadows", "3")
+    assert "10 s of training, 20 s of attacks, 4.0 s of audits:" in text and "shadow models: 3 per point" in text
+    without = lines("--no-confirm")
+    assert "confirmation: none" in without and "shadow models" not in without and "front:" not in without
+
+
+def test_a_cluster_may_run_more_trials_at_a_time():
+    assert "2 trials at a time; the cluster may run more at a time; " in lines(site=Site(address="head:6379"))
+    assert "the cluster" not in lines()
+    assert "; 4 workers per trial shorten this" in lines(site=Site(workers_per_trial=4)) and "workers per trial" not in lines()
