@@ -63,6 +63,21 @@ FLAGS: dict[str, Flag] = {
         "lower perturbation.c_g or raise perturbation.lr_g",
         excludes=False,
     ),
+    "batch_dependent": Flag(
+        "the same images have other logits in another order and in batches of other sizes, so an answer also depends on the images "
+        "that are asked with it, and an audit may recognise members by their company",
+        "answer each image by itself in evaluation mode: use the stored statistics of batch norm, and no statistic of the batch",
+    ),
+    "recognises_members": Flag(
+        "noise of a few grey levels changes the answers to members far more than those to other images: the network looks up its "
+        "training images and answers them differently, which hides them from audits that ask for the exact images only",
+        "remove the lookup; the AUC of other audits than those with adversarial images does not count the leak",
+    ),
+    "masked_confidence": Flag(
+        "confidences of different images are equal, rounded, cut off or noise, so audits that rank images by confidence see nothing, "
+        "while the predicted labels may still reveal members; the label-only audit was run in addition",
+        "return the plain logits; rounding, clipping or hard labels only hide a leak, which labels alone show with more queries",
+    ),
     "audit_is_blind": Flag(
         "an audit does not detect the members of simulated models that memorised them, so its low AUC is no evidence of privacy",
         "report this bug with the study's folder; until it is fixed, rely on the threshold audits only",

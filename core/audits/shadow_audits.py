@@ -8,7 +8,7 @@ Protocol `attacker`: shadow models of the same recipe, trained on images of the 
 non-members of the target. This is the usual attacker of the literature. Both attackers know the recipe and its knobs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -234,7 +234,47 @@ def blind(rocs: dict[str, Roc]) -> list[str]:
     return [name for name, roc in rocs.items() if roc.auc < MIN_CONTROL_AUC]
 
 
-def biased(rocs: dict[str, Roc]) -> list[str]:
-    """Names of the audits that find members in the negative control, given their ROCs there."""
-    intervals = {name: roc.auc_interval(CONTROL_LEVEL) for name, roc in rocs.items()}
-    return [name for name, (low, high) in intervals.items() if not low <= 0.5 <= high]
+SHUFFLES = 4
+"""Number of permutations of membership over which an audit must be biased."""
+
+
+def biased(*shuffles: dict[str, Roc]) -> list[str]:
+    """Names of the audits that find members in the negative control: their mean AUC over permutations differs from 0.5.
+
+    A permutation carries along which other networks were trained on an image, so the chance association of the target's members with
+    those of the others is the same in all of them. It decides the order of images whose outputs are tied (RMIA estimates the evidence
+    of the missing models by a gap between the others, which shifts all tied images with the same models alike), and can move the
+    AUC of one permutation by several standard errors. The direction follows the sign of the gap, which is random under permutation,
+    so the mean over permutations shows only what leads every audit astray in the same direction.
+
+    Args:
+        shuffles: ROCs by audit in each of at least one permutation, by `negative_control` with different seeds.
+    """
+    names = []
+    for name in shuffles[0]:
+        rocs = [shuffle[name] for shuffle in shuffles]
+        intervals = [roc.auc_interval(CONTROL_LEVEL) for roc in rocs]
+        offset = sum(roc.auc - 0.5 for roc in rocs)
+        allowed = sum(roc.auc - low if offset > 0 else high - roc.auc for roc, (low, high) in zip(rocs, intervals, strict=True))
+        if abs(offset) > allowed:
+            names.append(name)
+    return names
+
+
+def negative_audits(
+    run: Callable[[Sequence[ModelOutputs]], ShadowAudit], networks: Sequence[ModelOutputs], groups: Sequence[np.ndarray],
+    seed: int = 0,
+) -> list[dict[str, Roc]]:  # fmt: skip
+    """ROCs of all audits in the negative control: in one permutation, or in `SHUFFLES` if an audit is biased in the first.
+
+    Args:
+        run: audits networks, of which the first is the target.
+        networks: outputs of these networks.
+        groups: see `negative_control`.
+        seed: seed of the permutations.
+    """
+    shuffles = [run(negative_control(networks, groups, seed)).rocs()]
+    if biased(*shuffles):
+        seeds = (rng.fold(seed, "shuffle", i) for i in range(1, SHUFFLES))
+        shuffles += [run(negative_control(networks, groups, again)).rocs() for again in seeds]
+    return shuffles

@@ -7,6 +7,7 @@ from core.attacks.suite import PROBE, accuracy_over_epsilon
 from core.audits.threshold import leak_metrics, threshold_audits, worst_case_auc
 from core.config import TrialConfig
 from core.data import Images, Parts
+from core.evaluation.privacy_checks import privacy_flags
 from core.evaluation.stored import finite_logits, member_rows
 from core.modes import as_float, with_autograd
 from core.train import Bound
@@ -22,8 +23,9 @@ MAX_STEPS = 10
 def evaluate_interim(config: TrialConfig, bound: Bound, images: Images, parts: Parts) -> dict[str, float]:
     """Estimate `INTERIM_METRICS` of a network that is still in training, on the part that `config.judge` names.
 
-    Accuracy and the worst threshold audit use all images of the part; PGD takes at most 10 steps on 128 of them. The network and
-    all random streams are unchanged.
+    Accuracy and the worst threshold audit use all images of the part; PGD takes at most 10 steps on 128 of them. A network with a
+    flag of concealed membership counts as one that reveals all its members, so that it stops no other trial. The network and all
+    random streams are unchanged.
 
     Raises:
         TrialError: a logit is not finite.
@@ -38,6 +40,7 @@ def evaluate_interim(config: TrialConfig, bound: Bound, images: Images, parts: P
         bound.net, as_float(others.x[:count]), others.y[:count], [radius],
         norm=config.judge.norm, steps=min(MAX_STEPS, config.judge.steps), seed=config.seed,
     )  # fmt: skip
-    leak = worst_case_auc(leak_metrics(threshold_audits(member_logits, members.y, other_logits, others.y)))
+    leak = worst_case_auc(leak_metrics(threshold_audits(member_logits, members.y, other_logits, others.y)))["mia_auc"]
+    concealed = any(privacy_flags(bound.net, members, others, member_logits, other_logits, seed=config.seed).values())
     accuracy = (other_logits.argmax(1) == others.y).to(torch.float64).mean().item()
-    return {"accuracy": accuracy, "robust_accuracy": robust_accuracy[radius], "mia_auc": leak["mia_auc"]}
+    return {"accuracy": accuracy, "robust_accuracy": robust_accuracy[radius], "mia_auc": 1.0 if concealed else leak}

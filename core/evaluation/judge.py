@@ -14,7 +14,7 @@ from core.config import TrialConfig
 from core.data import Images, Parts, overlap
 from core.evaluation.inspection import inspect_model
 from core.evaluation.masking import masking_flags
-from core.evaluation.privacy import dp_metrics, further_audits, outputs_of
+from core.evaluation.privacy import concealed_membership, dp_metrics, further_audits, outputs_of
 from core.evaluation.robustness import attacked_images, distance_metrics, median_radius, robust_metrics, suite_of
 from core.evaluation.sparsity import activation_density, share_near_zero
 from core.evaluation.stored import finite_logits, member_rows, threat_model
@@ -73,6 +73,9 @@ def judge(
         if config.judge.audits != "scores":
             outputs = outputs_of(config, bound.net, images, device=device)
             audits |= further_audits(config, bound.net, outputs, members, others, private, rows)
+        evaluated = (bound.net, members, others, member_logits, other_logits, private, rows)
+        concealment, label_only = concealed_membership(config, *evaluated, audits)
+        audits |= label_only
         leaks = leak_metrics(audits)
         leaks |= worst_case_auc(leaks)
     with timer("attack"):
@@ -100,7 +103,7 @@ def judge(
         "density": activation_density(bound.net, x),
         "weights_below_0.001": share_near_zero(bound.net),
         "flag/at_chance": float(wilson(hits, len(correct)).low <= largest_class),
-        **{f"flag/{name}": float(raised) for name, raised in masking.items()},
+        **{f"flag/{name}": float(raised) for name, raised in (masking | concealment).items()},
         "flag/auc_below_half": float(below_half(leaks)),
         "flag/few_non_members": float(0.01 * len(rows) < 10),
         "flag/generator_silent": float(any(row.get("epoch/generator_norm", 1.0) < MIN_GENERATOR_NORM for row in bound.curve)),

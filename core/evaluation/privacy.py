@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from core import data, rng, workers
 from core.audits import shadow_audits
@@ -18,9 +19,9 @@ from core.audits.threshold import below_half, leak_metrics, worst_case_auc
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import TrialError
-from core.evaluation.stored import member_rows, stored_model, threat_model
+from core.evaluation.privacy_checks import PROBE, privacy_flags
+from core.evaluation.stored import finite_logits, member_rows, stored_model, threat_model
 from core.metrics import UNBOUNDED, Metrics
-from core.perturbations import PERTURBATIONS
 from core.train import State, steps_per_epoch
 
 
@@ -33,12 +34,16 @@ def dp_metrics(config: TrialConfig, members: int) -> dict[str, float]:
     return {"dp_epsilon": min(spent, UNBOUNDED)}
 
 
+SHORT_WALK = {"steps": 4, "samples": 25}
+"""Effort of the label-only audit of a network that masks its confidence: about 220 queries per image."""
+
+
 @workers.alone()
 def outputs_of(config: TrialConfig, net: nn.Module, images: Images, *, device: torch.device | str = "cpu") -> ModelOutputs:
     """Outputs of a trained network of this configuration for every image of the pool.
 
-    Mirrored images are added if training mirrored images, and adversarial images if training used adversarial images. The latter
-    are computed only for the target half of the pool, which contains every image that is audited.
+    Mirrored images are added if training mirrored images. Adversarial images (Song 2019) are added for every network, whatever it
+    was trained with; they are made only of the target half of the pool, which contains every image that is audited.
 
     Raises:
         TrialError: a logit is not finite.
@@ -47,10 +52,9 @@ def outputs_of(config: TrialConfig, net: nn.Module, images: Images, *, device: t
     target = data.split(images, config.split)
     half = images.copies_of(np.concatenate([target.members, target.val, target.test]))
     mirrored = bool(getattr(config.augmentation, "flip", False))
-    adversarial = not isinstance(config.perturbation, PERTURBATIONS["none"])
     outputs = query(
-        net, images, *member_rows(config, images, parts), mirrored=mirrored, attack=half if adversarial else None,
-        seed=config.seed, device=device, **threat_model(config.judge),
+        net, images, *member_rows(config, images, parts), mirrored=mirrored, attack=half, seed=config.seed, device=device,
+        **threat_model(config.judge),
     )  # fmt: skip
     queried = outputs.logits if outputs.adversarial is None else np.append(outputs.logits, outputs.adversarial[half])
     if not np.isfinite(queried).all():
@@ -79,13 +83,39 @@ def further_audits(
         phi = outputs.adversarial_phi[:, 0]
         rocs["loss_adversarial"] = Roc.of(phi[private], phi[rows], "loss_adversarial")
     if config.judge.audits == "full":
-        distances = []
-        for part, ids in ((members, private), (others, rows)):
-            audited = part.at(torch.arange(min(config.judge.images or len(ids), len(ids)), device=part.y.device))
-            draw = rng.per_image(config.seed, "label_only", ids=torch.from_numpy(ids[: len(audited.y)]).to(part.y.device))
-            distances.append(boundary_distance(net, audited.x, audited.y, draw=draw).cpu())
-        rocs["label_only"] = Roc.of(*distances, audit="label_only")
+        rocs["label_only"] = _label_only(config, net, (members, private), (others, rows), config.judge.images)
     return rocs
+
+
+def concealed_membership(
+    config: TrialConfig, net: nn.Module, members: Images, others: Images, member_logits: Tensor, other_logits: Tensor,
+    private: np.ndarray, rows: np.ndarray, audits: Mapping[str, Roc],
+) -> tuple[dict[str, bool], dict[str, Roc]]:  # fmt: skip
+    """Flags of concealed membership; for a network that masks its confidence, also the label-only audit on at most `PROBE` images.
+
+    Args:
+        config, net, members, others, private, rows: see `further_audits`.
+        member_logits, other_logits: logits of the members and of the non-members.
+        audits: audits so far; the label-only audit is not repeated.
+    """
+    flags = privacy_flags(net, members, others, member_logits, other_logits, seed=config.seed)
+    if not flags["masked_confidence"] or "label_only" in audits:
+        return flags, {}
+    roc = _label_only(config, net, (members, private), (others, rows), PROBE, **SHORT_WALK)
+    return flags, {"label_only": roc}
+
+
+def _label_only(
+    config: TrialConfig, net: nn.Module, members: tuple[Images, np.ndarray], others: tuple[Images, np.ndarray], limit: int,
+    **effort: int,
+) -> Roc:  # fmt: skip
+    """The label-only audit of the first images of both parts, at most `limit` each; 0 is all. Parts have images and their rows."""
+    distances = []
+    for part, ids in (members, others):
+        audited = part.at(torch.arange(min(limit or len(ids), len(ids)), device=part.y.device))
+        draw = rng.per_image(config.seed, "label_only", ids=torch.from_numpy(ids[: len(audited.y)]).to(part.y.device))
+        distances.append(boundary_distance(net, audited.x, audited.y, draw=draw, **effort).cpu())
+    return Roc.of(*distances, audit="label_only")
 
 
 @workers.alone()
@@ -112,9 +142,12 @@ def reaudit(
     members, others = images.at(private).to(device), images.at(rows).to(device)
     outputs = outputs_of(config, bound.net, images, device=device)
     audits = further_audits(config, bound.net, outputs, members, others, private, rows)
-    leaks = leak_metrics(audits)
+    logits = (finite_logits(bound.net, part.x) for part in (members, others))
+    flags, label_only = concealed_membership(config, bound.net, members, others, *logits, private, rows, audits)
+    leaks = leak_metrics(audits | label_only)
     every = {**known, **leaks}
-    return Metrics(leaks | worst_case_auc(every) | {"flag/auc_below_half": float(below_half(every))})
+    raised = {f"flag/{name}": float(up) for name, up in flags.items()} | {"flag/auc_below_half": float(below_half(every))}
+    return Metrics(leaks | worst_case_auc(every) | raised)
 
 
 @dataclass(frozen=True)
@@ -168,14 +201,15 @@ def audit_by_others(
         audit = run(networks)
         rocs = audit.rocs()
         positive = run([shadow_audits.positive_control(outputs) for outputs in networks], control=True).rocs()
-        negative = run(shadow_audits.negative_control(networks, groups, config.seed), control=True).rocs()
+        negative = shadow_audits.negative_audits(partial(run, control=True), networks, groups, config.seed)
+        shuffled = [float(np.mean([rocs[name].auc for rocs in negative])) for name in negative[0]]
         values |= leak_metrics(rocs) | ({f"mia_left_out/{protocol}": float(audit.left_out)} if audit.left_out else {})
         values |= {f"mia_learned_accuracy/{name}": value for name, value in audit.accuracies.items()}
         values[f"mia_control_memorised/{protocol}"] = min(roc.auc for roc in positive.values())
-        values[f"mia_control_shuffled/{protocol}"] = max((roc.auc for roc in negative.values()), key=lambda auc: abs(auc - 0.5))
+        values[f"mia_control_shuffled/{protocol}"] = max(shuffled, key=lambda auc: abs(auc - 0.5))
         flags = {
             "audit_is_blind": shadow_audits.blind(positive),
-            "audit_is_biased": shadow_audits.biased(negative),
+            "audit_is_biased": shadow_audits.biased(*negative),
         }
         values |= {f"flag/{name}": max(values.get(f"flag/{name}", 0.0), float(bool(up))) for name, up in flags.items()}
         evidence |= {f"{protocol}/rows": audit.rows, f"{protocol}/member": audit.member}
