@@ -64,19 +64,19 @@ FLAGS: dict[str, Flag] = {
         excludes=False,
     ),
     "batch_dependent": Flag(
-        "the same images have other logits in another order and in batches of other sizes, so an answer also depends on the images "
-        "that are asked with it, and an audit may recognise members by their company",
-        "answer each image by itself in evaluation mode: use the stored statistics of batch norm, and no statistic of the batch",
+        "the same images have other logits in another order and in batches of other sizes, so an answer depends on the rest of "
+        "its batch, and audits that query members and non-members in separate batches measure the batches",
+        "make the answer to an image independent of its batch: in evaluation mode, use the stored statistics of batch norm",
     ),
     "recognises_members": Flag(
-        "noise of a few grey levels changes the answers to members far more than those to other images: the network looks up its "
-        "training images and answers them differently, which hides them from audits that ask for the exact images only",
-        "remove the lookup; the AUC of other audits than those with adversarial images does not count the leak",
+        "under noise of a few grey levels, the answers to members jump and those to other images do not: the network looks up its "
+        "training images and answers them differently, which hides them from every audit that queries the exact images",
+        "remove the lookup; until then, trust only audits that query changed images, such as loss_adversarial and lira_adversarial",
     ),
     "masked_confidence": Flag(
-        "confidences of different images are equal, rounded, cut off or noise, so audits that rank images by confidence see nothing, "
-        "while the predicted labels may still reveal members; the label-only audit was run in addition",
-        "return the plain logits; rounding, clipping or hard labels only hide a leak, which labels alone show with more queries",
+        "confidences of different images are tied, rounded, clipped or replaced by noise, which blinds audits that rank images by "
+        "confidence, while predicted labels still reveal members; mia_auc includes the label-only audit, label_only",
+        "return the logits unchanged; masking hides a leak without reducing it, as queries for labels alone show",
     ),
     "audit_is_blind": Flag(
         "an audit does not detect the members of simulated models that memorised them, so its low AUC is no evidence of privacy",

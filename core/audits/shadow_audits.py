@@ -235,17 +235,16 @@ def blind(rocs: dict[str, Roc]) -> list[str]:
 
 
 SHUFFLES = 4
-"""Number of permutations of membership over which an audit must be biased."""
+"""Number of permutations of membership over which an audit that is biased in the first one must be biased on average."""
 
 
 def biased(*shuffles: dict[str, Roc]) -> list[str]:
-    """Names of the audits that find members in the negative control: their mean AUC over permutations differs from 0.5.
+    """Names of the audits that find members in the negative control: on average over permutations, their AUC is too far from 0.5.
 
-    A permutation carries along which other networks were trained on an image, so the chance association of the target's members with
-    those of the others is the same in all of them. It decides the order of images whose outputs are tied (RMIA estimates the evidence
-    of the missing models by a gap between the others, which shifts all tied images with the same models alike), and can move the
-    AUC of one permutation by several standard errors. The direction follows the sign of the gap, which is random under permutation,
-    so the mean over permutations shows only what leads every audit astray in the same direction.
+    A permutation carries along which other networks were trained on an image, so the chance association of the target's members
+    with theirs is the same in all permutations. It decides the order of images with tied outputs: RMIA estimates the evidence of
+    missing models from a gap between the others, which shifts all tied images with the same models alike. The sign of the gap and
+    the rest of the noise change between permutations, so that one of them can be too far from 0.5 by chance.
 
     Args:
         shuffles: ROCs by audit in each of at least one permutation, by `negative_control` with different seeds.
@@ -253,10 +252,9 @@ def biased(*shuffles: dict[str, Roc]) -> list[str]:
     names = []
     for name in shuffles[0]:
         rocs = [shuffle[name] for shuffle in shuffles]
-        intervals = [roc.auc_interval(CONTROL_LEVEL) for roc in rocs]
-        offset = sum(roc.auc - 0.5 for roc in rocs)
-        allowed = sum(roc.auc - low if offset > 0 else high - roc.auc for roc, (low, high) in zip(rocs, intervals, strict=True))
-        if abs(offset) > allowed:
+        ends = [roc.auc_interval(CONTROL_LEVEL) for roc in rocs]
+        allowed = [roc.auc - low if roc.auc > 0.5 else high - roc.auc for roc, (low, high) in zip(rocs, ends, strict=True)]
+        if sum(abs(roc.auc - 0.5) for roc in rocs) > sum(allowed):
             names.append(name)
     return names
 
@@ -267,14 +265,22 @@ def negative_audits(
 ) -> list[dict[str, Roc]]:  # fmt: skip
     """ROCs of all audits in the negative control: in one permutation, or in `SHUFFLES` if an audit is biased in the first.
 
+    One more score, `design`, is the number of other networks that were trained on an image. It has the same AUC in all
+    permutations, far from 0.5 if the members of the networks depend on each other.
+
     Args:
         run: audits networks, of which the first is the target.
         networks: outputs of these networks.
         groups: see `negative_control`.
         seed: seed of the permutations.
     """
-    shuffles = [run(negative_control(networks, groups, seed)).rocs()]
-    if biased(*shuffles):
-        seeds = (rng.fold(seed, "shuffle", i) for i in range(1, SHUFFLES))
-        shuffles += [run(negative_control(networks, groups, again)).rocs() for again in seeds]
-    return shuffles
+
+    def shuffle(seed: int) -> dict[str, Roc]:
+        permuted = negative_control(networks, groups, seed)
+        audit = run(permuted)
+        counts = np.sum([other.state[audit.rows] > 0 for other in permuted[1:]], axis=0)
+        return audit.rocs() | {"design": Roc.of(counts[audit.member], counts[~audit.member], "design")}
+
+    first = shuffle(seed)
+    further = [rng.fold(seed, "shuffle", i) for i in range(1, SHUFFLES)] if biased(first) else []
+    return [first, *map(shuffle, further)]

@@ -73,8 +73,9 @@ def judge(
         if config.judge.audits != "scores":
             outputs = outputs_of(config, bound.net, images, device=device)
             audits |= further_audits(config, bound.net, outputs, members, others, private, rows)
-        evaluated = (bound.net, members, others, member_logits, other_logits, private, rows)
-        concealment, label_only = concealed_membership(config, *evaluated, audits)
+        concealment, label_only = concealed_membership(
+            config, bound.net, members, others, member_logits, other_logits, private, rows, audits
+        )
         audits |= label_only
         leaks = leak_metrics(audits)
         leaks |= worst_case_auc(leaks)

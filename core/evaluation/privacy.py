@@ -142,8 +142,8 @@ def reaudit(
     members, others = images.at(private).to(device), images.at(rows).to(device)
     outputs = outputs_of(config, bound.net, images, device=device)
     audits = further_audits(config, bound.net, outputs, members, others, private, rows)
-    logits = (finite_logits(bound.net, part.x) for part in (members, others))
-    flags, label_only = concealed_membership(config, bound.net, members, others, *logits, private, rows, audits)
+    member_logits, other_logits = finite_logits(bound.net, members.x), finite_logits(bound.net, others.x)
+    flags, label_only = concealed_membership(config, bound.net, members, others, member_logits, other_logits, private, rows, audits)
     leaks = leak_metrics(audits | label_only)
     every = {**known, **leaks}
     raised = {f"flag/{name}": float(up) for name, up in flags.items()} | {"flag/auc_below_half": float(below_half(every))}
@@ -202,7 +202,7 @@ def audit_by_others(
         rocs = audit.rocs()
         positive = run([shadow_audits.positive_control(outputs) for outputs in networks], control=True).rocs()
         negative = shadow_audits.negative_audits(partial(run, control=True), networks, groups, config.seed)
-        shuffled = [float(np.mean([rocs[name].auc for rocs in negative])) for name in negative[0]]
+        shuffled = [0.5 + float(np.mean([abs(rocs[name].auc - 0.5) for rocs in negative])) for name in negative[0]]
         values |= leak_metrics(rocs) | ({f"mia_left_out/{protocol}": float(audit.left_out)} if audit.left_out else {})
         values |= {f"mia_learned_accuracy/{name}": value for name, value in audit.accuracies.items()}
         values[f"mia_control_memorised/{protocol}"] = min(roc.auc for roc in positive.values())

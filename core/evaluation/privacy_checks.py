@@ -60,18 +60,22 @@ def privacy_flags(
     Returns:
         Whether each flag is raised, by name.
     """
-    members, others = (part.at(torch.arange(min(PROBE, len(part.y)), device=part.x.device)) for part in (members, others))
+    members, others = _first(members), _first(others)
     known = [logits[:PROBE].double() for logits in (member_logits, other_logits)]
-    visible = visible_change(torch.cat(known))
-    lines = [_answers(net, part, seed) for part in (members, others)]
-    asked = torch.cat([members.x, others.x])
+    x, logits = torch.cat([members.x, others.x]), torch.cat(known)
+    visible = visible_change(logits)
+    inside, outside = _answers(net, members, seed), _answers(net, others, seed)
     _, distinct = np.unique(others.ids.cpu().numpy(), return_index=True)  # exact copies have equal answers
     rows = torch.from_numpy(distinct).to(others.y.device)
     return {
-        "batch_dependent": depends_on_batch(net, asked[::2], torch.cat(known)[::2], seed=seed),
-        "recognises_members": any(jump_more_often(*(bends(line, step) for line in lines), visible) for step in STEPS),
-        "masked_confidence": is_masked(known[1][rows], others.y[rows]) or is_noise(lines[1], known[1], visible),
+        "batch_dependent": depends_on_batch(net, x[::2], logits[::2], seed=seed),
+        "recognises_members": any(jump_more_often(bends(inside, step), bends(outside, step), visible) for step in STEPS),
+        "masked_confidence": is_masked(known[1][rows], others.y[rows]) or is_noise(outside, known[1], visible),
     }
+
+
+def _first(images: Images) -> Images:
+    return images.at(torch.arange(min(PROBE, len(images.y)), device=images.x.device))
 
 
 def spread(logits: Tensor) -> float:
@@ -105,8 +109,8 @@ def _difference(one: Tensor, other: Tensor) -> Tensor:
 def depends_on_batch(net: nn.Module, x: Tensor, known: Tensor, *, seed: int = 0) -> bool:
     """Whether images in another order and in batches of other sizes have other logits than before.
 
-    The new batches are asked twice. A network with a random forward pass differs as much between these two queries as from the first
-    one, which is no sign of a dependence on the batch: `core.evaluation.masking.is_random` detects it.
+    The new batches are queried twice. A network with a random forward pass differs as much between these two queries as from the
+    known logits, which is no sign of a dependence on the batch; `core.evaluation.masking.is_random` detects it.
 
     Args:
         net: images -> logits.
