@@ -55,8 +55,9 @@ class Judge:
     images: Annotated[int, Bounds(0)] = 1000
     """Number of images to attack at most; 0 is all. Accuracy and audits always use all images."""
     audits: Literal["scores", "standard", "full"] = "scores"
-    """`scores`: scores from one forward pass. `standard`: also gradient norms, adversarial queries where training used adversarial
-    images, and outputs stored for audits by other networks. `full`: also the label-only distance to the boundary, on `images`."""
+    """`scores`: scores from one forward pass. `standard`: also gradient norms, adversarial queries, and outputs stored for audits
+    by other networks. `full`: also the label-only distance to the boundary, on `images`. A network that masks its confidence gets
+    the label-only audit with every setting, on few images."""
     inversion: Literal["none", "ascent", "all"] = "none"
     """Reconstruct images of each class from the weights: by gradient ascent, or also by DeepDream and an AC-GAN."""
     inversion_iterations: Annotated[int, Bounds(1), LogUniform(1000, 10000)] = 1000

@@ -63,6 +63,21 @@ FLAGS: dict[str, Flag] = {
         "lower perturbation.c_g or raise perturbation.lr_g",
         excludes=False,
     ),
+    "batch_dependent": Flag(
+        "the same images have other logits in another order and in batches of other sizes, so an answer depends on the rest of "
+        "its batch, and audits that query members and non-members in separate batches measure the batches",
+        "make the answer to an image independent of its batch: in evaluation mode, use the stored statistics of batch norm",
+    ),
+    "recognises_members": Flag(
+        "under noise of a few grey levels, the answers to members jump and those to other images do not: the network looks up its "
+        "training images and answers them differently, which hides them from every audit that queries the exact images",
+        "remove the lookup; until then, trust only audits that query changed images, such as loss_adversarial and lira_adversarial",
+    ),
+    "masked_confidence": Flag(
+        "confidences of different images are tied, rounded, clipped or replaced by noise, which blinds audits that rank images by "
+        "confidence, while predicted labels still reveal members; mia_auc includes the label-only audit, label_only",
+        "return the logits unchanged; masking hides a leak without reducing it, as queries for labels alone show",
+    ),
     "audit_is_blind": Flag(
         "an audit does not detect the members of simulated models that memorised them, so its low AUC is no evidence of privacy",
         "report this bug with the study's folder; until it is fixed, rely on the threshold audits only",

@@ -8,7 +8,7 @@ Protocol `attacker`: shadow models of the same recipe, trained on images of the 
 non-members of the target. This is the usual attacker of the literature. Both attackers know the recipe and its knobs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -225,7 +225,53 @@ def blind(rocs: dict[str, Roc]) -> list[str]:
     return [name for name, roc in rocs.items() if roc.auc < MIN_CONTROL_AUC]
 
 
-def biased(rocs: dict[str, Roc]) -> list[str]:
-    """Names of the audits that find members in the negative control, given their ROCs there."""
-    intervals = {name: roc.auc_interval(CONTROL_LEVEL) for name, roc in rocs.items()}
-    return [name for name, (low, high) in intervals.items() if not low <= 0.5 <= high]
+SHUFFLES = 4
+"""Number of permutations of membership over which an audit that is biased in the first one must be biased on average."""
+
+
+def biased(*shuffles: dict[str, Roc]) -> list[str]:
+    """Names of the audits that find members in the negative control: on average over permutations, their AUC is too far from 0.5.
+
+    A permutation carries along which other networks were trained on an image, so the chance association of the target's members
+    with theirs is the same in all permutations. It decides the order of images with tied outputs: RMIA estimates the evidence of
+    missing models from a gap between the others, which shifts all tied images with the same models alike. The sign of the gap and
+    the rest of the noise change between permutations, so that one of them can be too far from 0.5 by chance.
+
+    Args:
+        shuffles: ROCs by audit in each of at least one permutation, by `negative_control` with different seeds.
+    """
+    names = []
+    for name in shuffles[0]:
+        rocs = [shuffle[name] for shuffle in shuffles]
+        ends = [roc.auc_interval(CONTROL_LEVEL) for roc in rocs]
+        allowed = [roc.auc - low if roc.auc > 0.5 else high - roc.auc for roc, (low, high) in zip(rocs, ends, strict=True)]
+        if sum(abs(roc.auc - 0.5) for roc in rocs) > sum(allowed):
+            names.append(name)
+    return names
+
+
+def negative_audits(
+    run: Callable[[Sequence[ModelOutputs]], ShadowAudit], networks: Sequence[ModelOutputs], groups: Sequence[np.ndarray],
+    seed: int = 0,
+) -> list[dict[str, Roc]]:  # fmt: skip
+    """ROCs of all audits in the negative control: in one permutation, or in `SHUFFLES` if an audit is biased in the first.
+
+    One more score, `design`, is the number of other networks that were trained on an image. It has the same AUC in all
+    permutations, far from 0.5 if the members of the networks depend on each other.
+
+    Args:
+        run: audits networks, of which the first is the target.
+        networks: outputs of these networks.
+        groups: see `negative_control`.
+        seed: seed of the permutations.
+    """
+
+    def shuffle(seed: int) -> dict[str, Roc]:
+        permuted = negative_control(networks, groups, seed)
+        audit = run(permuted)
+        counts = np.sum([other.state[audit.rows] > 0 for other in permuted[1:]], axis=0)
+        return audit.rocs() | {"design": Roc.of(counts[audit.member], counts[~audit.member], "design")}
+
+    first = shuffle(seed)
+    further = [rng.fold(seed, "shuffle", i) for i in range(1, SHUFFLES)] if biased(first) else []
+    return [first, *map(shuffle, further)]

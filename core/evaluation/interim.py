@@ -9,6 +9,7 @@ from core.audits.threshold import threshold_audits
 from core.config import TrialConfig
 from core.data import Images, Parts
 from core.evaluation.privacy import audited
+from core.evaluation.privacy_checks import privacy_flags
 from core.evaluation.stored import finite_logits, member_rows
 from core.modes import as_float, with_autograd
 from core.train import Bound
@@ -24,8 +25,9 @@ MAX_STEPS = 10
 def evaluate_interim(config: TrialConfig, bound: Bound, images: Images, parts: Parts) -> dict[str, float]:
     """Estimate `INTERIM_METRICS` and the AUC's chance level of a network in training, on the part that `config.judge` names.
 
-    Accuracy and the worst threshold audit use all images of the part; PGD takes at most 10 steps on 128 of them. The network and
-    all random streams are unchanged.
+    Accuracy and the worst threshold audit use all images of the part; PGD takes at most 10 steps on 128 of them. A network with a
+    flag of concealed membership counts as one that reveals all its members, so that it stops no other trial. The network and all
+    random streams are unchanged.
 
     Raises:
         TrialError: a logit is not finite.
@@ -42,6 +44,7 @@ def evaluate_interim(config: TrialConfig, bound: Bound, images: Images, parts: P
     )  # fmt: skip
     scores = threshold_audits(member_logits, members.y, other_logits, others.y)
     leak = audited([MembershipScores.of(private, rows, scores)])
+    concealed = any(privacy_flags(bound.net, members, others, member_logits, other_logits, seed=config.seed).values())
     accuracy = (other_logits.argmax(1) == others.y).to(torch.float64).mean().item()
-    leaks = {name: leak[name] for name in ("mia_auc", "mia_auc_chance")}
+    leaks = {"mia_auc": 1.0 if concealed else leak["mia_auc"], "mia_auc_chance": leak["mia_auc_chance"]}
     return {"accuracy": accuracy, "robust_accuracy": robust_accuracy[radius], **leaks}

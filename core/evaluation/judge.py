@@ -15,7 +15,7 @@ from core.config import TrialConfig
 from core.data import Images, Parts, overlap
 from core.evaluation.inspection import inspect_model
 from core.evaluation.masking import masking_flags
-from core.evaluation.privacy import audited, dp_metrics, further_audits, outputs_of
+from core.evaluation.privacy import audited, concealed_membership, dp_metrics, further_audits, outputs_of
 from core.evaluation.robustness import attacked_images, distance_metrics, median_radius, robust_metrics, suite_of
 from core.evaluation.sparsity import activation_density, share_near_zero
 from core.evaluation.stored import finite_logits, member_rows, threat_model
@@ -79,7 +79,10 @@ def judge(
             further = further_audits(config, bound.net, outputs, members, others, private, rows)
             scores |= further.pop("own").scores
             groups |= further
-        groups = {"own": MembershipScores.of(private, rows, scores), **groups}
+        concealment, label_only = concealed_membership(
+            config, bound.net, members, others, member_logits, other_logits, private, rows, groups
+        )
+        groups = {"own": MembershipScores.of(private, rows, scores), **groups, **label_only}
         leaks = audited(groups.values())
     with timer("attack"):
         x, y, ids = attacked_images(config, images, rows, device)
@@ -106,7 +109,7 @@ def judge(
         "density": activation_density(bound.net, x),
         "weights_below_0.001": share_near_zero(bound.net),
         "flag/at_chance": float(wilson(hits, len(correct)).low <= largest_class),
-        **{f"flag/{name}": float(raised) for name, raised in masking.items()},
+        **{f"flag/{name}": float(raised) for name, raised in (masking | concealment).items()},
         "flag/few_non_members": float(0.01 * len(rows) < 10),
         "flag/generator_silent": float(any(row.get("epoch/generator_norm", 1.0) < MIN_GENERATOR_NORM for row in bound.curve)),
         "flag/split_overlap": float(overlap(images, parts) > 0),

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from core import data, rng, workers
 from core.audits import shadow_audits
@@ -19,9 +20,9 @@ from core.audits.threshold import below_half, leak_metrics, worst_case_auc
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import TrialError
-from core.evaluation.stored import member_rows, stored_model, threat_model
+from core.evaluation.privacy_checks import PROBE, privacy_flags
+from core.evaluation.stored import finite_logits, member_rows, stored_model, threat_model
 from core.metrics import UNBOUNDED, Metrics
-from core.perturbations import PERTURBATIONS
 from core.train import State, steps_per_epoch
 
 
@@ -34,12 +35,16 @@ def dp_metrics(config: TrialConfig, members: int) -> dict[str, float]:
     return {"dp_epsilon": min(spent, UNBOUNDED)}
 
 
+SHORT_WALK = {"steps": 4, "samples": 25}
+"""Effort of the label-only audit of a network that masks its confidence: about 220 queries per image."""
+
+
 @workers.alone()
 def outputs_of(config: TrialConfig, net: nn.Module, images: Images, *, device: torch.device | str = "cpu") -> ModelOutputs:
     """Outputs of a trained network of this configuration for every image of the pool.
 
-    Mirrored images are added if training mirrored images, and adversarial images if training used adversarial images. The latter
-    are computed only for the target half of the pool, which contains every image that is audited.
+    Mirrored images are added if training mirrored images. Adversarial images (Song 2019) are added for every network, whatever it
+    was trained with; they are made only of the target half of the pool, which contains every image that is audited.
 
     Raises:
         TrialError: a logit is not finite.
@@ -48,10 +53,9 @@ def outputs_of(config: TrialConfig, net: nn.Module, images: Images, *, device: t
     target = data.split(images, config.split)
     half = images.copies_of(np.concatenate([target.members, target.val, target.test]))
     mirrored = bool(getattr(config.augmentation, "flip", False))
-    adversarial = not isinstance(config.perturbation, PERTURBATIONS["none"])
     outputs = query(
-        net, images, *member_rows(config, images, parts), mirrored=mirrored, attack=half if adversarial else None,
-        seed=config.seed, device=device, **threat_model(config.judge),
+        net, images, *member_rows(config, images, parts), mirrored=mirrored, attack=half, seed=config.seed, device=device,
+        **threat_model(config.judge),
     )  # fmt: skip
     queried = outputs.logits if outputs.adversarial is None else np.append(outputs.logits, outputs.adversarial[half])
     if not np.isfinite(queried).all():
@@ -83,12 +87,7 @@ def further_audits(
         scores["loss_adversarial"] = outputs.adversarial_phi[judged, 0]
     groups = {"own": MembershipScores.of(private, rows, scores)}
     if config.judge.audits == "full":
-        distances, few = [], config.judge.images or None
-        for part, ids in ((members, private), (others, rows)):
-            near = part.at(torch.arange(len(ids[:few]), device=part.y.device))
-            draw = rng.per_image(config.seed, "label_only", ids=torch.from_numpy(ids[:few]).to(part.y.device))
-            distances.append(boundary_distance(net, near.x, near.y, draw=draw).cpu())
-        groups["label_only"] = MembershipScores.of(private[:few], rows[:few], {"label_only": torch.cat(distances).numpy()})
+        groups["label_only"] = _label_only(config, net, (members, private), (others, rows), config.judge.images)
     return groups
 
 
@@ -126,6 +125,40 @@ class FurtherAudits:
     """The audits' groups of membership scores; see `core.audits.evidence.MembershipScores.arrays`."""
 
 
+def concealed_membership(
+    config: TrialConfig, net: nn.Module, members: Images, others: Images, member_logits: Tensor, other_logits: Tensor,
+    private: np.ndarray, rows: np.ndarray, groups: Mapping[str, MembershipScores],
+) -> tuple[dict[str, bool], dict[str, MembershipScores]]:  # fmt: skip
+    """Flags of concealed membership; for a network that masks its confidence, also the label-only audit on at most `PROBE` images.
+
+    Args:
+        config, net, members, others, private, rows: see `further_audits`.
+        member_logits, other_logits: logits of the members and of the non-members.
+        groups: scores of the audits so far; the label-only audit is not repeated.
+    """
+    flags = privacy_flags(net, members, others, member_logits, other_logits, seed=config.seed)
+    if not flags["masked_confidence"] or "label_only" in groups:
+        return flags, {}
+    scores = _label_only(config, net, (members, private), (others, rows), PROBE, **SHORT_WALK)
+    return flags, {"label_only": scores}
+
+
+def _label_only(
+    config: TrialConfig, net: nn.Module, members: tuple[Images, np.ndarray], others: tuple[Images, np.ndarray], limit: int,
+    **effort: int,
+) -> MembershipScores:  # fmt: skip
+    """Scores of the label-only audit for the first images of both parts, at most `limit` each; 0 is all.
+
+    Parts have images and their rows.
+    """
+    distances, few = [], limit or None
+    for part, ids in (members, others):
+        near = part.at(torch.arange(len(ids[:few]), device=part.y.device))
+        draw = rng.per_image(config.seed, "label_only", ids=torch.from_numpy(ids[:few]).to(part.y.device))
+        distances.append(boundary_distance(net, near.x, near.y, draw=draw, **effort).cpu())
+    return MembershipScores.of(members[1][:few], others[1][:few], {"label_only": torch.cat(distances).numpy()})
+
+
 @workers.alone()
 def reaudit(
     config: TrialConfig, modules: Mapping[str, State], images: Images, known: Mapping[str, float],
@@ -151,8 +184,12 @@ def reaudit(
     members, others = images.at(private).to(device), images.at(rows).to(device)
     outputs = outputs_of(config, bound.net, images, device=device)
     groups = further_audits(config, bound.net, outputs, members, others, private, rows)
+    member_logits, other_logits = finite_logits(bound.net, members.x), finite_logits(bound.net, others.x)
+    flags, label_only = concealed_membership(config, bound.net, members, others, member_logits, other_logits, private, rows, groups)
+    groups |= label_only
     evidence = {name: array for prefix, group in groups.items() for name, array in group.arrays(prefix).items()}
-    return FurtherAudits(Metrics(audited(groups.values(), known, earlier)), evidence)
+    raised = {f"flag/{name}": float(up) for name, up in flags.items()}
+    return FurtherAudits(Metrics(audited(groups.values(), known, earlier) | raised), evidence)
 
 
 @workers.alone()
@@ -199,14 +236,15 @@ def audit_by_others(
     for protocol, (run, networks, groups) in protocols.items():
         audits[protocol] = audit = run(networks)
         positive = run([shadow_audits.positive_control(outputs) for outputs in networks], control=True).rocs()
-        negative = run(shadow_audits.negative_control(networks, groups, config.seed), control=True).rocs()
+        negative = shadow_audits.negative_audits(partial(run, control=True), networks, groups, config.seed)
+        shuffled = [0.5 + float(np.mean([abs(rocs[name].auc - 0.5) for rocs in negative])) for name in negative[0]]
         values |= {f"mia_left_out/{protocol}": float(audit.left_out)} if audit.left_out else {}
         values |= {f"mia_learned_accuracy/{name}": value for name, value in audit.accuracies.items()}
         values[f"mia_control_memorised/{protocol}"] = min(roc.auc for roc in positive.values())
-        values[f"mia_control_shuffled/{protocol}"] = max((roc.auc for roc in negative.values()), key=lambda auc: abs(auc - 0.5))
+        values[f"mia_control_shuffled/{protocol}"] = max(shuffled, key=lambda auc: abs(auc - 0.5))
         flags = {
             "audit_is_blind": shadow_audits.blind(positive),
-            "audit_is_biased": shadow_audits.biased(negative),
+            "audit_is_biased": shadow_audits.biased(*negative),
         }
         values |= {f"flag/{name}": max(values.get(f"flag/{name}", 0.0), float(bool(up))) for name, up in flags.items()}
     values |= audited(audits.values(), known, earlier) if audits else {}

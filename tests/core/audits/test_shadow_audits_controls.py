@@ -24,6 +24,7 @@ from simulated_audits import (
 )
 
 from core.audits import shadow_audits
+from core.audits.outputs import ModelOutputs
 from core.audits.roc import Roc
 
 torch.set_num_threads(1)
@@ -147,6 +148,61 @@ def test_an_audit_is_blind_below_an_auc_of_090():
         return Roc.of(np.r_[np.ones(wins), -np.ones(100 - wins)], np.zeros(5))
 
     assert shadow_audits.blind({"a": roc(89), "b": roc(90), "c": roc(5)}) == ["a", "c"]
+
+
+def tied(seed, association, n=600):
+    """Three networks that return hard labels, 90 % of them correct, whatever they were trained on.
+
+    Their members are drawn from all images; by chance, those of the second and third agree with the target's on more images
+    than half, by `association` standard errors.
+    """
+    stream = np.random.default_rng(seed)
+    y, target, networks = stream.integers(0, 10, n), stream.permutation(n) < n // 2, []
+    for k in range(3):
+        member = target.copy() if k == 0 else stream.permutation(n) < n // 2
+        if k:
+            surplus = (n / 2 + association * np.sqrt(n) / 2 - (member == target).sum()) / 2
+            for wrong in (member & ~target, target & ~member):
+                member[stream.permutation(np.flatnonzero(wrong))[: round(surplus)]] ^= True
+        label = np.where(stream.random(n) < 0.1, (y + 1) % 10, y)
+        logits = 10 * np.eye(10, dtype=np.float32)[label][:, None]
+        networks.append(ModelOutputs(logits, y, np.where(member, 1, -1).astype(np.int8), member[:, None]))
+    return networks
+
+
+def test_rmia_orders_tied_outputs_by_the_other_networks_members_on_either_side_and_is_biased_only_on_average():
+    """The association of the members is the same in all permutations; the sign of its effect and the noise are not."""
+    networks, rows = tied(0, 3.5), np.arange(600)
+
+    def run(permuted):
+        return shadow_audits.auditor(permuted[0], permuted[1:], rows, rows, control=True)
+
+    shuffles = [run(shadow_audits.negative_control(networks, [rows], seed)).rocs() for seed in range(8)]
+    aucs = [shuffle["rmia"].auc for shuffle in shuffles]
+    assert min(aucs) < 0.45 and max(aucs) > 0.55
+    assert [seed for seed, shuffle in enumerate(shuffles) if shadow_audits.biased(shuffle)] == [3]
+    four = shadow_audits.negative_audits(run, networks, [rows], seed=3)
+    assert shadow_audits.biased(four[0]) == ["rmia", "design"] and shadow_audits.biased(*four) == ["design"]
+
+
+def test_one_permutation_with_an_auc_far_from_one_half_is_chance_and_four_on_either_side_are_bias():
+    stream = np.random.default_rng(0)
+
+    def shuffle(shift):
+        return {"a": Roc.of(stream.normal(size=500) + shift, stream.normal(size=500))}
+
+    far, near = shuffle(0.4), [shuffle(0.0) for _ in range(3)]
+    assert shadow_audits.biased(far) == ["a"] and shadow_audits.biased(far, *near) == []
+    assert shadow_audits.biased(*map(shuffle, (0.4, -0.4, 0.4, -0.4))) == ["a"]
+
+
+@pytest.mark.parametrize("gain", [0.0, 3.0])
+def test_a_design_in_which_the_networks_members_depend_on_each_other_is_biased_in_every_permutation(gain):
+    four = shadow_audits.negative_audits(audit_by_replicates, balanced(gain), [CANDIDATES])
+    assert [shuffle["design"].auc for shuffle in four] == [0.0] * shadow_audits.SHUFFLES
+    assert {"design", "lira", "lira_adversarial"} <= set(shadow_audits.biased(*four))
+    one = shadow_audits.negative_audits(audit_by_replicates, replicates(gain), [CANDIDATES])
+    assert len(one) == 1 and one[0].keys() == AUDITOR | {"design"} and shadow_audits.biased(*one) == []
 
 
 def test_constant_scores_are_not_biased():

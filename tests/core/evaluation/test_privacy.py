@@ -203,14 +203,26 @@ def test_adversarial_outputs_exist_exactly_for_the_target_half_of_the_pool():
     assert (replicate(1).outputs.adversarial_phi[target] <= replicate(1).outputs.phi[target, :1] + 1e-4).mean() > 0.9
 
 
-def test_queries_are_mirrored_and_adversarial_only_if_training_used_such_images():
+def test_queries_are_mirrored_if_training_mirrored_images_and_adversarial_for_every_network():
     net = stored_model(CONFIG.set({"replicate": 1}), replicate(1).state["modules"], pool(), torch.device("cpu")).net
-    for changes, queries, adversarial in (
-        ({"augmentation": "none"}, 1, True), ({"augmentation.flip": False}, 1, True),
-        ({"perturbation": "none"}, 2, False), ({"perturbation": "none", "augmentation": "none"}, 1, False),
+    for changes, queries in (
+        ({"augmentation": "none"}, 1), ({"augmentation.flip": False}, 1), ({"perturbation": "none"}, 2),
+        ({"perturbation": "none", "augmentation": "none", "shadow": 1}, 1),
     ):  # fmt: skip
         outputs = privacy.outputs_of(CONFIG.set(changes), net, pool())
-        assert (outputs.queries, outputs.adversarial is not None) == (queries, adversarial)
+        assert outputs.queries == queries and np.isfinite(outputs.adversarial[split(pool()).members]).all()
+
+
+def test_an_undefended_network_and_its_auditors_are_compared_by_adversarial_images_too():
+    plain = CONFIG.set({"perturbation": "none", "epochs": 1, "judge.audits": "standard"})
+    one, two, model = (
+        trial.run(plain.set(changes), pool())
+        for changes in ({"replicate": 1, "seed": 1}, {"replicate": 2, "seed": 2}, {"shadow": 1, "seed": 11})
+    )
+    assert "mia_auc/loss_adversarial" in one.metrics.values
+    audit = audited(plain.set({"replicate": 1, "seed": 1}), one.outputs, [two.outputs], [model.outputs], one.metrics.values)
+    audits = {name.removeprefix("mia_auc/") for name in audit.metrics.values if name.startswith("mia_auc/")}
+    assert audits == AUDITS["auditor"] | AUDITS["attacker"]
 
 
 def test_audits_increase_from_scores_to_standard_to_full():
@@ -279,3 +291,36 @@ def test_outputs_of_a_sibling_that_are_not_finite_are_counted_and_those_of_the_n
 def test_a_score_that_is_nan_is_rejected_with_the_name_of_its_audit():
     with pytest.raises(ValueError, match=r"loss_adversarial has 2 members \(1 NaN\) and 1 non-members \(0 NaN\)"):
         Roc.of([0.5, np.nan], [0.1], "loss_adversarial")
+
+
+# -- networks that conceal their members ---------------------------------------------------------------------------------
+
+
+def with_hard_labels(outputs):
+    """The same outputs with a logit of 10 for the predicted class and 0 for all others."""
+
+    def hard(logits):
+        labels = 10 * np.eye(10, dtype=np.float32)[logits.argmax(-1)]
+        return np.where(np.isnan(logits), np.nan, labels).astype(np.float32)
+
+    return replace(outputs, logits=hard(outputs.logits), adversarial=hard(outputs.adversarial))
+
+
+def test_the_audits_of_networks_that_return_hard_labels_are_not_called_biased_or_blind():
+    targets = [with_hard_labels(r.outputs) for r in (replicate(1), replicate(2), replicate(3))]
+    shadows = [with_hard_labels(shadow(i).outputs) for i in (1, 2)]
+    for seed in range(4):
+        config = CONFIG.set({"replicate": 1, "seed": seed})
+        values = audited(config, targets[0], targets[1:], shadows).metrics.values
+        assert (values["flag/audit_is_blind"], values["flag/audit_is_biased"]) == (0, 0)
+
+
+def test_a_stored_network_is_checked_for_concealed_members_when_it_is_audited_later():
+    config = CONFIG.set({"replicate": 1, "seed": 1, "judge.audits": "scores"})
+    result = replicate(1)
+    metrics = privacy.reaudit(config, result.state["modules"], pool(), result.metrics.values)
+    assert [metrics[f"flag/{name}"] for name in ("batch_dependent", "recognises_members", "masked_confidence")] == [0, 0, 0]
+    modules = result.state["modules"]
+    flat = {name: value * 1e-20 if name.startswith("head") else value for name, value in modules["net"].items()}
+    values = privacy.reaudit(config, {**modules, "net": flat}, pool(), result.metrics.values).values
+    assert values["flag/masked_confidence"] == 1 and "mia_auc/label_only" in values

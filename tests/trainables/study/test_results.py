@@ -102,6 +102,12 @@ def test_a_flag_of_gradient_masking_is_never_cleared(known, new, after):
     assert merged({}, {"flag/zero_gradients": new})["flag/zero_gradients"] == new
 
 
+@pytest.mark.parametrize("name", ["batch_dependent", "recognises_members", "masked_confidence"])
+def test_a_flag_of_concealed_membership_is_never_cleared(name):
+    assert merged({f"flag/{name}": 1.0}, {f"flag/{name}": 0.0})[f"flag/{name}"] == 1.0
+    assert merged({f"flag/{name}": 0.0}, {f"flag/{name}": 1.0})[f"flag/{name}"] == 1.0
+
+
 @pytest.mark.parametrize("known, new", [(1.0, 0.0), (0.0, 1.0)])
 def test_the_latest_attack_decides_whether_more_steps_would_help(known, new):
     flags = {"flag/more_steps_help": known}
