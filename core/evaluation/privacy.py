@@ -38,21 +38,21 @@ def outputs_of(config: TrialConfig, net: nn.Module, images: Images, *, device: t
     """Outputs of a trained network of this configuration for every image of the pool.
 
     Mirrored images are added if training mirrored images, and adversarial images if training used adversarial images. The latter
-    are computed only for the target half of the pool, which contains every image that is audited.
+    are computed only for members, `val` and `test` of a target, which contain every image that is audited.
 
     Raises:
         TrialError: a logit is not finite.
     """
     parts = data.split(images, config.split, config.replicate, config.shadow)
     target = data.split(images, config.split)
-    half = images.copies_of(np.concatenate([target.members, target.val, target.test]))
+    audited = images.copies_of(np.concatenate([target.members, target.val, target.test]))
     mirrored = bool(getattr(config.augmentation, "flip", False))
     adversarial = not isinstance(config.perturbation, PERTURBATIONS["none"])
     outputs = query(
-        net, images, *member_rows(config, images, parts), mirrored=mirrored, attack=half if adversarial else None,
+        net, images, *member_rows(config, images, parts), mirrored=mirrored, attack=audited if adversarial else None,
         seed=config.seed, device=device, **threat_model(config.judge),
     )  # fmt: skip
-    queried = outputs.logits if outputs.adversarial is None else np.append(outputs.logits, outputs.adversarial[half])
+    queried = outputs.logits if outputs.adversarial is None else np.append(outputs.logits, outputs.adversarial[audited])
     if not np.isfinite(queried).all():
         raise TrialError("the trained network's logits are not finite; lower optimizer.lr")
     return outputs

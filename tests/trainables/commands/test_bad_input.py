@@ -146,6 +146,9 @@ ROWS: Rows = {
     ),
     "never relaxes": (["--set", "loss.tau_rce=5"], ["loss.tau_rce=5", "alpha_rce=0.5 never relaxes", "lower tau_rce"]),
     "pool too large": (["--set", "pool=5000"], ["pool=5000 is more than the 1797 images of digits"]),
+    "parts larger than the pool": (["--set", "split.members=0.9"], ["split: the shares members 0.9", "of the pool"]),
+    "more members than images": (["--set", "split.members=2000"], ["(members 2000, ", "images, the pool has 1,797"]),
+    "shadow models without images": (["--set", "split.shadow=0", "--shadows", "1"], ["split.shadow=0 leaves no images for shadow"]),
     "pool too small": (["--set", "pool=20"], ["pool=20 is too small", "at least 8 images for each of 10 classes"]),
 }
 """Command lines of a study without conditional knobs."""
