@@ -23,7 +23,7 @@ def hard_digits(data_dir: Path) -> Source:
     noise that is uniform for every pixel is added. The generator is seeded, so the images are always the same.
     """
     source = digits(data_dir)
-    x = source.pixels(np.arange(len(source.labels)), lambda count, shape: None, [])[:, 0] / 255
+    x = source.pixels(np.arange(len(source.labels)), lambda shape: None, [])[:, 0] / 255
     x, y = np.tile(x, (COPIES, 1, 1)), np.tile(source.labels, COPIES)
     stream = np.random.Generator(np.random.PCG64(0))
     count, side = len(y), x.shape[1]

@@ -22,8 +22,8 @@ SERIAL = ("--concurrency", "1")
 """One worker process; starting another one costs more than most of the tests' studies."""
 QUICK = (*SERIAL, "--set", "epochs=12", "net.width=8", "judge.steps=3", "--trials")
 """Options, before the number of trials, with which a trial takes about a second."""
-FIRST_FOUR = (*QUICK, "4")
-"""Options of a study whose trials are the first four of the fixture `crl_study`; in its directory they are reused."""
+FIRST_FIVE = (*QUICK, "5")
+"""Options of a study whose trials are the first five of the fixture `crl_study`; in its directory they are reused."""
 
 
 @dataclass(frozen=True)

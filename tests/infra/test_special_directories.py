@@ -21,7 +21,7 @@ from trainables.study.tracking_uri import for_mlflow
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 NAME = "job#7?a=b&c %2F é'\";x"
 """Name of a directory with everything that means something in a URI or a shell."""
-QUICK = ("--trials", "4", "--sampler", "random", "--no-confirm", "--concurrency", "1",
+QUICK = ("--trials", "5", "--sampler", "random", "--no-confirm", "--concurrency", "1",
          "--set", "epochs=12", "net.width=8", "judge.steps=3")  # fmt: skip
 
 

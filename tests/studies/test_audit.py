@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from files import modified, read
-from study_runs import FIRST_FOUR, SERIAL, Finished, crl_with_replicates, kill, start, wait_until
+from study_runs import FIRST_FIVE, SERIAL, Finished, crl_with_replicates, kill, start, wait_until
 
 pytestmark = pytest.mark.timeout(600)
 SCRIPT = "studies/audit.py"
@@ -15,7 +15,7 @@ REPLICATES = 2
 def study(run_study, tmp_path) -> Finished:
     """A confirmed study with few front points."""
     script = crl_with_replicates(tmp_path, REPLICATES)
-    return run_study.study(tmp_path, *FIRST_FOUR, "--require", "robust_accuracy>=0.15", script=script)
+    return run_study.study(tmp_path, *FIRST_FIVE, "--require", "robust_accuracy>=0.15", script=script)
 
 
 def trained(cwd: Path) -> dict[Path, int]:

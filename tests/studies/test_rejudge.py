@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from files import METRICS, modified, read, rows
 from mlflow_runs import logged
-from study_runs import FIRST_FOUR, SERIAL, Finished, crl_with_replicates
+from study_runs import FIRST_FIVE, SERIAL, Finished, crl_with_replicates
 
 from trainables.storage.arrays import of_npz
 from trainables.tracking.client import front_from_runs
@@ -31,8 +31,8 @@ def script(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def study(crl_study, run_study, script) -> Finished:
-    """A study of four trials, whose trainings are those of `crl_study`."""
-    return run_study.study(crl_study.cwd, *FIRST_FOUR, script=script)
+    """A study of five trials, whose trainings are those of `crl_study`."""
+    return run_study.study(crl_study.cwd, *FIRST_FIVE, script=script)
 
 
 def hashes(folder: Path, *names: str) -> dict[Path, str]:

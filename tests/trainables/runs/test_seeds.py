@@ -12,7 +12,7 @@ SEEDS = 2
 
 
 def test_metrics_of_a_study_and_of_stronger_attacks_on_its_networks_are_means_over_seeds(run_study, tmp_path):
-    options = (*QUICK, "4", "--sampler", "random", "--no-confirm", "--seeds-per-trial", str(SEEDS))
+    options = (*QUICK, "5", "--sampler", "random", "--no-confirm", "--seeds-per-trial", str(SEEDS))
     study = run_study.study(tmp_path, *options)
     for path in sorted(study.folder.glob("trials/*/result.json")):
         whole = read(path)["metrics"]
@@ -24,7 +24,7 @@ def test_metrics_of_a_study_and_of_stronger_attacks_on_its_networks_are_means_ov
     out = run_study.succeed(
         tmp_path, study.name, "--suite", "standard", "--transfer-from", "1", script="studies/rejudge.py"
     )  # fmt: skip
-    assert f"version 2, {4 * SEEDS} stored networks" in out and "trial 3, seed 2" in out
+    assert f"version 2, {5 * SEEDS} stored networks" in out and "trial 3, seed 2" in out
     seeds = [read(study.folder / f"versions/2/trials/00003/seeds/{i}/result.json")["metrics"] for i in (1, 2)]
     after = logged(study.tracking_uri, study.name).children[3].data.metrics
     assert after["robust_accuracy"] == pytest.approx(mean(m["robust_accuracy"] for m in seeds))
