@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from core.attacks.ball import Norm
 from core.augmentations import AUGMENTATIONS
+from core.data import SPLITS
 from core.errors import InputError, unknown
 from core.knobs import Bounds, Knob, knobs, knobs_of
 from core.losses import LOSSES
@@ -30,6 +31,8 @@ SLOTS: dict[str, dict[str, type]] = {
     "optimizer": OPTIMIZERS,
 }
 """The components of each slot, by name."""
+CHOICES: dict[str, dict[str, type]] = {"split": SPLITS, **SLOTS}
+"""The settings that are a component with settings of its own: the protocol of the split, and the slots of a recipe."""
 
 
 MIN_MAP_SIDE = 3
@@ -76,12 +79,11 @@ class TrialConfig:
     """Name of a data set in `core.data.DATASETS`, or parquet:DIR."""
     pool: Annotated[int, Bounds(0)] = 0
     """Number of images to use, a fixed draw stratified over classes; 0 is all."""
-    split: Literal["stratified", "paper"] = "stratified"
-    """Split protocol; `paper` is the unstratified split of the CRL paper's code."""
+    split: Any = field(default_factory=SPLITS["stratified"])
     replicate: Annotated[int, Bounds(0)] = 0
     """Number of the replicate; above 0, members are redrawn from members + val."""
     shadow: Annotated[int, Bounds(0)] = 0
-    """Number of the shadow model, 0 for a target. A shadow model's members are half of the shadow pool, drawn by this number."""
+    """Number of the shadow model, 0 for a target. A shadow model's members are half of `split.shadow`, drawn by this number."""
     seed: Annotated[int, Bounds(0)] = 0
     """Random seed of initial weights, order, augmentation and attacks."""
     epochs: Annotated[int, Bounds(1)] = 30
@@ -100,7 +102,7 @@ class TrialConfig:
 
     def check(self) -> None:
         """Reject a component that does not belong to its slot, and components that cannot be combined."""
-        for name, family in SLOTS.items():
+        for name, family in CHOICES.items():
             if type(getattr(self, name)) not in family.values():
                 raise InputError(
                     f"{name} takes one of {', '.join(c.__name__ for c in family.values())}, got {getattr(self, name)!r}"
@@ -108,6 +110,8 @@ class TrialConfig:
         for name in SLOTS:
             if check_compatible := getattr(getattr(self, name), "check_compatible", None):
                 check_compatible(self)
+        if self.judge.inversion == "all" and not getattr(self.split, "shadow", 1):
+            raise InputError("judge.inversion=all trains a GAN on images of the shadow models, and split.shadow=0 leaves none")
 
     @property
     def reference(self) -> float:
@@ -139,9 +143,9 @@ class TrialConfig:
         flat: dict[str, Value] = {}
         for name, knob in knobs_of(TrialConfig).items():
             part = getattr(self, knob.attribute)
-            if name in SLOTS:
-                flat[name] = next(key for key, cls in SLOTS[name].items() if cls is type(part))
-            if name in SLOTS or name == "judge":
+            if name in CHOICES:
+                flat[name] = next(key for key, cls in CHOICES[name].items() if cls is type(part))
+            if name in CHOICES or name == "judge":
                 flat |= {f"{name}.{key}": getattr(part, k.attribute) for key, k in knobs_of(type(part)).items()}
             else:
                 flat[name] = part
@@ -159,20 +163,20 @@ class TrialConfig:
             InputError: a name is unknown, or a value is not legal.
         """
         parts = {knob.attribute: getattr(self, knob.attribute) for knob in knobs_of(TrialConfig).values()}
-        for name in SLOTS.keys() & changes.keys():
-            if str(changes[name]) not in SLOTS[name]:
-                raise unknown(name, changes[name], SLOTS[name])
-            component = SLOTS[name][str(changes[name])]
+        for name in CHOICES.keys() & changes.keys():
+            if str(changes[name]) not in CHOICES[name]:
+                raise unknown(name, changes[name], CHOICES[name])
+            component = CHOICES[name][str(changes[name])]
             if type(parts[name]) is not component:
                 parts[name] = component()
         inner: dict[str, dict[str, Any]] = {}
         for name, value in changes.items():
             head, dot, tail = name.partition(".")
-            if name in SLOTS:
+            if name in CHOICES:
                 continue
             if not dot and head in knobs_of(TrialConfig) and head != "judge":
                 parts[knobs_of(TrialConfig)[head].attribute] = knobs_of(TrialConfig)[head].read(name, value)
-            elif dot and (head in SLOTS or head == "judge"):
+            elif dot and (head in CHOICES or head == "judge"):
                 known = knobs_of(type(parts[head]))
                 if tail not in known:
                     raise _no_such_knob(head, tail, parts[head])
@@ -196,19 +200,19 @@ class TrialConfig:
             InputError: this configuration has no such knob.
         """
         head, dot, tail = name.partition(".")
-        if not dot and head in knobs_of(TrialConfig) and head not in SLOTS and head != "judge":
+        if not dot and head in knobs_of(TrialConfig) and head not in CHOICES and head != "judge":
             return knobs_of(TrialConfig)[head]
-        if dot and (head in SLOTS or head == "judge"):
+        if dot and (head in CHOICES or head == "judge"):
             part = getattr(self, head)
             if tail in knobs_of(type(part)):
                 return knobs_of(type(part))[tail]
             raise _no_such_knob(head, tail, part)
-        raise unknown("knob", name, [n for n in self.params() if n not in SLOTS])
+        raise unknown("knob", name, [n for n in self.params() if n not in CHOICES])
 
 
 def _no_such_knob(slot: str, knob: str, part: object) -> InputError:
-    owners = [name for name, cls in SLOTS.get(slot, {}).items() if knob in knobs_of(cls)]
+    owners = [name for name, cls in CHOICES.get(slot, {}).items() if knob in knobs_of(cls)]
     elsewhere = f"; {slot}={' or '.join(owners)} has it" if owners else ""
-    names = {cls: name for family in SLOTS.values() for name, cls in family.items()}
-    where = f"{slot}={names[type(part)]}" if slot in SLOTS else slot
+    names = {cls: name for family in CHOICES.values() for name, cls in family.items()}
+    where = f"{slot}={names[type(part)]}" if slot in CHOICES else slot
     return InputError(f"{unknown(f'knob of {where}:', knob, knobs_of(type(part)) or ['(it has none)'])}{elsewhere}")

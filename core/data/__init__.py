@@ -9,11 +9,12 @@ pool needs. Everything after that (labels, pool, exact copies, parts) is the sam
 
 from core.data.images import Images, fingerprints
 from core.data.parquet import PARQUET
+from core.data.protocols import SPLITS, Parts
 from core.data.sources import DATASETS, default_epsilon, load
-from core.data.splits import Parts, hold_out, overlap, split
+from core.data.splits import hold_out, overlap, split
 from core.data.summary import description, summary
 
 __all__ = [
-    "DATASETS", "PARQUET", "Images", "Parts", "default_epsilon", "description", "fingerprints", "hold_out", "load", "overlap",
-    "split", "summary",
+    "DATASETS", "PARQUET", "SPLITS", "Images", "Parts", "default_epsilon", "description", "fingerprints", "hold_out", "load",
+    "overlap", "split", "summary",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from core.data.splits import stratified
+from core.data.protocols import stratified
 from core.errors import InputError
 from core.rng import fold
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from core.data.files import pointer_in
-from core.data.source import CheckSize, Source
+from core.data.source import Source, in_memory
 from core.errors import InputError, first_line
 
 
@@ -16,7 +16,7 @@ def digits(data_dir: Path) -> Source:
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
-    return _in_memory("digits", np.round(np.asarray(x).reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8), np.asarray(y))
+    return in_memory("digits", np.round(np.asarray(x).reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8), np.asarray(y))
 
 
 def torchvision_set(name: str, parts: Sequence[Mapping[str, object]], data_dir: Path) -> Source:
@@ -47,15 +47,7 @@ def torchvision_set(name: str, parts: Sequence[Mapping[str, object]], data_dir: 
     pixels, labels = np.concatenate(x), np.concatenate(y)
     if name != "SVHN":  # SVHN is [N, C, H, W]; the others have channels last, or no channel axis
         pixels = pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
-    return _in_memory(name, pixels, labels)
-
-
-def _in_memory(name: str, x: np.ndarray, y: np.ndarray) -> Source:
-    def pixels(rows: np.ndarray, check_size: CheckSize, notes: list[str]) -> np.ndarray:
-        del check_size, notes
-        return np.ascontiguousarray(x[rows])
-
-    return Source(name, y, lambda row: f"image {row}", pixels)
+    return in_memory(name, pixels, labels)
 
 
 def _prune(folder: Path, keep: set[Path]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from core import memory
+from core.data.hard_digits import hard_digits
 from core.data.images import Images, size_text
 from core.data.labels import checked_labels, pool_rows
 from core.data.named import digits, torchvision_set
@@ -31,6 +32,7 @@ class Named:
 _PARTS = ({"train": True}, {"train": False})
 DATASETS: dict[str, Named] = {
     "digits": Named(digits, 0.1),
+    "hard_digits": Named(hard_digits, 0.05),
     "mnist": Named(partial(torchvision_set, "MNIST", _PARTS), 0.3),
     "fashion_mnist": Named(partial(torchvision_set, "FashionMNIST", _PARTS), 0.1),
     "cifar10": Named(partial(torchvision_set, "CIFAR10", _PARTS), 8 / 255),

@@ -44,20 +44,20 @@ def outputs_of(config: TrialConfig, net: nn.Module, images: Images, *, device: t
     """Outputs of a trained network of this configuration for every image of the pool.
 
     Mirrored images are added if training mirrored images. Adversarial images (Song 2019) are added for every network, whatever it
-    was trained with; they are made only of the target half of the pool, which contains every image that is audited.
+    was trained with; they are made only of members, `val` and `test` of a target, which contain every image that is audited.
 
     Raises:
         TrialError: a logit is not finite.
     """
     parts = data.split(images, config.split, config.replicate, config.shadow)
     target = data.split(images, config.split)
-    half = images.copies_of(np.concatenate([target.members, target.val, target.test]))
+    audited_rows = images.copies_of(np.concatenate([target.members, target.val, target.test]))
     mirrored = bool(getattr(config.augmentation, "flip", False))
     outputs = query(
-        net, images, *member_rows(config, images, parts), mirrored=mirrored, attack=half, seed=config.seed, device=device,
+        net, images, *member_rows(config, images, parts), mirrored=mirrored, attack=audited_rows, seed=config.seed, device=device,
         **threat_model(config.judge),
     )  # fmt: skip
-    queried = outputs.logits if outputs.adversarial is None else np.append(outputs.logits, outputs.adversarial[half])
+    queried = outputs.logits if outputs.adversarial is None else np.append(outputs.logits, outputs.adversarial[audited_rows])
     if not np.isfinite(queried).all():
         raise TrialError("the trained network's logits are not finite; lower optimizer.lr")
     return outputs

@@ -19,7 +19,7 @@ from core.nets.maps import last_maps_of
 from core.nets.mnist import MLeNet, NetA
 from core.nets.mobilenet import MobileNet
 from core.nets.net import Halves, Net
-from core.nets.resnet import ResNet18, ResNet50
+from core.nets.resnet import ResNet10, ResNet18, ResNet50
 from core.nets.vgg import VGG11BN, VGG16
 from core.nets.wide_resnet import WideResNet
 
@@ -28,6 +28,7 @@ __all__ = ["NETS", "Halves", "Net", "build", "has_batch_norm", "last_maps_of"]
 NETS = {
     "convnet": ConvNet,
     "allconv": AllConv,
+    "resnet10": ResNet10,
     "resnet18": ResNet18,
     "resnet50": ResNet50,
     "vgg11_bn": VGG11BN,

@@ -13,7 +13,9 @@ from core.knobs import Bounds, knobs
 from core.nets import Net
 from core.space import LogUniform, Uniform
 
-SCHEDULE_FORMS = "'constant', 'cosine' or EPOCH:FACTOR pairs such as '50:0.1,80:0.01'"
+SCHEDULE_FORMS = "'constant', 'cosine', 'one_cycle' or EPOCH:FACTOR pairs such as '50:0.1,80:0.01'"
+WARM_UP = 0.25
+"""Share of the epochs in which the one-cycle schedule rises."""
 
 
 @knobs
@@ -21,7 +23,8 @@ class Scheduled:
     """Settings that every optimizer has: the schedule of the learning rate, and early stopping."""
 
     schedule: str = "cosine"
-    """`constant`, `cosine` (to zero), or `EPOCH:FACTOR,...`: from that epoch (counted from 0) on, lr is multiplied by FACTOR."""
+    """`constant`, `cosine` (to zero), `one_cycle` (rising in the first quarter, then to zero), or `EPOCH:FACTOR,...`: from that
+    epoch (counted from 0) on, lr is multiplied by FACTOR."""
     stop_at: Annotated[float, Bounds(0.0, 1), Uniform(0.02, 1.0)] = 1.0
     """Early stopping: share of the epochs (at least one) after which training ends; the schedule remains that of all epochs."""
 
@@ -78,6 +81,8 @@ def factor(schedule: str, epoch: int, epochs: int) -> float:
         return 1.0
     if schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+    if schedule == "one_cycle":
+        return _one_cycle((epoch + 0.5) / epochs)
     try:
         pairs = [part.split(":") for part in schedule.split(",")]
         steps = {int(start): float(value) for start, value in pairs}
@@ -87,3 +92,14 @@ def factor(schedule: str, epoch: int, epochs: int) -> float:
         raise InputError(f"cannot read the schedule {schedule!r}, expected {SCHEDULE_FORMS}") from None
     passed = [start for start in steps if start <= epoch]
     return steps[max(passed)] if passed else 1.0
+
+
+def _one_cycle(position: float) -> float:
+    """The one-cycle factor (Smith and Topin 2019) at a position in (0, 1): by cosines from 1/25 up to 1, and down to almost 0.
+
+    The lengths and ends are those of torch's `OneCycleLR(pct_start=WARM_UP)`; an epoch has the factor of its middle.
+    """
+    low, high = 1 / 25, 1.0
+    if position < WARM_UP:
+        return low + (high - low) * 0.5 * (1 - math.cos(math.pi * position / WARM_UP))
+    return 0.5 * (1 + math.cos(math.pi * (position - WARM_UP) / (1 - WARM_UP)))

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_rungs.py [--seeds 6] [--trials 20]
 
-crl_tradeoff on the digits with 30 epochs and a net of width 8, baselines included, random suggestions;
+crl_tradeoff (its `dev` preset) with 30 epochs and a net of width 8, baselines included, random suggestions;
 `core.evaluation.interim.evaluate_interim` after some epochs against the metrics of the trained network. Takes about 7 minutes on
 one core. RESULTS: see infra/scale.md.
 """
@@ -29,7 +29,8 @@ def evaluate(seed: int, trials: int) -> list[tuple[list[list[float]], list[float
     from trainables.study.plan import Plan
     from trainables.study.results import TrainingResult
 
-    config, images = STUDY.presets["dev"].config.set({"epochs": EPOCHS, "net.width": 8}), data.load("digits")
+    config = STUDY.presets["dev"].config.set({"epochs": EPOCHS, "net.width": 8})
+    images = data.load(config.dataset)
     plan = Plan(
         name="bench", study="bench", question="", config=config, space=STUDY.space(config), objectives=trilemma(10),
         baselines={name: dict(changes) for name, changes in STUDY.baselines.items()}, trials=trials, sampler="random", seed=seed,

@@ -1,10 +1,10 @@
-"""Benefit of the samplers and of early stopping: hypervolume of studies on the digits, paired over seeds.
+"""Benefit of the samplers and of early stopping: hypervolume of small studies, paired over seeds.
 
     python tests/benchmarks/bench_search.py [--seeds 10] [--trials 20] [--processes 2] [--arms ...] [--keep FOLDER]
 
 Studies of crl_tradeoff (its `dev` preset with 30 epochs and a net of width 8, so that there can be many of them), one trial after
 the other, so that a seed determines the study. Trainings, attacks and audits are real; Ray is left out, which would not change the
-numbers. Arms: `tpe`, `random`, `nsga2`, `gp`, and `tpe` and `random` with early stopping (after 10 and 20 epochs). The three
+numbers. Arms: `tpe`, `random`, `nsga2`, `gp`, and `tpe` and `random` with early stopping (after 10 and 20 epochs). The
 baselines are the same in all. Hypervolumes are those of the sweep's metrics, after 20 (and 40) trials.
 
 Compute is the CPU time of all trials, including interim evaluations at the rungs; epochs are counted, too.
@@ -65,7 +65,8 @@ def run_study(arm: str, seed: int, trials: int) -> dict:
 
     torch.set_num_threads(1)
     sampler, _, stop = arm.partition("+")
-    config, images = STUDY.presets["dev"].config.set(CHANGES), data.load("digits")
+    config = STUDY.presets["dev"].config.set(CHANGES)
+    images = data.load(config.dataset)
     plan = Plan(
         name="bench", study="bench", question="", config=config, space=STUDY.space(config), objectives=trilemma(10),
         baselines={name: dict(changes) for name, changes in STUDY.baselines.items()}, trials=trials, sampler=sampler, seed=seed,

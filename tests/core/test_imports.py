@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "rng": set(),
     "stats": set(),
     "workers": set(),
-    "data": {"errors", "memory", "rng"},
+    "data": {"errors", "knobs", "memory", "rng"},
     "metrics": {"errors"},
     "space": {"errors"},
     "recipes": {"space"},
@@ -40,7 +40,8 @@ ALLOWED: dict[str, set[str]] = {
     "optimizers": {"errors", "knobs", "nets", "space", "workers"},
     # configurations and studies
     "config": {
-        "attacks", "augmentations", "errors", "knobs", "losses", "nets", "optimizers", "perturbations", "regularizers", "space",
+        "attacks", "augmentations", "data", "errors", "knobs", "losses", "nets", "optimizers", "perturbations", "regularizers",
+        "space",
     },
     "search_space": {"config", "errors", "knobs", "space"},
     "study": {"config", "errors", "search_space", "space"},

@@ -10,11 +10,11 @@ from core import nets
 from core.nets import NETS
 
 torch.set_num_threads(1)
-SMALL_KNOBS = {"wrn": {"depth": 10, "widen": 1}, "densenet": {"depth": 16}}
+SMALL_KNOBS = {"wrn": {"depth": 10, "widen": 1}, "densenet": {"depth": 16}, "resnet10": {"width": 8}}
 """Settings that make slow networks small where tests compute with them."""
 SHAPE = collections.defaultdict(lambda: (3, 32, 32), mlenet=(1, 28, 28), net_a=(1, 28, 28))
 """Shape of the images that a network was designed for."""
-TEST_SHAPE = SHAPE | dict.fromkeys(("resnet18", "resnet50", "googlenet", "mobilenet"), (3, 16, 16))
+TEST_SHAPE = SHAPE | dict.fromkeys(("resnet10", "resnet18", "resnet50", "googlenet", "mobilenet"), (3, 16, 16))
 """Shape of the images with which tests compute; networks on the meta device receive images of shape `SHAPE`."""
 
 

@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import replace
 
-from digits import DIGITS
+from digits import HARD_DIGITS
 
 from core.study import Study
 from studies.crl_tradeoff import STUDY
@@ -19,8 +19,8 @@ def parse(*argv: str, study: Study = STUDY) -> argparse.Namespace:
 
 
 def plan(*argv: str, study: Study = STUDY) -> Plan:
-    """The plan that a study's command line describes, with the digits as its images."""
-    return replace(plan_of(study, parse(*argv, study=study)), data=DIGITS)
+    """The plan that a study's command line describes, with the hard digits as its images."""
+    return replace(plan_of(study, parse(*argv, study=study)), data=HARD_DIGITS)
 
 
 def site(*argv: str) -> Site:

@@ -3,12 +3,14 @@
 import importlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from files import read, rows
 from study_runs import SERIAL
 
 from core import space
 from core.config import TrialConfig
+from core.data.protocols import PARTS
 from trainables.commands.study import parser, plan_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +33,16 @@ def test_the_plan_of_each_preset_is_valid_and_leaves_trials_for_the_search(name,
     assert study(name).name == name and plan.space
     assert plan.trials >= len(plan.baselines) + 12
     assert plan.config.judge.part == "val" and plan.confirm["judge.part"] == "test"
+
+
+def test_the_preset_for_photographs_has_its_parts_and_leaves_trials_for_the_search():
+    given = ["--preset", "photos", "--dataset", "parquet:photographs"]
+    plan = plan_of(study("crl_tradeoff"), parser(study("crl_tradeoff")).parse_args(given))
+    assert plan.config.dataset.endswith("/photographs") and plan.config.judge.epsilon == pytest.approx(8 / 255)
+    assert len(plan.baselines) == 4 and plan.trials == 12
+    parts = plan.config.split.draw(np.arange(plan.config.pool) % 10, 0, 0)
+    assert [len(getattr(parts, name)) for name in PARTS] == [8000, 4000, 2000, 0]
+    assert plan.confirm["judge.part"] == "test" and plan.confirm["judge.images"] == 500
 
 
 @all_studies

@@ -33,7 +33,7 @@ from trainables.study.options import add_options, given_options, options_of, wit
 from trainables.study.plan import Plan
 
 NOT_SEARCHABLE = ("dataset", "pool", "split", "replicate", "shadow", "seed")
-"""Settings that cannot be searched, besides those of the judge, because trials would not be comparable."""
+"""Settings that cannot be searched, besides those of split and judge, because trials would not be comparable."""
 
 
 def main(study: Study, argv: Sequence[str] | None = None) -> NoReturn:
@@ -115,7 +115,7 @@ def _space(study: Study, config: TrialConfig, fixed: Mapping[str, str], replaced
     ranges = narrowed(study.space(config), fixed)
     _check_switched_knobs("--space", replaced, ranges)
     ranges |= {name: _parsed_range(name, text, ranges.get(name)) for name, text in replaced.items()}
-    if illegal := [name for name in ranges if name in NOT_SEARCHABLE or name.startswith("judge.")]:
+    if illegal := [name for name in ranges if name in NOT_SEARCHABLE or name.startswith(("split.", "judge."))]:
         raise InputError(f"--space {illegal[0]}: all trials of a study have the same images, split and judge settings")
     if both := sorted(ranges.keys() & fixed.keys()):
         raise InputError(f"{both[0]} is in both --set and --space; fix it or search it")

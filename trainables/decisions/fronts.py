@@ -216,7 +216,7 @@ def _by_study(fronts: Sequence[StudyFront], values: Sequence[object]) -> str:
 def warnings(fronts: Sequence[StudyFront]) -> list[str]:
     """Differences between the studies that bias the comparison, one line each."""
     lines = []
-    for setting in [n for n in fronts[0].settings if n == "split" or (n.startswith("judge.") and n not in MUST_AGREE)]:
+    for setting in [n for n in fronts[0].settings if n.startswith(("split", "judge.")) and n not in MUST_AGREE]:
         values = [front.settings[setting] for front in fronts]
         if len(set(values)) > 1:
             lines.append(f"warning: {setting} differs, {_by_study(fronts, values)}")

@@ -17,8 +17,8 @@ from trainables.study.verdicts import MIA_AUC
 
 MAX_DESCRIPTION = 5000
 """Number of characters that every database of MLflow accepts as a description."""
-NOT_RECIPE = ("dataset", "pool", "split", "replicate", "seed")
-"""Settings that appear in other sections of the card than the recipe."""
+NOT_RECIPE = ("dataset", "pool", "split", "replicate", "seed", "judge.")
+"""Beginnings of the settings that appear in other sections of the card than the recipe."""
 
 
 def card(
@@ -37,8 +37,9 @@ def card(
         facts: facts of the command that chose the network.
     """
     params, defaults = picked.network.params, TrialConfig().params()
-    recipe = {k: v for k, v in params.items() if defaults.get(k) != v and k not in NOT_RECIPE and not k.startswith("judge.")}
+    recipe = {k: v for k, v in params.items() if defaults.get(k) != v and not k.startswith(NOT_RECIPE)}
     judge = {k.removeprefix("judge."): v for k, v in params.items() if k.startswith("judge.")}
+    sizes = {k: v for k, v in params.items() if k.startswith("split.")}
     other = [n for n in picked.network.metrics if n not in picked.chosen.values and not n.startswith(BOOKKEEPING)]
     other = [n for n in other if all(n in network.metrics for network in picked.networks)]
     source = f"{len(picked.networks)} replicates with new seeds and members" if picked.confirmed else "the sweep"
@@ -53,7 +54,8 @@ def card(
         "## Flags", _list(flags) or "None.",
         "## Recipe", f"Settings that differ from the defaults: {_settings(recipe)}; seed {params['seed']}, "
         f"replicate {params['replicate']}.",
-        "## Data", f"`{params['dataset']}`, fingerprint `{fingerprint}`, split `{params['split']}`; trained on "
+        "## Data", f"`{params['dataset']}`, fingerprint `{fingerprint}`, split `{params['split']}`"
+        f"{f' ({_settings(sizes)})' if sizes else ''}; trained on "
         f"{len(known['member_rows'])} members, evaluated on {len(known['rows'])} other images.",
         "## Evaluation", _settings(judge),
         "## Use", f"Input: float32 [-1, {', '.join(map(str, images.shape))}], pixels in [0, 1], not normalised. "

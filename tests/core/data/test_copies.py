@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from core import data
 from core.data import Images, hold_out, overlap, split, summary
 from core.data.images import fingerprints
-from core.data.splits import PARTS, _drawn
+from core.data.protocols import PARTS, SPLITS
 from core.errors import InputError
 
-PROTOCOLS = pytest.mark.parametrize("protocol", ["stratified", "paper"])
+PROTOCOLS = pytest.mark.parametrize("protocol", [protocol() for protocol in SPLITS.values()], ids=SPLITS)
 
 
 def pool_of(numbers, labels=None) -> Images:
@@ -69,7 +69,7 @@ def test_copies_of_rows_are_all_rows_with_their_pixels():
 @PROTOCOLS
 def test_a_pool_without_copies_is_split_as_it_always_was(protocol):
     # digests of the parts by the code of commit 1c33e50, which ignored copies
-    expected = {"stratified": "148c80cdd17ba1f09d173ed3c3322795", "paper": "5f24170c448bd7b09d9b656507822c92"}
+    expected = {SPLITS["stratified"](): "148c80cdd17ba1f09d173ed3c3322795", SPLITS["paper"](): "5f24170c448bd7b09d9b656507822c92"}
     images, digest = data.load("digits", pool=900), hashlib.sha256()
     for replicate in range(3):
         for shadow in range(3):
@@ -81,9 +81,9 @@ def test_a_pool_without_copies_is_split_as_it_always_was(protocol):
 
 
 @settings(deadline=None, max_examples=60)
-@given(pools_with_copies(), st.sampled_from(["stratified", "paper"]), st.integers(0, 3), st.integers(0, 2))
+@given(pools_with_copies(), st.sampled_from([protocol() for protocol in SPLITS.values()]), st.integers(0, 3), st.integers(0, 2))
 def test_an_image_is_in_the_part_that_its_first_copy_is_drawn_into(images, protocol, replicate, shadow):
-    drawn = parts_of(_drawn(images.y.numpy(), protocol, replicate, shadow))
+    drawn = parts_of(protocol.draw(images.y.numpy(), replicate, shadow))
     parts, ids = parts_of(split(images, protocol, replicate, shadow)), images.ids.tolist()
     for name in PARTS:
         assert parts[name] == [row for row in drawn[name] if ids.index(ids[row]) in drawn[name]]
@@ -93,7 +93,7 @@ def test_an_image_is_in_the_part_that_its_first_copy_is_drawn_into(images, proto
 
 
 @settings(deadline=None, max_examples=30)
-@given(pools_with_copies(), st.sampled_from(["stratified", "paper"]))
+@given(pools_with_copies(), st.sampled_from([protocol() for protocol in SPLITS.values()]))
 def test_networks_share_no_image_with_test_and_targets_share_none_with_shadow_models(images, protocol):
     def image_set(*rows):
         return set(images.ids[np.concatenate(rows)].tolist())

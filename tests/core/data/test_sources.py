@@ -48,7 +48,7 @@ def test_an_unknown_data_set_is_rejected_with_the_most_similar_name():
         load("cifar_10")
 
 
-@pytest.mark.parametrize("name, epsilon", [("cifar10", 8 / 255), ("mnist", 0.3), ("parquet:mine", 8 / 255)])
+@pytest.mark.parametrize("name, epsilon", [("cifar10", 8 / 255), ("mnist", 0.3), ("hard_digits", 0.05), ("parquet:mine", 8 / 255)])
 def test_the_default_epsilon_is_the_customary_one(name, epsilon):
     assert data.default_epsilon(name) == epsilon
 

@@ -7,10 +7,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from core.data import Images, hold_out, split
-from core.data.splits import _paper_halves
+from core.data.protocols import SPLITS, Paper, Stratified, _paper_halves
 from core.errors import InputError
 
 PARTS = ("members", "val", "test", "shadow")
+PROTOCOLS = [Stratified(), Paper()]
 
 
 def pool_with_labels(labels) -> Images:
@@ -23,7 +24,7 @@ def imbalanced_pool(seed=0, sizes=(41, 8, 29, 104, 13)) -> Images:
     return pool_with_labels(np.random.RandomState(seed).permutation(np.repeat(np.arange(len(sizes)), sizes)))
 
 
-UNEVEN = {"stratified": imbalanced_pool(sizes=(8, 11, 20, 33, 41)), "paper": imbalanced_pool(sizes=(37, 41, 50, 63, 90))}
+UNEVEN = {PROTOCOLS[0]: imbalanced_pool(sizes=(8, 11, 20, 33, 41)), PROTOCOLS[1]: imbalanced_pool(sizes=(37, 41, 50, 63, 90))}
 """Pools by protocol; that of the paper is not stratified, so that it may leave a rare class without members."""
 
 
@@ -37,12 +38,12 @@ def pools(draw):
 
 
 @settings(deadline=None)
-@given(pools(), st.sampled_from(["stratified", "paper"]), st.integers(0, 3))
+@given(pools(), st.sampled_from(PROTOCOLS), st.integers(0, 3))
 def test_parts_are_disjoint_and_cover_the_pool(images, protocol, replicate):
     try:
         parts = split(images, protocol, replicate)
     except InputError:  # a class is missing in a part; see below
-        assume(protocol != "paper")
+        assume(protocol != Paper())
         raise
     together = np.concatenate([getattr(parts, name) for name in PARTS])
     assert sorted(together.tolist()) == list(range(len(images.y)))
@@ -73,7 +74,7 @@ def test_every_class_is_split_evenly_to_within_one_image(images, replicate):
     assert all((count > 0).all() for count in counts.values())
 
 
-@pytest.mark.parametrize("protocol", ["stratified", "paper"])
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=SPLITS)
 def test_no_replicate_trains_on_test_or_shadow_images(protocol):
     images = UNEVEN[protocol]
     first = split(images, protocol)
@@ -104,7 +105,7 @@ def test_the_paper_split_is_that_of_scikit_learn_applied_twice(n):
     images = pool_with_labels(np.random.RandomState(1).permutation(np.arange(n) % 5))
     target, shadow = selection.train_test_split(np.arange(n), test_size=0.5, random_state=0)
     members, others = selection.train_test_split(target, test_size=0.5, random_state=0)
-    parts = split(images, "paper")
+    parts = split(images, Paper())
     assert np.array_equal(parts.members, members)
     assert np.array_equal(parts.shadow, shadow)
     assert sorted(np.concatenate([parts.val, parts.test])) == sorted(others)
@@ -128,7 +129,7 @@ def test_a_class_that_the_paper_split_leaves_without_images_in_a_part_is_named(w
         labels[halves[without][0]] = 2  # one is not enough for both val and test
     images = pool_with_labels(labels)
     with pytest.raises(InputError, match=f"^class 2 has no image in {part}; use split=stratified, or a larger pool$"):
-        split(images, "paper")
+        split(images, Paper())
     split(images)
 
 
@@ -138,15 +139,15 @@ def test_a_shadow_model_without_members_of_a_class_is_named():
     labels = rows % 3
     labels[members] %= 2
     images = pool_with_labels(labels)
-    split(images, "paper")
+    split(images, Paper())
     with pytest.raises(InputError, match="class 2 has no image in members of shadow model 2; use split=stratified"):
-        split(images, "paper", shadow=2)
+        split(images, Paper(), shadow=2)
 
 
 # -- splits of shadow models --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol", ["stratified", "paper"])
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=SPLITS)
 def test_members_and_val_of_a_shadow_model_are_halves_of_the_shadow_pool(protocol):
     pool = split(UNEVEN[protocol], protocol).shadow
     drawn = set()
@@ -158,7 +159,7 @@ def test_members_and_val_of_a_shadow_model_are_halves_of_the_shadow_pool(protoco
     assert len(drawn) == 8
 
 
-@pytest.mark.parametrize("protocol", ["stratified", "paper"])
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=SPLITS)
 def test_shadow_models_and_replicates_have_no_images_in_common(protocol):
     images, of_shadow_models = UNEVEN[protocol], set()
     for shadow in range(1, 5):
@@ -179,12 +180,12 @@ def test_shadow_splits_of_the_protocol_paper_are_those_of_scikit_learn_with_seed
     _, pool = selection.train_test_split(np.arange(n), test_size=0.5, random_state=0)
     for shadow in (1, 2, 5):
         members, others = selection.train_test_split(pool, test_size=0.5, random_state=shadow - 1)
-        parts = split(images, "paper", shadow=shadow)
+        parts = split(images, Paper(), shadow=shadow)
         assert np.array_equal(parts.members, members) and np.array_equal(parts.val, others)
 
 
 def test_a_stratified_shadow_split_halves_every_class_up_to_one_image():
-    images = UNEVEN["stratified"]
+    images = UNEVEN[Stratified()]
     y = images.y.numpy()
     pool = np.bincount(y[split(images).shadow])
     for shadow in range(1, 6):

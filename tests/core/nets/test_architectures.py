@@ -174,9 +174,52 @@ def test_vgg_features_are_the_second_hidden_layer_before_its_relu(name):
         assert (net.features(x) < 0).any()
 
 
-@pytest.mark.parametrize("name, dim", [("resnet18", 512), ("resnet50", 2048)])
-def test_resnet_features_are_pooled_at_4x4(name, dim):
-    net, shapes = copy.deepcopy(meta_net(name)), []
+@pytest.mark.parametrize("name, width, dim", [("resnet10", 16, 128), ("resnet18", 64, 512), ("resnet50", 64, 2048)])
+def test_resnet_features_are_pooled_at_4x4(name, width, dim):
+    net, shapes = copy.deepcopy(meta_net(name, width=width)), []
     net.body.layer4.register_forward_hook(lambda *args: shapes.append(args[2].shape))
     net(torch.zeros(2, 3, 32, 32, device="meta"))
     assert shapes == [(2, dim, 4, 4)]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_a_resnet_of_width_64_is_torchvisions_with_another_stem_bit_for_bit(name):
+    """The initial weights that a seed draws, and the outputs, are those of torchvision's class with its stem replaced."""
+    resnet = pytest.importorskip("torchvision.models.resnet")
+    net, x = shared_net(name), random_images((3, 16, 16))
+    torch.manual_seed(0)
+    body = getattr(resnet, name)(num_classes=10)
+    body.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")
+    body.maxpool, head, body.fc = nn.Identity(), body.fc, nn.Identity()
+    assert torch.equal(net.head.weight, head.weight) and torch.equal(net.head.bias, head.bias)
+    ours, theirs = net.body.state_dict(), body.state_dict()
+    assert list(ours) == list(theirs) and all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    with torch.no_grad():
+        assert torch.equal(net(x), head(body.eval()(x)))
+
+
+def test_resnet10_is_the_network_of_four_residual_blocks():
+    """Written out with functions on the same weights: a stem, four blocks of 3x3 convolutions, and 1x1 shortcuts."""
+    net, x = make("resnet10", (3, 16, 16)), random_images((3, 16, 16))
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):  # new ones leave maps unchanged, which would hide a missing one
+            nn.init.uniform_(layer.weight, 0.5, 2.0)
+            nn.init.uniform_(layer.running_mean, -0.1, 0.1)
+    weights = net.body.state_dict()
+
+    def conv_bn(maps, conv, bn, stride=1):
+        maps = F.conv2d(maps, weights[f"{conv}.weight"], stride=stride, padding=weights[f"{conv}.weight"].shape[2] // 2)
+        return F.batch_norm(maps, *(weights[f"{bn}.{name}"] for name in ("running_mean", "running_var", "weight", "bias")))
+
+    with torch.no_grad():
+        maps = conv_bn(x, "conv1", "bn1").relu()
+        for stage, stride in ((1, 1), (2, 2), (3, 2), (4, 2)):
+            block = f"layer{stage}.0."
+            residual = conv_bn(maps, block + "conv1", block + "bn1", stride).relu()
+            residual = conv_bn(residual, block + "conv2", block + "bn2")
+            if stride > 1:
+                maps = conv_bn(maps, block + "downsample.0", block + "downsample.1", stride)
+            maps = (residual + maps).relu()
+        assert maps.shape == (2, 64, 2, 2)
+        torch.testing.assert_close(net(x), net.head(maps.mean((2, 3))))

@@ -118,6 +118,27 @@ def test_googlenet_has_the_weights_of_its_layer_table():
     assert count + stem_difference + biases == 6_166_250  # kuangliu/pytorch-cifar, which has a stem of one layer and biases
 
 
+@pytest.mark.parametrize("name, blocks", [("resnet10", 1), ("resnet18", 2)])
+@pytest.mark.parametrize("width", [1, 16, 64])
+def test_a_resnet_of_basic_blocks_has_the_weights_of_its_layer_table_at_every_width(name, blocks, width):
+    count = conv(3, width, bias=False, bn=True)
+    for into, out in ((width, width), (width, 2 * width), (2 * width, 4 * width), (4 * width, 8 * width)):
+        count += conv(into, out, bias=False, bn=True) + (2 * blocks - 1) * conv(out, out, bias=False, bn=True)
+        count += conv(into, out, kernel=1, bias=False, bn=True) if into != out else 0
+    assert parameter_count(meta_net(name, width=width)) == count + linear(8 * width, 10)
+
+
+def test_a_bottleneck_resnet_has_the_weights_of_its_layer_table_at_width_16():
+    into, count = 16, conv(3, 16, bias=False, bn=True)
+    for blocks, planes in zip((3, 4, 6, 3), (16, 32, 64, 128), strict=True):
+        count += conv(into, 4 * planes, kernel=1, bias=False, bn=True)
+        for _ in range(blocks):
+            count += conv(into, planes, kernel=1, bias=False, bn=True) + conv(planes, planes, bias=False, bn=True)
+            count += conv(planes, 4 * planes, kernel=1, bias=False, bn=True)
+            into = 4 * planes
+    assert parameter_count(meta_net("resnet50", width=16)) == count + linear(512, 10)
+
+
 def test_net_a_and_convnet_have_the_weights_of_their_layer_tables():
     net_a = parameter_count(meta_net("net_a", (1, 28, 28)))
     assert net_a == conv(1, 64, 5) + conv(64, 64, 5) + linear(400 * 64, 128) + linear(128, 10)
@@ -132,8 +153,8 @@ def test_the_numbers_of_weighted_layers_match_the_names():
         layers = [n for n, m in meta_net(name, SHAPE[name]).named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
         counts[name] = len([n for n in layers if "downsample" not in n and "shortcut" not in n])
     assert counts == {
-        "convnet": 5, "allconv": 7, "resnet18": 18, "resnet50": 50, "vgg11_bn": 11, "vgg16": 16, "mobilenet": 28,
-        "densenet": 118, "googlenet": 3 + 9 * 7 + 1, "wrn": 26, "mlenet": 6, "net_a": 4,
+        "convnet": 5, "allconv": 7, "resnet10": 10, "resnet18": 18, "resnet50": 50, "vgg11_bn": 11, "vgg16": 16,
+        "mobilenet": 28, "densenet": 118, "googlenet": 3 + 9 * 7 + 1, "wrn": 26, "mlenet": 6, "net_a": 4,
     }  # fmt: skip
 
 

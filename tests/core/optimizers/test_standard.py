@@ -22,6 +22,19 @@ def test_constant_and_cosine_schedules():
     assert [factor("cosine", e, 4) for e in range(5)] == pytest.approx([1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5, 0])
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 7, 20])
+def test_the_one_cycle_schedule_has_the_factor_of_torchs_in_the_middle_of_each_epoch(epochs):
+    steps = 1001  # per epoch
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=epochs * steps, pct_start=0.25, cycle_momentum=False)
+    rates = []
+    for _ in range(epochs * steps - 1):
+        rates += theirs.get_last_lr()
+        optimizer.step()
+        theirs.step()
+    assert [factor("one_cycle", e, epochs) for e in range(epochs)] == pytest.approx(rates[steps // 2 :: steps], abs=3e-3)
+
+
 def test_stepwise_schedules_multiply_by_the_last_factor_reached():
     schedule = "50:0.1,80:0.01"
     assert [factor(schedule, e, 100) for e in (0, 49, 50, 79, 80, 99)] == [1, 1, 0.1, 0.1, 0.01, 0.01]

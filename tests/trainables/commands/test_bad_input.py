@@ -27,9 +27,9 @@ ROWS: Rows = {
     "unknown sampler": (["--sampler", "nsga3"], ["unknown sampler 'nsga3'", "did you mean 'nsga2'", "tpe"]),
     "unknown data set": (
         ["--dataset", "cifar11"],
-        ["unknown dataset 'cifar11'", "did you mean 'cifar10", "digits, mnist"],
+        ["unknown dataset 'cifar11'", "did you mean 'cifar10", "digits, hard_digits, mnist"],
     ),
-    "empty data set": (["--dataset", ""], ["unknown dataset ''", "digits, mnist"]),
+    "empty data set": (["--dataset", ""], ["unknown dataset ''", "digits, hard_digits, mnist"]),
     # --set
     "set without equals": (["--set", "epochs"], ["--set takes NAME=VALUE", "'epochs'"]),
     "set without value": (["--set", "epochs="], ["--set takes NAME=VALUE", "'epochs='"]),
@@ -148,8 +148,11 @@ ROWS: Rows = {
         ["--preset", "paper", "--dataset", "digits"],
         ["net=resnet18 needs images of at least"],
     ),
-    "never relaxes": (["--set", "loss.tau_rce=5"], ["loss.tau_rce=5", "alpha_rce=0.5 never relaxes", "lower tau_rce"]),
-    "pool too large": (["--set", "pool=5000"], ["pool=5000 is more than the 1797 images of digits"]),
+    "never relaxes": (["--set", "loss.tau_rce=5"], ["loss.tau_rce=5", "alpha_rce=0.7 never relaxes", "lower tau_rce"]),
+    "pool too large": (["--set", "pool=5000"], ["pool=5000 is more than the 3594 images of hard_digits"]),
+    "parts larger than the pool": (["--set", "split.members=0.9"], ["split: the shares members 0.9", "of the pool"]),
+    "more members than images": (["--set", "split.members=2000"], ["(members 2000, ", "images, the pool has 3,594"]),
+    "shadow models without images": (["--set", "split.shadow=0", "--shadows", "1"], ["split.shadow=0 leaves no images for shadow"]),
     "pool too small": (["--set", "pool=20"], ["pool=20 is too small", "at least 8 images for each of 10 classes"]),
 }
 """Command lines of a study without conditional knobs."""

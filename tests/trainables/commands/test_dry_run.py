@@ -35,12 +35,12 @@ def test_a_dry_run_prints_configuration_space_and_cost_and_creates_nothing(tmp_p
     assert exit_info.value.code == 0 and not err and not list(tmp_path.iterdir())
     lines = [line.strip() for line in out.splitlines()]
     assert lines[0] == STUDY.question
-    assert "net.width = 4" in lines and "loss.lambda = 0.125" in lines and "dataset = digits" in lines
-    assert "loss.alpha_rce = 0.5   (searched)" in lines
-    assert "loss.alpha_rce = 0.1:1.8:log" in lines and "perturbation.epsilon = 0.0:0.1" in lines  # in the syntax of --space
+    assert "net.width = 4" in lines and "loss.lambda = 0.125" in lines and "dataset = hard_digits" in lines
+    assert "loss.alpha_rce = 0.7   (searched)" in lines
+    assert "loss.alpha_rce = 0.1:1.8:log" in lines and "perturbation.epsilon = 0.0:0.05" in lines  # in the syntax of --space
     assert "undefended: loss=cross_entropy, perturbation=none" in lines
-    assert "1,797 images of 8x8 grey in 10 classes, no exact copies" in lines
-    assert "sweep: 10 trials x 12 epochs x 449 members = 53,880 images" in lines, out
+    assert "3,594 images of 8x8 grey in 10 classes, no exact copies" in lines
+    assert "sweep: 10 trials x 50 epochs x 503 members = 251,500 images" in lines, out
     number = r"[\d.,]+ (?:s|min|h)"
     for pattern in (
         rf"measured undefended: training {number}, sweep's evaluation {number}, confirmation's evaluation {number}.*",

@@ -109,7 +109,7 @@ def test_space_replaces_a_range_and_adds_others():
 
 
 @pytest.mark.parametrize("name", [
-    "dataset=digits,mnist", "pool=100:200", "split=paper,stratified", "replicate=0:3", "seed=0:9",
+    "dataset=digits,mnist", "pool=100:200", "split=paper,stratified", "split.members=0.1:0.2", "replicate=0:3", "seed=0:9",
     "judge.epsilon=0.1:0.2", "judge.part=val,test",
 ])  # fmt: skip
 def test_settings_that_make_trials_comparable_cannot_be_searched(name):

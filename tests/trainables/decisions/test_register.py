@@ -146,8 +146,9 @@ def test_the_registered_model_does_what_was_reported(cwd, monkeypatch, capfd):
     commit = facts([])["commit"]
     members = len(known["member_rows"])
     for part in (images_fingerprint(images), f"trained on {members} members, evaluated on {len(known['rows'])} other",
-                 "`epochs=15`", "`net.width=6`", "`part=test`", "`epsilon=0.05`", "## Caveats", "`few_non_members`: fewer than 10",
-                 commit, f"studies/pick.py {' '.join(words[:2])} 'accuracy>=0.3'", "python studies/tiny.py"):  # fmt: skip
+                 "split `stratified` (`split.members=0.25`, ", "`epochs=15`", "`net.width=6`", "`part=test`", "`epsilon=0.05`",
+                 "## Caveats", "`few_non_members`: fewer than 10", commit,
+                 f"studies/pick.py {' '.join(words[:2])} 'accuracy>=0.3'", "python studies/tiny.py"):  # fmt: skip
         assert part in text, part
     assert registered.tags["data_fingerprint"] == images_fingerprint(images) and registered.tags["members"] == str(members)
     assert registered.tags.keys() >= {"mia_auc", "mia_auc.interval", "commit", "flags", "dataset"}

@@ -54,10 +54,10 @@ def test_a_constraint_on_a_metric_that_is_not_measured_is_refused_with_the_metri
 
 def test_every_replicate_and_shadow_model_of_a_plan_has_members_of_every_class():
     images = data.load("digits")
-    y = images.y.clone()
-    y[data.split(images, "paper", shadow=3).members] %= 9  # the third shadow model gets no image of class 9
+    config, y = TrialConfig.of({"split": "paper"}), images.y.clone()
+    y[data.split(images, config.split, shadow=3).members] %= 9  # the third shadow model gets no image of class 9
     lacking = replace(images, y=y)
-    plan = finished.plan(config=TrialConfig.of({"split": "paper"}), shadows=2)
+    plan = finished.plan(config=config, shadows=2)
     preflight.check_parts(plan, lacking)
     with pytest.raises(InputError, match="class 9 has no image in members of shadow model 3; use split=stratified"):
         preflight.check_parts(replace(plan, shadows=3), lacking)

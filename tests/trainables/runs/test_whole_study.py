@@ -92,7 +92,8 @@ def _rows(folder, name: str) -> set[int]:
 
 def test_confirmation_audits_are_in_report_mlflow_and_pictures(crl_study):
     page = (crl_study.folder / "report.html").read_text()
-    assert "lira" in page and "calibrated" in page and "No true-positive rate at 1 %" in page and "1,000 non-members" in page
+    assert "lira" in page and "calibrated" in page and "Largest true-positive rate at a false-positive rate of 1 %" in page
+    assert "No true-positive rate at 0.1 %" in page and "10,000 non-members" in page
     pictures = {path.name for path in (crl_study.folder / "plots").iterdir()}
     confirmed = [int(row["trial"]) for row in rows(crl_study.folder / "confirmed.csv")]
     assert {f"audit-{number:05d}.png" for number in confirmed} <= pictures
