@@ -4,8 +4,8 @@ Rungs are epochs. When a trial reaches a rung, its interim evaluation (`core.eva
 trials that reached the same rung before it. It is stopped if it is dominated there and not among the best one in `ETA`, in the
 order of non-dominated fronts. So a trial that could still be on the front, as far as its rung shows, continues; and every stopped
 trial was beaten in all objectives at once by a trial that had trained as long. The decision is asynchronous, after Li et al. 2020
-(ASHA) and Schmucker et al. 2021 (MO-ASHA). Flags that may exclude a trial later, such as gradient masking, are not known at a
-rung.
+(ASHA) and Schmucker et al. 2021 (MO-ASHA). Of the flags that may exclude a trial later, only those of concealed membership are
+known at a rung, where they count as a complete leak; gradient masking is not.
 
 Ray's own schedulers support one metric, and let the searcher believe that a stopped trial was complete.
 """

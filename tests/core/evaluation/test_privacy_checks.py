@@ -212,6 +212,15 @@ def test_the_honest_twin_of_the_planted_networks_raises_none_of_the_flags_and_is
     assert pareto.front([result.metrics.values, *planted], trilemma(10)).tolist() == [True, False, False]
 
 
+def test_a_lookup_does_not_hide_members_from_adversarial_queries_which_every_audited_network_gets():
+    """The lookup lowers the AUC of the thresholds; adversarial images are not recognised, so their audit finds what it should."""
+    standard = CONFIG.set({"judge.audits": "standard"})
+    honest = judge(standard, trained(), pool(), parts()).metrics
+    planted = judge(standard, bound("exact lookup that blurs"), pool(), parts()).metrics
+    assert abs(planted["mia_auc/loss"] - honest["mia_auc/loss"]) > 0.1
+    assert planted["mia_auc/loss_adversarial"] == pytest.approx(honest["mia_auc/loss_adversarial"], abs=1e-3)
+
+
 def test_dropout_in_evaluation_is_random_and_not_called_a_dependence_on_the_batch():
     net = Wrapped(trained().net, before=lambda x: F.dropout(x, 0.2, training=True))
     sides = [pool().at(rows) for rows in (parts().members, parts().val)]

@@ -89,6 +89,7 @@ def test_a_network_that_hides_nothing_raises_no_flag(number):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_hundred_networks_that_hide_nothing_raise_no_flag():
     raised = {number: flags for number in range(TRIALS) if any((flags := flags_of(number)).values())}
     assert raised == {}
