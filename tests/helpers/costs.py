@@ -6,9 +6,11 @@ from trainables.cost.pilots import Cost
 from trainables.cost.training import Training
 
 
-def evaluation(attack: float, audit: float, *, outputs: float = 0.0, files: float = 0.0, share: float = 1.0) -> Evaluation:
-    """A measured evaluation."""
-    return Evaluation(attack, audit, 0.0, outputs, files, share)
+def evaluation(
+    attack: float, audit: float, *, outputs: float = 0.0, files: float = 0.0, share: float = 1.0, longest: float = 0.0
+) -> Evaluation:  # fmt: skip
+    """A measured evaluation; by default its attacks took as long as they may."""
+    return Evaluation(attack, audit, 0.0, outputs, files, share, longest or attack)
 
 
 def cost(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from core.footprint import Phase
@@ -135,9 +135,10 @@ def estimate(
         confirmation: numbers in the confirmation step; by default those that are expected.
     """
     step = confirmation or expected(plan)
-    costs = list(found.costs.values())
-    named = {pilots[number].name: cost for number, cost in found.costs.items() if pilots[number].name}
-    searched = Network.mean([cost for number, cost in found.costs.items() if not pilots[number].name] or costs)
+    by_number = dict(zip(found.costs, _completed(list(found.costs.values())), strict=True))
+    costs = list(by_number.values())
+    named = {pilots[number].name: cost for number, cost in by_number.items() if pilots[number].name}
+    searched = Network.mean([cost for number, cost in by_number.items() if not pilots[number].name] or costs)
     baselines = [Network.mean([named[name]]) if name in named else Network.mean(costs) for name in plan.baselines]
     trial = _weighted(baselines, searched, plan.trials)
     point = _weighted(baselines, searched, step.points.middle) if step.points.high else searched
@@ -168,6 +169,24 @@ def estimate(
         shadow=Span(*(count * (point.training + point.outputs) for count in shadows)), driver=driver, at_a_time=at_a_time,
         disk=files.plus(report).plus(Span(database, database)), memory=Memory(process, total, phase),
     )  # fmt: skip
+
+
+def _completed(costs: Sequence[Cost]) -> list[Cost]:
+    """The costs in which attacks that were not run take the same share of their longest time as those that were run, if any."""
+    for step in ("sweep", "confirm"):
+        run = [e for cost in costs if (e := getattr(cost, step)) and e.share]
+        if run:
+            share = math.fsum(e.attack for e in run) / math.fsum(e.longest for e in run)
+            costs = [_shortened(cost, step, share) for cost in costs]
+    return list(costs)
+
+
+def _shortened(cost: Cost, step: str, share: float) -> Cost:
+    """A cost in which the attacks of a step take a share of their longest time, unless they were run."""
+    evaluation = getattr(cost, step)
+    if evaluation is None or evaluation.share:
+        return cost
+    return replace(cost, **{step: replace(evaluation, attack=share * evaluation.longest)})
 
 
 def _weighted(baselines: Sequence[Network], searched: Network, count: float) -> Network:

@@ -46,6 +46,8 @@ class Evaluation:
     """Bytes of its evidence, outputs and pictures."""
     share: float
     """Share of the images on which the network was evaluated; 0 if passes through the network were counted instead."""
+    longest: float
+    """Seconds of the attacks if each ran to its end on each image; see `trainables.cost.passes`."""
 
     @property
     def seconds(self) -> float:
@@ -81,16 +83,16 @@ def measure_evaluation(
     inspection = measure_inspection(config, bound, images, speed, device, seconds)
     part = _largest_part(plain, images, speed, seconds) if is_trained else None
     if part is None:
-        return Evaluation(attack, audit, inspection, queried * audit, _expected_bytes(config, images.classes, whole), 0.0)
+        return Evaluation(attack, audit, inspection, queried * audit, _expected_bytes(config, images.classes, whole), 0.0, attack)
     pool, parts, sizes = part
     clock = clock_on(device)
     timer, begun = PhaseTimer(clock), clock()
     result = judge(plain, bound, pool, parts, device=device, timer=timer)
     audited = timer.seconds["audit"]
-    measured = clock() - begun - audited, audited
+    longest, measured = attack, (clock() - begun - audited, audited)
     share = sizes.pool / whole.pool
     attack, audit = (m * all_ / few for m, all_, few in zip(measured, (attack, audit), predicted(plain, sizes, speed), strict=True))
-    return Evaluation(attack, audit, inspection, queried * audit, _stored_bytes(result) / share, share)
+    return Evaluation(attack, audit, inspection, queried * audit, _stored_bytes(result) / share, share, longest)
 
 
 def predicted(config: TrialConfig, sizes: Sizes, speed: Speed) -> tuple[float, float]:

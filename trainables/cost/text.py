@@ -34,8 +34,8 @@ def pilot_line(pilot: Pilot, cost: Cost) -> str:
     name = pilot.name or "a point of the search space"
     parts = [f"training {duration(cost.training.seconds)}", f"sweep's evaluation {duration(cost.sweep.seconds)}"]
     parts += [f"confirmation's evaluation {duration(cost.confirm.seconds)}"] if cost.confirm else []
-    bound = any(e.share == 0 for e in (cost.sweep, cost.confirm) if e)
-    return f"measured {name}: {', '.join(parts)}" + (" (upper bound)" if bound else "")
+    counted = any(e.share == 0 for e in (cost.sweep, cost.confirm) if e)
+    return f"measured {name}: {', '.join(parts)}" + (" (at most)" if counted else "")
 
 
 def cost_lines(
@@ -67,14 +67,17 @@ def _measured(found: Measurements, planned: int, seconds: float) -> list[str]:
         lines.append(f"{missing} were not measured in time; they are assumed to cost as much as the mean of the others")
     if found.skipped:
         lines.append(f"{found.skipped} cannot be trained on these images; such trials fail and cost little")
-    evaluations = [e for cost in costs for e in (cost.sweep, cost.confirm) if e]
-    if any(e.share == 0 for e in evaluations):
-        lines.append(
-            "where there was no time for an evaluation, its cost is an upper bound: that of the passes through the network if each "
-            "attack ran to its end on each image"
-        )
-    elif (least := min(e.share for e in evaluations)) < 1:
-        lines.append(f"evaluations were measured on {100 * least:.0f} % of the images or more, and extrapolated")
+    for step, evaluations in (("sweep", [c.sweep for c in costs]), ("confirmation", [c.confirm for c in costs if c.confirm])):
+        shares = [e.share for e in evaluations]
+        if shares and not any(shares):
+            lines.append(f"no time for an evaluation as in the {step}: its attacks are assumed to run to their end on each image")
+        elif not all(shares):
+            count = f"{shares.count(0)} of {len(shares)}"
+            lines.append(
+                f"{count} evaluations as in the {step} were not run; their attacks are assumed to end as early as the others"
+            )
+        if any(0 < share < 1 for share in shares):
+            lines.append(f"evaluations as in the {step} were run on {100 * min(filter(None, shares)):.0f} % of the images or more")
     return lines
 
 

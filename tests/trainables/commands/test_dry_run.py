@@ -13,7 +13,6 @@ from trainables.commands import dry_run
 from trainables.commands.study import main
 from trainables.study.site import Site
 
-
 QUICK = replace(
     STUDY, baselines={"undefended": STUDY.baselines["undefended"]},
     presets={"dev": replace(STUDY.presets["dev"], confirm={**CONFIRM, "judge.suite": "quick"})},

@@ -83,6 +83,15 @@ def test_a_baseline_that_was_not_measured_costs_the_mean_of_the_others():
     assert found.sweep == pytest.approx(6 + 2 * mean + 7 * 13)
 
 
+def test_attacks_that_were_not_run_take_the_same_share_of_their_longest_time_as_the_others():
+    """Attacks of a point took 20 of at most 50 s, and those of two baselines 2 of at most 10 s: 64 of 170 s in all."""
+    point = replace(POINT, confirm=evaluation(20.0, 4.0, longest=50.0))
+    quick = replace(UNDEFENDED, confirm=evaluation(2.0, 4.0, longest=10.0))
+    counted = replace(UNDEFENDED, confirm=evaluation(30.0, 4.0, longest=30.0, share=0.0))
+    found = estimated(**{"point": point, "undefended": quick, "CRL alone": quick, "adversarial training alone": counted})
+    assert found.point.attack == pytest.approx((3 * 20 + 2 + 2 + 30 * 64 / 170) / 6)
+
+
 def test_the_wall_time_is_that_of_the_driver_and_of_jobs_in_rounds():
     found = estimated(at_a_time=4)
     first, growth = SUGGESTION_SECONDS["random"]

@@ -7,7 +7,8 @@ from command_lines import plan
 from conditional_study import STUDY as CONDITIONAL
 from costs import cost, evaluation
 
-from core.study import trilemma
+from core.study import Study, trilemma
+from studies.crl_tradeoff import STUDY
 from trainables.cost.configurations import pilots_of
 from trainables.cost.confirmation import Span
 from trainables.cost.estimate import estimate
@@ -18,13 +19,19 @@ from trainables.study.site import Site
 WHOLE = cost(10.0, evaluation(2.0, 1.0), evaluation(20.0, 4.0))
 
 
-def lines(*argv: str, of: Cost = WHOLE, missing: int = 0, skipped: int = 0, site: Site = Site(), study=None) -> str:  # noqa: B008
-    planned = plan("--sampler", "random", *argv, **({"study": study} if study else {}))
+def lines(
+    *argv: str, of: Cost = WHOLE, first: Cost | None = None, missing: int = 0, skipped: int = 0, address: str = "",
+    workers: int = 0, study: Study = STUDY,
+) -> str:  # fmt: skip
+    planned = plan("--sampler", "random", *argv, study=study)
     planned = replace(planned, objectives=trilemma(10))
     pilots = pilots_of(planned)
     found = Measurements(dict.fromkeys(range(len(pilots) - missing - skipped), of), skipped=skipped)
+    found.costs[0] = first or of
     total = estimate(planned, pilots, found, at_a_time=2, pool_bytes=0, driver_bytes=0)
-    return "\n".join(cost_lines(planned, site, total, found, len(pilots), 449, seconds=33.3))
+    return "\n".join(
+        cost_lines(planned, Site(address=address, workers_per_trial=workers), total, found, len(pilots), 449, seconds=33.3)
+    )
 
 
 @pytest.mark.parametrize(
@@ -45,7 +52,7 @@ def test_a_configuration_is_described_by_the_cost_of_its_phases():
     phases = "training 10 s, sweep's evaluation 3.0 s, confirmation's evaluation 24 s"
     assert pilot_line(second, WHOLE) == f"measured undefended: {phases}"
     counted = replace(WHOLE, sweep=evaluation(2.0, 1.0, share=0.0))
-    assert pilot_line(first, counted) == f"measured a point of the search space: {phases} (upper bound)"
+    assert pilot_line(first, counted) == f"measured a point of the search space: {phases} (at most)"
 
 
 def test_what_was_not_measured_is_said():
@@ -53,12 +60,17 @@ def test_what_was_not_measured_is_said():
     text = lines(missing=2)
     assert "4 of 6 configurations" in text and "2 were not measured in time; they are assumed to cost as much as the mean" in text
     assert "1 cannot be trained on these images; such trials fail and cost little" in lines(skipped=1)
-    assert not any(words in lines() for words in ("not measured", "cannot be trained", "upper bound", "extrapolated"))
+    assert not any(words in lines() for words in ("not measured", "cannot be trained", "evaluations as in"))
 
 
-def test_an_upper_bound_and_an_extrapolation_are_said():
-    assert "its cost is an upper bound" in lines(of=replace(WHOLE, confirm=evaluation(20.0, 4.0, share=0.0)))
-    assert "measured on 25 % of the images or more" in lines(of=replace(WHOLE, confirm=evaluation(20.0, 4.0, share=0.25)))
+def test_evaluations_that_were_not_run_on_all_images_are_said():
+    counted, part = (replace(WHOLE, confirm=evaluation(20.0, 4.0, share=share)) for share in (0.0, 0.25))
+    end = "its attacks are assumed to run to their end on each image"
+    assert f"no time for an evaluation as in the confirmation: {end}" in lines(of=counted) and "as in the sweep" not in lines(
+        of=counted
+    )
+    assert "evaluations as in the confirmation were run on 25 % of the images or more" in lines(of=part)
+    assert "1 of 6 evaluations as in the confirmation were not run; their attacks are assumed to end" in lines(first=counted)
 
 
 def test_the_sweep_counts_images_and_device_time():
@@ -79,6 +91,6 @@ def test_the_confirmation_step_is_counted_unless_there_is_none():
 
 
 def test_a_cluster_may_run_more_trials_at_a_time():
-    assert "2 trials at a time; the cluster may run more at a time; " in lines(site=Site(address="head:6379"))
+    assert "2 trials at a time; the cluster may run more at a time; " in lines(address="head:6379")
     assert "the cluster" not in lines()
-    assert "; 4 workers per trial shorten this" in lines(site=Site(workers_per_trial=4)) and "workers per trial" not in lines()
+    assert "; 4 workers per trial shorten this" in lines(workers=4) and "workers per trial" not in lines()
