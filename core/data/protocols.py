@@ -84,7 +84,7 @@ class Stratified:
         return Parts(own, first, second, rest)
 
     def _shares(self, pool: int) -> list[float]:
-        """The sizes as shares of a pool."""
+        """The sizes as shares of a pool; beside numbers of images, a share is that of a whole number, rounded down."""
         sizes = {name: getattr(self, name) for name in PARTS}
         shares = [size if size <= 1 else size / pool for size in sizes.values()]
         if sum(shares) > 1 + _TINY:
@@ -93,6 +93,8 @@ class Stratified:
                 f"the parts ({listed}) need {math.ceil(sum(shares) * pool - _TINY):,} images, the pool has {pool:,}; "
                 f"lower a setting of split, such as split.shadow"
             )
+        if max(sizes.values()) > 1:
+            return [max(1, math.floor(share * pool + _TINY)) / pool if share else 0.0 for share in shares]
         return shares
 
 

@@ -71,7 +71,7 @@ def test_parts_of_any_sizes_are_disjoint_and_stratified_to_within_one_image_per_
     assert len(set(together.tolist())) == len(together)
     for name, count in sizes(parts).items():
         size = getattr(protocol, name)
-        assert abs(count - (size if size > 1 else 300 * size)) <= 1
+        assert count == size if size > 1 else abs(count - 300 * size) <= 1
         assert np.ptp(np.bincount(images.y.numpy()[getattr(parts, name)], minlength=3)) <= 3
 
 
