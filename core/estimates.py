@@ -182,8 +182,8 @@ class Estimates(Generic[Point]):
         """`covariance` in which points differ by their numbers of replicates alone, [points, metrics, points, metrics].
 
         For each metric, variances and covariances between points are averages over the points. If means are weighted by covariances
-        that are estimated from the same few images and replicates, noise decides which of them are moved the least: a high accuracy,
-        for example, seems to have a small error.
+        that are estimated from the same few images and replicates, noise decides which of them are moved the least: a high
+        accuracy, for example, seems to have a small error.
         """
         smooth, points = self.covariance.copy(), len(self.points)
         counts = np.array([[len(own)] for own in self.replicates])
