@@ -14,7 +14,6 @@ from core.study import Constraint, Objective
 from trainables.decisions.metrics import Networks, sweep_confirmation, with_further_metrics
 from trainables.storage.jobs import point_folder, trial_folder
 from trainables.storage.networks import StoredNetwork
-from trainables.storage.results import evidence
 from trainables.storage.store import Store
 from trainables.study.choosing import Chosen, Preference, choose_point
 from trainables.study.outcome import Confirmation, Confirmed, Outcome, Verdict
@@ -157,9 +156,6 @@ def pick(
         InputError: there is no point to choose from, a metric is unknown, or no point meets the constraints.
     """
     if not outcome.confirmed and not unconfirmed:
-        for network in networks:
-            if network.folder.startswith("confirm/"):
-                evidence(store, network.folder, revisions)  # names the file that cannot be read, which made the replicate fail
         raise InputError(
             f"no point of {study} was confirmed; run its command again without --no-confirm (cached results are reused), "
             "or choose by the sweep's own numbers with --unconfirmed"
