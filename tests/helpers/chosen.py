@@ -49,7 +49,14 @@ def confirmation(values: Values, chance: float = math.nan, flags: Mapping[int, S
         chance: chance level of `mia_auc` of all points.
         flags: excluding flags by number of the trial.
     """
-    estimates = estimates_of(values, list(next(iter(values.values()))))
+    return confirmation_of(estimates_of(values, list(next(iter(values.values())))), chance, flags)
+
+
+def confirmation_of(
+    estimates: Estimates[int], chance: float = math.nan, flags: Mapping[int, Sequence[str]] = {}
+) -> Confirmation:  # fmt: skip
+    """The confirmation of points with these estimates; see `confirmation`."""
+    values = estimates.points
     means = {n: {name: estimates.mean(n, name) for name in estimates.metrics} for n in values}
     rows = [means[n] | {"mia_auc_chance": chance} | {f"flag/{flag}": 1.0 for flag in flags.get(n, ())} for n in values]
     kept = [n for n in values if n not in flags]
@@ -57,13 +64,13 @@ def confirmation(values: Values, chance: float = math.nan, flags: Mapping[int, S
     after |= shrunken(estimates, kept, METRICS)
     points = tuple(
         Confirmed(
-            number=n, replicates=len(own["accuracy"]), means=means[n],
+            number=n, replicates=len(replicates), means=means[n],
             intervals={name: estimates.interval(n, name) for name in estimates.metrics}, probability=0.5, on_front=bool(on),
             chance=chance, audits=("loss",), flags=tuple(flags.get(n, ())),
             shrunk={name: value for name, (value, _) in after[n].items()},
             shrunk_intervals={name: interval for name, (_, interval) in after[n].items()},
         )
-        for (n, own), on in zip(values.items(), pareto.front(rows, OBJECTIVES), strict=True)
+        for n, replicates, on in zip(values, estimates.replicates, pareto.front(rows, OBJECTIVES), strict=True)
     )  # fmt: skip
     return Confirmation(points=points, estimates=estimates, hypervolume=(0.5, Interval(0.4, 0.6)))
 

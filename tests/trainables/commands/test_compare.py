@@ -53,10 +53,10 @@ def test_table_csv_and_figure_agree_and_are_the_same_for_every_run(store, tmp_pa
     three = pareto.hypervolume(losses(ACCURATE, ROBUST, PRIVATE))
     indicator = epsilon_indicator(losses(ACCURATE, ROBUST, PRIVATE), losses(BETTER))
     assert lines["three"] == [
-        "sweep", "3", "3", "-", f"{three:.4f}", "0.950 (0)", "0.600 (1)", "0.510 (2)", "2/3 (67%)", f"{indicator:.3f}",
+        "sweep", "3", "3", "-", "-", f"{three:.4f}", "0.950 (0)", "0.600 (1)", "0.510 (2)", "2/3 (67%)", f"{indicator:.3f}",
     ]  # fmt: skip
-    assert lines["confirmed"][:5] == ["confirmed", "3", "2", "0.5000 (0.4000 to 0.6000)", f"{three:.4f}"]
-    assert lines["empty"] == ["sweep", "0", "0", "-", "0.0000", "-", "-", "-", "-", "-"]
+    assert lines["confirmed"][:6] == ["confirmed", "3", "2", "0.5000", "0.400 to 0.600", f"{three:.4f}"]
+    assert lines["empty"] == ["sweep", "0", "0", "-", "-", "0.0000", "-", "-", "-", "-", "-"]
     assert lines["all together"][:4] == ["", "7", "3", ""]
     assert "accuracy 0.1 to 1, robust_accuracy 0 to 1, mia_auc 1 to 0.5" in out
     rows = list(csv.DictReader(io.StringIO(outputs[0][1].decode())))
