@@ -20,7 +20,7 @@ STAYS = 0.95
 """Probability from which a point stays on the front."""
 LEAVES = 0.05
 """Probability up to which a point leaves the front; between the two it is undecided."""
-DRAWS = 2000
+DRAWS = 1000
 """Number of draws."""
 
 

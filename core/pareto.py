@@ -66,28 +66,6 @@ def hypervolume(values: np.ndarray) -> float:
     return float(moocore.hypervolume(values, ref=np.ones(values.shape[1])))
 
 
-def probability_non_dominated(replicates: Sequence[np.ndarray], *, seed: int = 0, draws: int = 4000) -> np.ndarray:
-    """The probability that each point is on the front, given a few noisy replicates of it.
-
-    Each draw shifts every point by its standard error times a Student-t variable, and determines which points are non-dominated.
-
-    Args:
-        replicates: one array of losses [r, d] per point; a point with r = 1 is not shifted.
-        seed: seed of the simulation.
-        draws: number of draws.
-
-    Returns:
-        Probabilities, [n].
-    """
-    stream = np.random.Generator(np.random.PCG64(seed))
-    means = np.stack([r.mean(0) for r in replicates])
-    shifted = np.repeat(means[None], draws, 0)
-    for i, r in enumerate(replicates):
-        if len(r) > 1:
-            shifted[:, i] += stream.standard_t(len(r) - 1, (draws, r.shape[1])) * r.std(0, ddof=1) / np.sqrt(len(r))
-    return np.mean([non_dominated(points) for points in shifted], axis=0)
-
-
 def knee(values: np.ndarray) -> int:
     """Index of the knee: the row that is nearest to the best value of each loss, with losses scaled to the extent of the front."""
     low, extent = values.min(0), np.ptp(values, axis=0)

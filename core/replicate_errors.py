@@ -25,7 +25,7 @@ class ReplicateErrors:
     own: np.ndarray
     """Variance of one replicate that the point has alone, [points]; NaN if no replicates show it."""
     own_freedom: np.ndarray
-    """Its degrees of freedom, [points]."""
+    """Degrees of freedom of `own`, [points]."""
     own_total: float
     """Degrees of freedom of all points' variances together."""
     common: float = 0.0

@@ -47,14 +47,15 @@ def effective_size(share: float, interval: Interval, level: float = 0.95) -> flo
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, Interval]:
-    """The mean of a few repetitions, and its Student's t interval, which is infinite for a single repetition."""
-    from scipy.stats import t
+    """The mean of a few repetitions, and its Student's t interval.
 
+    The interval is infinite for a single repetition, and for several equal ones, which show no variance either.
+    """
     mean = float(np.mean(values))
-    if len(values) < 2:
+    if len(values) < 2 or np.ptp(values) == 0:
         return mean, Interval(-math.inf, math.inf)
-    half = float(t.ppf(0.5 + level / 2, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
-    return mean, Interval(mean - half, mean + half)
+    half = t_quantile(level, len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return mean, mean_bounds(mean, half)
 
 
 def t_quantile(level: float, freedom: float) -> float:

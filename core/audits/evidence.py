@@ -57,13 +57,14 @@ def permuted_members(groups: Sequence[MembershipScores], permutations: int, seed
     """
     pool = np.unique(np.concatenate([group.rows for group in groups]))
     keys = np.random.Generator(np.random.PCG64(seed)).random((permutations, len(pool)), dtype=np.float32)
-    permuted = []
-    for group in groups:
-        own = keys[:, np.searchsorted(pool, group.rows)]
-        members = int(group.member.sum())
-        threshold = np.partition(own, len(group.rows) - members, axis=1)[:, len(group.rows) - members]
-        permuted.append(own >= threshold[:, None])
-    return permuted
+    permuted: dict[tuple[int, bytes], np.ndarray] = {}
+    names = [(int(group.member.sum()), group.rows.tobytes()) for group in groups]
+    for group, (members, rows) in zip(groups, names, strict=True):
+        if (members, rows) not in permuted:  # several groups of a network may audit the same images
+            own = keys[:, np.searchsorted(pool, group.rows)]
+            threshold = np.partition(own, len(group.rows) - members, axis=1)[:, len(group.rows) - members]
+            permuted[members, rows] = own >= threshold[:, None]
+    return [permuted[name] for name in names]
 
 
 def null_influence(scores: np.ndarray) -> np.ndarray:
@@ -71,5 +72,8 @@ def null_influence(scores: np.ndarray) -> np.ndarray:
 
     An AUC is one half plus the mean of this over members minus the mean over non-members, for any choice of the members.
     """
-    ordered = np.sort(scores)
-    return (np.searchsorted(ordered, scores) + np.searchsorted(ordered, scores, side="right")) / (2 * len(scores)) - 0.5
+    order = np.argsort(scores, kind="stable")
+    ordered, shares = scores[order], np.empty(len(scores))
+    ends = np.searchsorted(ordered, ordered), np.searchsorted(ordered, ordered, side="right")  # fast, because they are in order
+    shares[order] = (ends[0] + ends[1]) / (2 * len(scores)) - 0.5
+    return shares

@@ -148,7 +148,10 @@ def _inflation(aucs: np.ndarray, influence: np.ndarray, errors: np.ndarray) -> f
     parts -= parts.mean(2, keepdims=True)
     chosen, signs = _choose(drawn, parts, errors)
     naive = products[np.arange(FOLDS), chosen, chosen].sum(1).mean()
-    return float(np.sqrt(max(1.0, _estimate(drawn, parts, chosen, signs).var() / naive))) if naive > 0 else 1.0
+    if not naive > 0 or not total[best, best] > 0:
+        return 1.0
+    noise_of_draws = drawn[:, best].var() / total[best, best]  # the ratio is exactly 1 if all folds choose the best audit
+    return float(np.sqrt(max(1.0, _estimate(drawn, parts, chosen, signs).var() / naive / noise_of_draws)))
 
 
 def _mean_influence(measured: Mapping[int, Mapping[str, Measurement]], names: Sequence[str]) -> np.ndarray:

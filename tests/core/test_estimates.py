@@ -33,7 +33,7 @@ def coverage(
 
 @pytest.mark.parametrize(
     "truth, replicates, points, images, student_below",
-    [(0.8, 2, 7, 224, 0.93), (0.8, 3, 7, 100, 0.92), (0.5, 2, 2, 2000, 0.96), (0.5, 5, 7, 224, 0.88), (0.03, 3, 7, 224, 0.93),
+    [(0.8, 2, 7, 224, 0.93), (0.8, 3, 7, 100, 0.92), (0.5, 2, 2, 1000, 0.97), (0.5, 5, 7, 224, 0.88), (0.03, 3, 7, 224, 0.93),
      (0.97, 2, 7, 224, 0.91), (0.97, 5, 2, 100, 0.90)],
 )  # fmt: skip
 def test_intervals_of_shares_and_paired_differences_cover_where_students_do_not(truth, replicates, points, images, student_below):
@@ -55,12 +55,12 @@ def test_large_effects_of_seeds_are_covered_too():
 @pytest.mark.parametrize("leak, old_below", [(0.0, 0.45), (0.3, 0.9), (1.0, 0.96)])
 def test_intervals_of_each_audit_and_of_the_best_one_cover_with_and_without_a_leak(leak, old_below):
     """The old interval is Student's for the largest folded AUC of each replicate."""
-    stream, runs, points, replicates = np.random.default_rng(0), 100, 3, 3
+    stream, runs, points, replicates = np.random.default_rng(0), 80, 3, 3
     found = {name: ([], []) for name in ("best", "0", "3")}
     truth = {"best": true_auc(leak), "0": true_auc(leak), "3": true_auc(leak, 3)}
     old, paired = [], []
     for _ in range(runs):
-        groups = audited(stream, points, replicates, (449, 224, 225), leak)
+        groups = audited(stream, points, replicates, (220, 110, 110), leak)
         each = {p: aucs(own) for p, own in groups.items()}
         best = {p: select_audit(own).measurements for p, own in each.items()}
         measured = {p: {r: {**each[p][r], "best": best[p][r]} for r in each[p]} for p in each}
@@ -153,8 +153,7 @@ def test_a_metric_that_a_replicate_lacks_is_refused():
 
 def test_the_covariance_is_positive_and_has_the_variances_of_the_intervals():
     estimates = Estimates.of(shares(np.random.default_rng(0), np.full((4, 2), 0.6), 3, 150), ["0", "1"])
-    for covariance in (estimates.covariance, estimates.smooth_covariance):
-        assert np.linalg.eigvalsh(covariance.reshape(8, 8)).min() > -1e-12
+    assert np.linalg.eigvalsh(estimates.covariance.reshape(8, 8)).min() > -1e-12
     low, high = estimates.interval(2, "1")
     assert 1.96 * np.sqrt(estimates.covariance[2, 1, 2, 1]) == pytest.approx((high - low) / 2, rel=0.05)
     drawn = estimates.draws(20_000)

@@ -1,10 +1,9 @@
-"""Fronts against the definition, constraints, hypervolumes against counted cells and another library, and front probabilities."""
+"""Fronts against the definition, constraints, hypervolumes against counted cells and another library, and chance levels."""
 
 import itertools
 
 import numpy as np
 import pytest
-import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
@@ -172,43 +171,24 @@ def test_knee_is_nearest_to_the_scaled_ideal(values):
     assert distances[pareto.knee(values)] == pytest.approx(min(distances), abs=1e-12)
 
 
-def test_a_dominated_point_has_probability_zero_and_the_dominating_point_one():
-    noise = np.array([[-0.01, 0.01, 0], [0.01, -0.01, 0], [0, 0, 0]])
-    probabilities = pareto.probability_non_dominated([0.2 + noise, 0.8 + noise], draws=1000)
-    assert probabilities[0] > 0.995 and probabilities[1] < 0.005
-    assert pareto.probability_non_dominated([np.zeros((3, 3)), np.ones((3, 3))], draws=50).tolist() == [1, 0]
+def with_chance(accuracy, mia, chance):
+    """A trial whose AUC has a chance level."""
+    return {**trial(accuracy, 0.5, mia), "mia_auc_chance": chance}
 
 
-@pytest.mark.parametrize("columns", [1, 2, 3])
-def test_each_of_two_noisy_points_with_equal_means_is_dominated_with_probability_two_to_the_minus_d(columns):
-    same = np.repeat(np.array([[0.4], [0.5], [0.6]]), columns, 1)
-    probabilities = pareto.probability_non_dominated([same, same], draws=4000)
-    expected = 1 - 0.5**columns
-    np.testing.assert_allclose(probabilities, expected, atol=4 * np.sqrt(expected * (1 - expected) / 4000))
+def test_values_below_the_largest_chance_level_are_equal_so_that_noise_orders_nothing():
+    rows = [with_chance(0.9, 0.52, 0.54), with_chance(0.9, 0.505, 0.55), with_chance(0.9, 0.545, 0.53), with_chance(0.8, 0.5, 0.54)]
+    losses = pareto.losses(rows, THREE)
+    assert losses[:, 2].tolist() == pytest.approx([0.1] * 4)
+    assert pareto.front(rows, THREE).tolist() == [True, True, True, False]
+    resolved = with_chance(0.7, 0.56, 0.55)
+    assert pareto.losses([*rows, resolved], THREE)[-1, 2] == pytest.approx(0.12)
 
 
-def test_two_points_with_a_clear_trade_off_are_both_on_the_front():
-    noise = np.array([[-0.001, 0.002], [0.001, -0.002]])
-    a, b = np.array([0.1, 0.9]), np.array([0.9, 0.1])
-    assert pareto.probability_non_dominated([a + noise, b + noise], draws=500).min() > 0.98
-
-
-def test_the_noise_is_student_t_with_the_standard_error_of_the_replicates():
-    """A fixed point at 0 is compared with one whose mean is a known number of standard errors away."""
-    replicates = np.array([[0.0], [1.0], [2.0]])
-    standard_error = 1 / np.sqrt(3)
-    p = scipy.stats.t.cdf(-1.0 / standard_error, df=2)
-    probabilities = pareto.probability_non_dominated([np.zeros((1, 1)), replicates], draws=4000)
-    np.testing.assert_allclose(probabilities, [1 - p, p], atol=4 * np.sqrt(p * (1 - p) / 4000))
-
-
-def test_points_with_a_single_replicate_are_not_shifted():
-    points = np.array([[0.5, 0.5], [0.5, 0.500001], [0.4, 0.6], [0.5, 0.5]])
-    probabilities = pareto.probability_non_dominated([p[None] for p in points], draws=20)
-    assert probabilities.tolist() == [1, 0, 1, 1]
-
-
-def test_the_simulation_depends_on_its_seed_only():
-    noisy = [np.random.default_rng(i).random((3, 2)) for i in range(4)]
-    first, repeated, other = (pareto.probability_non_dominated(noisy, seed=s, draws=300) for s in (1, 1, 2))
-    assert (first == repeated).all() and (first != other).any()
+def test_trials_without_a_leak_do_not_enlarge_the_hypervolume_by_their_number():
+    stream = np.random.default_rng(0)
+    rows = [with_chance(0.9, float(auc), 0.55) for auc in stream.uniform(0.5, 0.55, 40)]
+    one, all_of_them = (pareto.hypervolume(pareto.losses(some, THREE)) for some in (rows[:1], rows))
+    assert one == pytest.approx(all_of_them)
+    raw = [{k: v for k, v in row.items() if k != "mia_auc_chance"} for row in rows]
+    assert pareto.hypervolume(pareto.losses(raw, THREE)) > pareto.hypervolume(pareto.losses(raw[:1], THREE)) + 0.005

@@ -62,8 +62,9 @@ def test_mean_interval_covers_the_truth_of_three_repetitions_95_percent_of_the_t
     assert abs(covered - 0.95) < 3 * math.sqrt(0.95 * 0.05 / 1000)
 
 
-def test_mean_of_a_single_value_has_no_finite_interval():
-    assert mean_interval([0.7]) == (0.7, (-math.inf, math.inf))
+@pytest.mark.parametrize("values", [[0.7], [0.7, 0.7, 0.7]])
+def test_a_mean_of_values_that_show_no_variance_has_no_finite_interval(values):
+    assert mean_interval(values) == (pytest.approx(0.7), (-math.inf, math.inf))
 
 
 def test_wilson_of_no_observation_is_the_whole_range():

@@ -1,5 +1,6 @@
 """Objectives and studies: normalised losses, and definitions that are rejected."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,16 @@ def test_objective_loss_is_zero_at_the_ideal_and_one_at_the_reference():
     assert [accuracy.loss(v) for v in (1.0, 0.55, 0.1, 0.01, 1.2)] == pytest.approx([0.0, 0.5, 1.0, 1.1, 0.0])
     auc = Objective("mia_auc", "min", reference=1.0, ideal=0.5)
     assert [auc.loss(v) for v in (0.5, 0.75, 1.0, 0.4)] == pytest.approx([0.0, 0.5, 1.0, 0.0])
+
+
+def test_a_value_that_does_not_exceed_its_chance_level_counts_as_that_level():
+    auc = Objective("mia_auc", "min", reference=1.0, ideal=0.5)
+    rows = [{"mia_auc": 0.52, "mia_auc_chance": 0.55}, {"mia_auc": 0.6, "mia_auc_chance": 0.55}, {"mia_auc": 0.52}]
+    assert [auc.loss_of(row) for row in rows] == pytest.approx([0.1, 0.2, 0.04])
+    assert auc.loss_of(rows[1], level=0.7) == pytest.approx(0.4)
+    assert math.isnan(auc.loss_of({"mia_auc_chance": 0.55})) and math.isnan(
+        auc.loss_of({"mia_auc": math.nan, "mia_auc_chance": 0.55})
+    )
 
 
 @pytest.mark.parametrize("direction, reference, ideal", [("max", 1.0, 0.5), ("min", 0.5, 1.0), ("max", 1.0, 1.0)])

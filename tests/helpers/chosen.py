@@ -6,14 +6,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from core import pareto
+from core.config import TrialConfig
 from core.estimates import Estimates, Measurement
 from core.shrinkage import shrunken
 from core.stats import Interval
-from core.study import trilemma
-from trainables.study.outcome import Confirmation, Confirmed
+from core.study import Constraint, trilemma
+from trainables.decisions.choice import Pick, pick
+from trainables.storage.networks import StoredNetwork
+from trainables.storage.store import Store
+from trainables.study.choosing import Preference
+from trainables.study.outcome import Confirmation, Confirmed, Outcome
+from trainables.study.trial import Trial
 
 OBJECTIVES = trilemma(10)
 METRICS = [o.metric for o in OBJECTIVES]
+LOWEST_AUC = Preference("mia_auc")
 Values = Mapping[int, Mapping[str, Sequence[float]]]
 """Values of replicates by number of the trial and metric."""
 
@@ -42,7 +49,14 @@ def confirmation(values: Values, chance: float = math.nan, flags: Mapping[int, S
         chance: chance level of `mia_auc` of all points.
         flags: excluding flags by number of the trial.
     """
-    estimates = estimates_of(values, list(next(iter(values.values()))))
+    return confirmation_of(estimates_of(values, list(next(iter(values.values())))), chance, flags)
+
+
+def confirmation_of(
+    estimates: Estimates[int], chance: float = math.nan, flags: Mapping[int, Sequence[str]] = {}
+) -> Confirmation:  # fmt: skip
+    """The confirmation of points with these estimates; see `confirmation`."""
+    values = estimates.points
     means = {n: {name: estimates.mean(n, name) for name in estimates.metrics} for n in values}
     rows = [means[n] | {"mia_auc_chance": chance} | {f"flag/{flag}": 1.0 for flag in flags.get(n, ())} for n in values]
     kept = [n for n in values if n not in flags]
@@ -50,13 +64,13 @@ def confirmation(values: Values, chance: float = math.nan, flags: Mapping[int, S
     after |= shrunken(estimates, kept, METRICS)
     points = tuple(
         Confirmed(
-            number=n, replicates=len(own["accuracy"]), means=means[n],
+            number=n, replicates=len(replicates), means=means[n],
             intervals={name: estimates.interval(n, name) for name in estimates.metrics}, probability=0.5, on_front=bool(on),
             chance=chance, audits=("loss",), flags=tuple(flags.get(n, ())),
             shrunk={name: value for name, (value, _) in after[n].items()},
             shrunk_intervals={name: interval for name, (_, interval) in after[n].items()},
         )
-        for (n, own), on in zip(values.items(), pareto.front(rows, OBJECTIVES), strict=True)
+        for n, replicates, on in zip(values, estimates.replicates, pareto.front(rows, OBJECTIVES), strict=True)
     )  # fmt: skip
     return Confirmation(points=points, estimates=estimates, hypervolume=(0.5, Interval(0.4, 0.6)))
 
@@ -64,3 +78,40 @@ def confirmation(values: Values, chance: float = math.nan, flags: Mapping[int, S
 def point(accuracy: float, robust: float, auc: float, error: float = 0.001, replicates: int = 3) -> dict[str, list[float]]:
     """Values of a point's replicates with these means and one standard deviation."""
     return {name: around(mean, error, replicates) for name, mean in zip(METRICS, (accuracy, robust, auc), strict=True)}
+
+
+def networks_of(values: Values) -> list[StoredNetwork]:
+    """The replicates of points with these values; `mia_auc` itself is larger than the AUC of the chosen audit."""
+    return [
+        StoredNetwork(
+            f"trial {n}, replicate {r}", f"confirm/{n:05d}/{r}", TrialConfig().params(),
+            {name: own[name][r - 1] for name in own} | {"mia_auc": own["mia_auc"][r - 1] + 0.05}
+            | {"mia_auc/loss": own["mia_auc"][r - 1], "flag/x": 0.0, "seconds/train": 1.0},
+        )
+        for n, own in values.items() for r in range(1, len(own["accuracy"]) + 1)
+    ]  # fmt: skip
+
+
+def choose(
+    values: Values, preference: Preference = LOWEST_AUC, *constraints: str, given: Confirmation | None = None,
+    unconfirmed: bool = False, networks: Sequence[StoredNetwork] | None = None,
+) -> Pick:  # fmt: skip
+    """The choice among points with these values, all of which are on the front of the sweep, too.
+
+    Args:
+        values: values of the replicates.
+        preference: the criterion.
+        constraints: constraints in the form of the command line.
+        given: the confirmation, if it is not that of the values.
+        unconfirmed: choose from the front of the sweep.
+        networks: the stored networks, if they are not those of the values.
+    """
+    outcome = outcome_of(values, given)
+    parsed = [Constraint.of(text) for text in constraints]
+    return pick("s-1", outcome, networks or networks_of(values), Store.at("."), [], parsed, preference, unconfirmed)
+
+
+def outcome_of(values: Values, given: Confirmation | None = None) -> Outcome:
+    """The outcome of a study with these confirmed points."""
+    trials = [Trial(n, {}, {name: float(np.mean(v)) for name, v in own.items()}) for n, own in values.items()]
+    return Outcome("s-1", "s", "?", OBJECTIVES, {}, len(trials), trials=trials, confirmation=given or confirmation(values))

@@ -8,6 +8,7 @@ from mlflow import MlflowClient
 
 from core.config import TrialConfig
 from core.space import Uniform
+from core.stats import Interval
 from core.study import Objective, trilemma
 from trainables.study.outcome import Confirmed, Outcome, front_revision
 from trainables.study.plan import Plan
@@ -77,7 +78,7 @@ def write_study(
         )
         changed = {i: tuple(row) for i, row in enumerate(later)}
         kept = [point for point in points if point.number not in lost]
-        after.confirmation = confirmation(kept) if kept else None
+        after.confirmation = confirmation(kept, hypervolume=(0.3, Interval(0.25, 0.45))) if kept else None
         after.revisions = [front_revision(outcome, after, "again", "2026-01-02 03:04:05 +0000", changed)]
         tracker.revised([after])
         tracker.publish({}, after.version)
@@ -96,6 +97,8 @@ def write_studies(uri: str) -> None:
     masked = [measured(BETTER, **{"flag/zero_gradients": 1.0}), *three[1:]]
     points = [confirmed(0, BETTER, True), confirmed(1, ROBUST, True), confirmed(2, PRIVATE, True)]
     write_study(uri, "excluded", [measured(BETTER), *three[1:]], points, later=masked, lost=(1,))
+    for name, auc, chance in (("lucky", 0.51, 0.56), ("unlucky", 0.57, 0.58)):
+        write_study(uri, name, [measured((0.8, 0.3, auc), mia_auc_chance=chance)])
     write_study(uri, "lost", [measured(BETTER), *three], later=[{}, *three])
     write_study(uri, "empty", [{}])
     write_study(uri, "strong", three, **{"judge.suite": "strong"})

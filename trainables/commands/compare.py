@@ -1,18 +1,18 @@
 """The command `studies/compare.py`: compare the fronts of finished studies, from MLflow alone."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from core import pareto
 from core.errors import InputError
 from core.study import Objective
 from trainables.commands.arguments import Parser, add_site_options, exit_with, site_of
+from trainables.decisions.differences import difference_lines
 from trainables.decisions.fronts import (
     Comparison,
     StudyFront,
@@ -24,6 +24,7 @@ from trainables.decisions.fronts import (
     warnings,
 )
 from trainables.study.tables import csv
+from trainables.study.text import interval_text
 from trainables.terminal.console import Terminal
 
 
@@ -61,7 +62,7 @@ def _main(args: argparse.Namespace) -> int:
         raise InputError(f"cannot write to --output {folder}: {error.strerror}") from None
     terminal = Terminal()
     terminal.show(comparison_table(fronts, comparisons))
-    for line in [*warnings(fronts), f"written: {', '.join(str(folder / name) for name in files)}"]:
+    for line in [*difference_lines(fronts), *warnings(fronts), f"written: {', '.join(str(folder / name) for name in files)}"]:
         terminal.info(line)
     return 0
 
@@ -70,28 +71,35 @@ def comparison_table(fronts: Sequence[StudyFront], comparisons: Sequence[Compari
     """The comparison as a table for the terminal."""
     objectives = fronts[0].objectives
     caption = (
-        f"hypervolume: share of the box {box_text(objectives)}\n"
+        f"hypervolume: share of the box {box_text(objectives)}; of the confirmed points after shrinkage, and of the sweep\n"
         "non-dominated: points of the study that no point of any study dominates\n"
         "epsilon indicator: improvement in every objective, as a share of the box, that would match every point of any study"
     )
     table = Table(title="Fronts", title_justify="left", caption=caption, caption_justify="left")
-    for heading in ("study", "points", "trials", "front", "hypervolume", *(f"best {o.metric} (trial)" for o in objectives)):
-        table.add_column(heading, justify="left" if heading in ("study", "points") else "right")
+    volumes = ("hypervolume", "95 % interval", "sweep")
+    table.add_column("study", no_wrap=True, overflow="fold")
+    table.add_column("points")
+    for heading in ("trials", "front", *volumes, *(f"best {o.metric} (trial)" for o in objectives)):
+        table.add_column(heading, justify="right")
     table.add_column("non-dominated", justify="right")
     table.add_column("epsilon indicator", justify="right")
     for front, comparison in zip(fronts, comparisons, strict=True):
         count, size = int(comparison.non_dominated.sum()), len(front.points)
-        sizes = (str(front.trials), str(size), f"{comparison.hypervolume:.4f}")
+        sizes = (str(front.trials), str(size), *_volume(front), f"{front.sweep_hypervolume:.4f}")
         shares = (f"{count}/{size} ({count / size:.0%})", f"{comparison.epsilon_indicator:.3f}") if size else ("-", "-")
         table.add_row(escape(front.name), front.kind, *sizes, *(_best(front, o) for o in objectives), *shares)
-    union = np.concatenate([front.losses for front in fronts])
     count = sum(int(comparison.non_dominated.sum()) for comparison in comparisons)
     trials = sum(front.trials for front in fronts)
     table.add_section()
-    table.add_row(
-        "all together", "", str(trials), str(count), f"{pareto.hypervolume(union):.4f}", *[""] * (len(objectives) + 2)
-    )  # fmt: skip
+    table.add_row("all together", "", str(trials), str(count), *[""] * (len(objectives) + 5))
     return table
+
+
+def _volume(front: StudyFront) -> tuple[str, str]:
+    """The confirmed hypervolume and its interval."""
+    if math.isnan(front.hypervolume):
+        return "-", "-"
+    return f"{front.hypervolume:.4f}", interval_text(front.interval, infinite="-", decimals=3)
 
 
 def _best(front: StudyFront, objective: Objective) -> str:

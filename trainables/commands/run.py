@@ -139,12 +139,9 @@ def _sweep_and_confirm(run: StudyRun, capacity: Mapping[str, float], images: Ima
         front, points = outcome.front(), outcome.to_confirm()
         if plan.replicates and front:
             others = f" and {len(points) - len(front)} other baselines" if len(points) > len(front) else ""
-            trained = f"{plan.first_replicates} trainings each" + (
-                f", and at most {plan.replicates * len(points)} in total, those of undecided points"
-                if plan.replicates > plan.first_replicates
-                else ""
-            )
-            progress.info(f"front of {len(front)} trials; confirming them{others} on the test part: {trained}")
+            more = f", then of undecided points, at most {plan.replicates * len(points)} in all"
+            trainings = f"{plan.first_replicates} trainings of each" + (more if plan.replicates > plan.first_replicates else "")
+            progress.info(f"confirming the {len(front)} trials of the front{others} on the test part: {trainings}")
             outcome.confirmation = confirm(plan, outcome, executor)
             if outcome.confirmation:
                 tracker.confirmed()

@@ -2,6 +2,9 @@
 
 All fronts are measured in the box between the ideals and the references of their common objectives. These were fixed when the
 studies started, so the results of one study never change the hypervolume of another.
+
+The hypervolume of a sweep grows with the number of trials even if all of them are equal, because noise alone makes a front. Studies
+are therefore compared by the hypervolume of their confirmed points after shrinkage, which has an interval.
 """
 
 import math
@@ -16,6 +19,7 @@ from core.config import TrialConfig
 from core.errors import InputError, unknown
 from core.flags import raised
 from core.space import Value
+from core.stats import Interval
 from core.study import Objective
 from trainables.study.tracking_uri import sqlite_path
 from trainables.tracking.client import (
@@ -49,6 +53,8 @@ class FrontPoint:
     """MLflow run ID of the trial."""
     values: dict[str, float]
     """Values by objective: means over replicates if the front is confirmed, otherwise those of the sweep."""
+    levels: dict[str, float]
+    """Chance level of `mia_auc`, as `mia_auc_chance`; empty if it was not measured."""
     flags: tuple[str, ...]
     """Flags that are raised on the trial; none of them excludes it."""
 
@@ -71,6 +77,12 @@ class StudyFront:
     """Whether the points are those that stayed on the front after confirmation."""
     points: tuple[FrontPoint, ...]
     """Points sorted by the first objective, best first."""
+    sweep_hypervolume: float
+    """Hypervolume of the front of the sweep, by its own numbers."""
+    hypervolume: float
+    """Hypervolume of the confirmed points after shrinkage; NaN if no point is confirmed."""
+    interval: Interval
+    """95 % interval of `hypervolume`; infinite if there is none."""
 
     @property
     def kind(self) -> str:
@@ -78,17 +90,15 @@ class StudyFront:
         return "confirmed" if self.confirmed else "sweep"
 
     @property
-    def losses(self) -> np.ndarray:
-        """Normalised losses of the points, [n, objectives]."""
-        return pareto.losses([p.values for p in self.points], self.objectives)
+    def rows(self) -> list[dict[str, float]]:
+        """Objectives of the points, with their chance levels."""
+        return [point.values | point.levels for point in self.points]
 
 
 @dataclass(frozen=True)
 class Comparison:
     """A front in comparison with the others."""
 
-    hypervolume: float
-    """Hypervolume of the front between ideals and references."""
     non_dominated: np.ndarray
     """Which points of the front no point of any study dominates, [n] bool."""
     epsilon_indicator: float
@@ -135,6 +145,7 @@ def _front(client: Any, name: str, parent: Any) -> StudyFront:
         means = [_without_prefix(run.data.metrics, "confirmed/") for run in runs]
         rows, require = [m | flags for m, flags in zip(means, own, strict=True)], ()
     mask = pareto.front(rows, objectives, require)
+    volumes = _at_version(client, parent.info.run_id, version)
     points = [_point(run, row, objectives) for run, row, on in zip(runs, rows, mask, strict=True) if on]
     first = objectives[0]
     return StudyFront(
@@ -143,6 +154,8 @@ def _front(client: Any, name: str, parent: Any) -> StudyFront:
         | {DATA: parent.data.params.get(DATA, "")},
         trials=trials, version=version, confirmed=confirmed,
         points=tuple(sorted(points, key=lambda p: (first.loss(p.values[first.metric]), p.trial))),
+        sweep_hypervolume=parent.data.metrics.get("hypervolume", math.nan), hypervolume=volumes.get("", math.nan),
+        interval=Interval(volumes.get("_low", -math.inf), volumes.get("_high", math.inf)),
     )  # fmt: skip
 
 
@@ -152,14 +165,22 @@ def _in_version(client: Any, run: Any, version: int) -> bool:
     return any(metric.step == version - 1 for metric in history)
 
 
+def _at_version(client: Any, run_id: str, version: int) -> dict[str, float]:
+    """The confirmed hypervolume of a version and the ends of its interval, by the suffix of the metric."""
+    name = "confirmed/hypervolume"
+    history = {suffix: client.get_metric_history(run_id, f"{name}{suffix}") for suffix in ("", "_low", "_high")}
+    return {suffix: metric.value for suffix, metrics in history.items() for metric in metrics if metric.step == version - 1}
+
+
 def _without_prefix(named: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
 
 
 def _point(run: Any, row: Mapping[str, float], objectives: Sequence[Objective]) -> FrontPoint:
     values = {o.metric: row[o.metric] for o in objectives}
-    tags = run.data.tags
-    return FrontPoint(int(tags[NUMBER]), tags.get("baseline", ""), run.info.run_id, values, tuple(sorted(raised(run.data.metrics))))
+    levels = {name: row[name] for o in objectives if (name := f"{o.metric}_chance") in row}
+    tags, flags = run.data.tags, tuple(sorted(raised(run.data.metrics)))
+    return FrontPoint(int(tags[NUMBER]), tags.get("baseline", ""), run.info.run_id, values, levels, flags)
 
 
 def comparable(fronts: Sequence[StudyFront]) -> list[StudyFront]:
@@ -205,18 +226,19 @@ def warnings(fronts: Sequence[StudyFront]) -> list[str]:
     if len({front.confirmed for front in fronts}) > 1:
         kinds = _by_study(fronts, [front.kind for front in fronts])
         lines.append(f"warning: a sweep's front is selected from noisy trials and looks better than a confirmed one, {kinds}")
+    if sweeps := [front for front in fronts if not front.confirmed]:
+        trials = _by_study(sweeps, [f"{front.trials} trials" for front in sweeps])
+        lines.append(f"warning: the hypervolume of a sweep rewards noise and the number of trials, {trials}; confirm the front")
     return lines
 
 
 def compare(fronts: Sequence[StudyFront]) -> list[Comparison]:
     """Compare each front with the others; all must have the same objectives in the same order."""
-    union = np.concatenate([front.losses for front in fronts])
+    union = pareto.losses([row for front in fronts for row in front.rows], fronts[0].objectives)
     mask = pareto.non_dominated(union) if len(union) else np.zeros(0, bool)
-    masks = np.split(mask, np.cumsum([len(front.points) for front in fronts])[:-1])
-    return [
-        Comparison(pareto.hypervolume(front.losses), own, epsilon_indicator(front.losses, union))
-        for front, own in zip(fronts, masks, strict=True)
-    ]
+    ends = np.cumsum([len(front.points) for front in fronts])[:-1]
+    parts = zip(np.split(mask, ends), np.split(union, ends), strict=True)
+    return [Comparison(own, epsilon_indicator(losses, union)) for own, losses in parts]
 
 
 def epsilon_indicator(values: np.ndarray, others: np.ndarray) -> float:
@@ -231,6 +253,7 @@ def comparison_rows(fronts: Sequence[StudyFront], comparisons: Sequence[Comparis
     return [
         {"study": front.name, "points": front.kind, "trial": point.trial, "baseline": point.baseline}
         | {o.metric: point.values[o.metric] for o in front.objectives}
+        | point.levels
         | {"flags": " ".join(point.flags), "non_dominated": bool(on), "run": point.run}
         for front, comparison in zip(fronts, comparisons, strict=True)
         for point, on in zip(front.points, comparison.non_dominated, strict=True)

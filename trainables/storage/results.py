@@ -201,7 +201,7 @@ def replicate_result(store: Store, number: int, replicate: int) -> NetworkResult
 
 
 def stored_replicate(store: Store, number: int, replicate: int, result: NetworkResult, revisions: Sequence[str] = ()) -> Replicate:
-    """A replicate with its per-image evidence; one whose evidence cannot be read counts as failed.
+    """A replicate with its per-image evidence; one whose evidence is missing or incomplete counts as failed.
 
     Args:
         store: the study's folder.
@@ -209,11 +209,16 @@ def stored_replicate(store: Store, number: int, replicate: int, result: NetworkR
         replicate: number of the replicate.
         result: its result after the re-evaluations `revisions`.
         revisions: folders of the versions that re-evaluated it, oldest first.
+
+    Raises:
+        Damaged: a file of its evidence cannot be read.
     """
     if result.error:
         return Replicate(result)
     try:
         return Replicate.of(result, evidence(store, replicate_folder(number, replicate), revisions))
+    except Damaged:
+        raise
     except (ValueError, IndexError) as error:  # the latter from arrays whose lengths do not fit
         return Replicate(NetworkResult(error=" ".join(str(error).splitlines())))
 

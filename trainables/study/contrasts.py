@@ -112,14 +112,13 @@ def _replicates_needed(
 
     More replicates reduce the error due to seeds and members, and not the error due to the judged images.
     """
-    i, k = estimates.points.index(treatment), estimates.points.index(control)
-    j = estimates.metrics.index(contrast.objective)
-    present = min(len(estimates.replicates[i]), len(estimates.replicates[k]))
-    if np.isnan(estimates.seed_variances[[i, k], j]).any():
+    pair, j = [estimates.points.index(number) for number in (treatment, control)], estimates.metrics.index(contrast.objective)
+    counts, scales = np.array([len(estimates.replicates[i]) for i in pair]), estimates.scale[pair, j] ** 2
+    one = float((estimates.errors[j].own[pair] * scales).sum())  # error of the difference of one replicate each
+    if math.isnan(one):
         return math.inf
-    covariance = estimates.covariance
-    total = float(covariance[i, j, i, j] + covariance[k, j, k, j] - 2 * covariance[i, j, k, j])
-    images = float(((estimates.influence[i, j] - estimates.influence[k, j]) ** 2).sum())
+    images = float(((estimates.influence[pair[0], j] - estimates.influence[pair[1], j]) ** 2).sum())
+    images -= float((estimates.known[pair, j] * scales / counts).sum())  # the part that more replicates reduce, too
     distance = max(abs(difference.value), contrast.margin - abs(difference.value))
-    allowed = (distance / normal_quantile(0.95)) ** 2 - images
-    return max(1, math.ceil((total - images) * present / allowed)) if allowed > 0 else math.inf
+    allowed = (distance / normal_quantile(0.95)) ** 2 - max(0.0, images)
+    return max(1, math.ceil(one / allowed)) if allowed > 0 else math.inf

@@ -24,4 +24,5 @@ def test_an_interim_evaluation_after_the_last_epoch_agrees_with_the_final_one():
     last = result.curve[-1]
     assert last["rung/accuracy"] == result.metrics["accuracy"]
     assert last["rung/mia_auc"] == result.metrics["mia_auc"]
+    assert last["rung/mia_auc_chance"] == result.metrics["mia_auc_chance"]
     assert last["rung/robust_accuracy"] == pytest.approx(result.metrics["robust_accuracy"], abs=0.05)

@@ -13,6 +13,8 @@ from torch import nn
 from core import data, pareto
 from core.attacks.gradient import fgsm
 from core.attacks.suite import SuiteResult, quick, run_suite
+from core.audits.chance import chance_level
+from core.audits.evidence import stored_scores
 from core.config import TrialConfig
 from core.errors import TrialError
 from core.evaluation.judge import judge
@@ -346,3 +348,31 @@ def test_the_evaluation_is_determined_by_the_seed_and_does_not_change_the_networ
     for name in first.predictions:
         assert (first.predictions[name] == again.predictions[name]).all()
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+def test_the_stored_scores_give_every_auc_and_the_chance_level_of_the_largest():
+    (group,) = stored_scores(result().predictions)
+    assert {name: roc.auc for name, roc in group.rocs().items()} == {
+        name.removeprefix("mia_auc/"): value for name, value in result().metrics.values.items() if name.startswith("mia_auc/")
+    }
+    assert set(group.rows[group.member]) == set(parts().members) and set(group.rows[~group.member]) == set(parts().val)
+    assert result().metrics["mia_auc_chance"] == chance_level([group]) > 0.52
+
+
+def test_a_network_that_has_not_seen_the_members_has_a_leak_that_is_not_resolved_and_counts_as_the_chance_level():
+    unseen, memorised = (judge_network(net).metrics for net in (unrelated_network(), Memoriser()))
+    assert unseen["flag/leak_not_resolved"] == 1 and unseen["mia_auc"] <= unseen["mia_auc_chance"]
+    assert memorised["flag/leak_not_resolved"] == 0 and memorised["mia_auc"] > 0.9
+    auc = trilemma(10)[2]
+    assert auc.loss_of(unseen.values) == auc.loss(unseen["mia_auc_chance"]) > auc.loss(unseen["mia_auc"])
+    assert "flag/leak_not_resolved" not in pareto.EXCLUDING_FLAGS
+
+
+class Memoriser(nn.Module):
+    """Certain of the label of every member, and undecided about every other image."""
+
+    def forward(self, x):
+        members = pool().at(parts().members)
+        known = (x.flatten(1)[:, None] - (members.x.flatten(1).float() / 255)[None]).abs().amax(2) < 1e-3
+        label = members.y[known.float().argmax(1)]
+        return nn.functional.one_hot(label, 10).float() * known.any(1, keepdim=True) * 9

@@ -9,6 +9,8 @@ import torch
 
 from core import data, rng, trial
 from core.audits import shadow_audits
+from core.audits.chance import chance_level
+from core.audits.evidence import stored_scores
 from core.audits.gradient_norm import gradient_norm
 from core.audits.label_only import boundary_distance
 from core.audits.outputs import ModelOutputs
@@ -279,3 +281,41 @@ def test_outputs_of_a_sibling_that_are_not_finite_are_counted_and_those_of_the_n
 def test_a_score_that_is_nan_is_rejected_with_the_name_of_its_audit():
     with pytest.raises(ValueError, match=r"loss_adversarial has 2 members \(1 NaN\) and 1 non-members \(0 NaN\)"):
         Roc.of([0.5, np.nan], [0.1], "loss_adversarial")
+
+
+# -- chance levels --------------------------------------------------------------------------------------------------------
+
+
+def own_scores():
+    """The stored membership scores of replicate 1."""
+    return stored_scores(replicate(1).predictions)
+
+
+def test_the_groups_of_a_full_audit_are_own_and_label_only_on_fewer_images():
+    own, label_only = own_scores()
+    parts = split(pool(), replicate=1)
+    assert set(own.scores) == {"confidence", "loss", "entropy", "modified_entropy", "gradient_norm", "loss_adversarial"}
+    assert len(own.rows) == len(parts.members) + len(parts.test)
+    assert set(label_only.scores) == {"label_only"} and label_only.member.sum() == 20 == (~label_only.member).sum()
+    assert replicate(1).metrics["mia_auc_chance"] == chance_level([own, label_only])
+
+
+def test_the_chance_level_after_audits_by_others_is_that_of_all_audits_of_the_network():
+    further = privacy.audit_by_others(
+        CONFIG.set({"replicate": 1, "seed": 1}), replicate(1).outputs, [replicate(2).outputs], [], pool(),
+        replicate(1).metrics.values, own_scores(),
+    )  # fmt: skip
+    added = stored_scores(further.evidence)
+    assert further.metrics["mia_auc_chance"] == chance_level([*added, *own_scores()]) != replicate(1).metrics["mia_auc_chance"]
+    resolved = further.metrics["mia_auc"] > further.metrics["mia_auc_chance"]
+    assert further.metrics["flag/leak_not_resolved"] == (not resolved)
+
+
+def test_without_the_scores_of_earlier_audits_there_is_no_chance_level():
+    assert "mia_auc_chance" not in full().metrics.values and "flag/leak_not_resolved" not in full().metrics.values
+
+
+def test_an_audit_that_is_repeated_replaces_its_earlier_scores():
+    own, label_only = own_scores()
+    again = privacy.audited([own], replicate(1).metrics.values, [own, label_only])
+    assert again["mia_auc_chance"] == replicate(1).metrics["mia_auc_chance"]

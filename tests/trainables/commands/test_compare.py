@@ -50,14 +50,14 @@ def test_table_csv_and_figure_agree_and_are_the_same_for_every_run(store, tmp_pa
     lines = {
         line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:-1]] for line in out.splitlines() if "│" in line
     }
-    three, union = (pareto.hypervolume(losses(*points)) for points in ((ACCURATE, ROBUST, PRIVATE), (ACCURATE, BETTER, PRIVATE)))
+    three = pareto.hypervolume(losses(ACCURATE, ROBUST, PRIVATE))
     indicator = epsilon_indicator(losses(ACCURATE, ROBUST, PRIVATE), losses(BETTER))
     assert lines["three"] == [
-        "sweep", "3", "3", f"{three:.4f}", "0.950 (0)", "0.600 (1)", "0.510 (2)", "2/3 (67%)", f"{indicator:.3f}",
+        "sweep", "3", "3", "-", "-", f"{three:.4f}", "0.950 (0)", "0.600 (1)", "0.510 (2)", "2/3 (67%)", f"{indicator:.3f}",
     ]  # fmt: skip
-    assert lines["confirmed"][:3] == ["confirmed", "3", "2"]
-    assert lines["empty"] == ["sweep", "0", "0", "0.0000", "-", "-", "-", "-", "-"]
-    assert lines["all together"][:3] == ["", "7", "3"] and lines["all together"][3] == f"{union:.4f}"
+    assert lines["confirmed"][:6] == ["confirmed", "3", "2", "0.5000", "0.400 to 0.600", f"{three:.4f}"]
+    assert lines["empty"] == ["sweep", "0", "0", "-", "-", "0.0000", "-", "-", "-", "-", "-"]
+    assert lines["all together"][:4] == ["", "7", "3", ""]
     assert "accuracy 0.1 to 1, robust_accuracy 0 to 1, mia_auc 1 to 0.5" in out
     rows = list(csv.DictReader(io.StringIO(outputs[0][1].decode())))
     assert [(row["study"], row["points"], row["trial"], row["non_dominated"]) for row in rows] == [
@@ -81,7 +81,7 @@ def test_table_csv_and_figure_agree_and_are_the_same_for_every_run(store, tmp_pa
         ("not-metrics", "they differ in objectives: three: accuracy (max), mia_auc (min), robust_accuracy (max)"),
         ("not-direction", "not-direction: accuracy (max), mia_auc (max), robust_accuracy (max)"),
         ("not-over", "not-over is not finished, its status in MLflow is RUNNING"),
-        ("bettter", "'bettter' (did you mean 'better'?), expected one of: better, confirmed, empty, excluded, lost, more"),
+        ("bettter", "'bettter' (did you mean 'better'?), expected one of: better, confirmed, empty, excluded, lost, lucky, more"),
         ("three", "three is named twice"),
     ],
 )  # fmt: skip
@@ -112,9 +112,24 @@ def test_an_unfair_comparison_is_printed_with_warnings(store, tmp_path, capsys):
         "warning: front_version differs, three: 1; strong: 1; excluded: 2; a front that met more attacks or audits looks worse",
         "warning: a sweep's front is selected from noisy trials and looks better than a confirmed one, "
         "three: sweep; strong: sweep; excluded: confirmed",
+        "warning: the hypervolume of a sweep rewards noise and the number of trials, three: 3 trials; strong: 3 trials; "
+        "confirm the front",
     ]
+    assert "minus" not in out
     _, out, _ = run(capsys, "three", "more", "--tracking-uri", store, "--output", str(tmp_path))
-    assert "warning" not in out
+    (warning,) = [line for line in out.splitlines() if line.startswith("warning: ")]
+    assert "three: 3 trials; more: 5 trials" in warning
+
+
+def test_two_confirmed_fronts_are_distinguished_by_their_hypervolumes(store, tmp_path, capsys):
+    code, out, _ = run(capsys, "confirmed", "excluded", "--tracking-uri", store, "--output", str(tmp_path))
+    assert code == 0 and [line for line in out.splitlines() if line.startswith(("hypervolume of", "assumed", "warning"))] == [
+        "hypervolume of confirmed minus that of excluded: +0.2000 (95 % interval 0.0197 to 0.3118): "
+        "the front of confirmed is better",
+        "assumed: the errors of the studies are independent. Their networks are judged on images of the same pool, which makes the "
+        "intervals too wide rather than too narrow.",
+        "warning: front_version differs, confirmed: 1; excluded: 2; a front that met more attacks or audits looks worse",
+    ]
 
 
 def test_the_script_runs_the_command(store, tmp_path, capsys, monkeypatch):

@@ -5,6 +5,7 @@ from pathlib import Path
 import finished
 import pytest
 
+from core.study import trilemma
 from trainables.commands.pick import main
 from trainables.storage.jobs import replicate_folder
 
@@ -14,7 +15,7 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "nothing to optimise": (["s-1"], ["one of the arguments --minimize --maximize --balanced is required"]),
     "no metric": (["s-1", "--minimize", ""], ["--minimize and --maximize take the name of a metric"]),
     "both": (["s-1", *BEST, "--maximize", "accuracy"], ["not allowed with"]),
-    "unknown study": (["s-2", *BEST], ["no study 's-2' in --storage runs, expected one of: bare, flagged, half, noisy, s-1"]),
+    "unknown study": (["s-2", *BEST], ["no study 's-2' in --storage runs, expected one of: bare, flagged, half, noisy, open, s-1"]),
     "unknown metric": (["s-1", "--minimize", "mia_acu"], ["unknown metric 'mia_acu' (did you mean 'mia_auc'?)", ": accuracy, "]),
     "unknown metric in a limit": (["s-1", *BEST, "--require", "acuracy>=0.5"], ["unknown metric 'acuracy' (did you mean 'acc"]),
     "a strict limit": (["s-1", *BEST, "--require", "accuracy>0.5"], ["METRIC>=VALUE or METRIC<=VALUE, got 'accuracy>0.5'"]),
@@ -40,7 +41,8 @@ def cwd(tmp_path_factory) -> Path:
     """A directory with studies written by hand.
 
     `s-1` is finished, `bare` has no confirmation, the only replicate of `flagged` has an excluding flag, `half` has no report, and
-    `noisy` has three replicates of each of its trials: two like the trial, and one like the next trial.
+    `noisy` has three replicates of each of its trials: two like the trial, and one like the next trial. `open` is the same study
+    without an objective for the leak.
     """
     folder = tmp_path_factory.mktemp("pick")
     for name in ("s-1", "flagged", "half"):
@@ -51,11 +53,12 @@ def cwd(tmp_path_factory) -> Path:
             flagged = finished.metrics(0, **{"flag/zero_gradients": 1.0})
             finished.write_training(store, replicate_folder(0, 1), 0, flagged)
     finished.study(folder / "runs", finished.plan(name="bare", replicates=0))
-    noisy = finished.study(folder / "runs", finished.plan(name="noisy", replicates=3))
-    for number in range(3):
-        for r, like in ((1, number), (2, number + 1), (3, number)):
-            measured = finished.metrics(like, **{"mia_auc": 0.7, "mia_auc/loss": 0.6, "train_accuracy": 1 - 0.01 * like})
-            finished.write_training(noisy, replicate_folder(number, r), like, measured)
+    for name, objectives in (("noisy", trilemma(10)), ("open", trilemma(10)[:2])):
+        noisy = finished.study(folder / "runs", finished.plan(name=name, replicates=3, objectives=objectives))
+        for number in range(3):
+            for r, like in ((1, number), (2, number + 1), (3, number)):
+                measured = finished.metrics(like, **{"mia_auc": 0.7, "mia_auc/loss": 0.6, "train_accuracy": 1 - 0.01 * like})
+                finished.write_training(noisy, replicate_folder(number, r), like, measured)
     return folder
 
 
@@ -78,10 +81,10 @@ def test_a_point_without_confirmation_is_chosen_with_unconfirmed_and_nothing_is_
     assert finished.everything(cwd) == before
 
 
-def choice(capfd, *argv: str) -> list[str]:
-    """Lines that the command prints for the study `noisy`."""
+def choice(capfd, *argv: str, study: str = "noisy") -> list[str]:
+    """Lines that the command prints for a study."""
     with pytest.raises(SystemExit) as exit_info:
-        main(["noisy", *argv, "--no-register"])
+        main([study, *argv, "--no-register"])
     out, err = capfd.readouterr()
     assert exit_info.value.code == 0 and not err
     return out.splitlines()
@@ -120,3 +123,12 @@ def test_a_point_can_be_chosen_by_the_knee_and_by_any_metric_that_was_measured(c
     assert names == ["accuracy", "robust_accuracy", "mia_auc", "mia_auc/loss", "train_accuracy"]
     (measured,) = [line for line in lines if line.startswith("  train_accuracy")]
     assert "mean as measured 0.9767; this network 0.9800" in measured
+
+
+def test_the_leak_is_measured_by_the_best_audit_on_other_images_even_if_it_is_no_objective(cwd, monkeypatch, capfd):
+    monkeypatch.chdir(cwd)
+    with_leak, without = (choice(capfd, "--minimize", "mia_auc", study=study) for study in ("noisy", "open"))
+    for lines in (with_leak, without):
+        (leak,) = [line for line in lines if line.startswith("  mia_auc ")]
+        assert "mean as measured 0.6000; chance level 0." in leak and "this network 0.6000)" in leak
+        assert any(line.endswith("by mia_auc (audit loss)") for line in lines)

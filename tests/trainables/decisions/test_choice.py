@@ -2,42 +2,18 @@
 
 import numpy as np
 import pytest
-from chosen import OBJECTIVES, confirmation, point
+from chosen import LOWEST_AUC, OBJECTIVES, choose, confirmation, networks_of, point
 
 from core.errors import InputError
 from core.study import Constraint
-from trainables.decisions.choice import Pick, pick
+from trainables.decisions.choice import pick
 from trainables.storage.networks import StoredNetwork
 from trainables.storage.store import Store
 from trainables.study.choosing import Preference
-from trainables.study.outcome import Confirmation, Outcome
+from trainables.study.outcome import Outcome
 from trainables.study.trial import Trial
 
-LOWEST_AUC = Preference("mia_auc")
 POINTS = {3: point(0.96, 0.3, 0.7, 0.01), 5: point(0.91, 0.5, 0.6, 0.01), 8: point(0.81, 0.4, 0.55, 0.01)}
-
-
-def networks_of(values) -> list[StoredNetwork]:
-    """The replicates of points with these values; `mia_auc` itself is larger than the AUC of the chosen audit."""
-    return [
-        StoredNetwork(
-            f"trial {n}, replicate {r}", f"confirm/{n:05d}/{r}", {},
-            {name: own[name][r - 1] for name in own} | {"mia_auc": own["mia_auc"][r - 1] + 0.05}
-            | {"mia_auc/loss": own["mia_auc"][r - 1], "flag/x": 0.0, "seconds/train": 1.0},
-        )
-        for n, own in values.items() for r in range(1, len(own["accuracy"]) + 1)
-    ]  # fmt: skip
-
-
-def choose(
-    values, preference: Preference = LOWEST_AUC, *constraints: str, given: Confirmation | None = None, unconfirmed: bool = False,
-    networks=None,
-) -> Pick:  # fmt: skip
-    """The choice among points with these values, all of which are on the front of the sweep, too."""
-    trials = [Trial(n, {}, {name: float(np.mean(v)) for name, v in own.items()}) for n, own in values.items()]
-    outcome = Outcome("s-1", "s", "?", OBJECTIVES, {}, len(trials), trials=trials, confirmation=given or confirmation(values))
-    parsed = [Constraint.of(text) for text in constraints]
-    return pick("s-1", outcome, networks or networks_of(values), Store.at("."), [], parsed, preference, unconfirmed)
 
 
 @pytest.mark.parametrize("preference, metric", [

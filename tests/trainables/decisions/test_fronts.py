@@ -15,7 +15,6 @@ from compared import (
     measured,
     write_studies,
 )  # fmt: skip
-from mlflow import MlflowClient
 
 from core import pareto
 from core.errors import InputError
@@ -41,19 +40,18 @@ def volume(*points: Point) -> float:
     return pareto.hypervolume(pareto.losses([measured(p) for p in points], OBJECTIVES))
 
 
-def test_the_hypervolume_is_that_of_the_points_and_equals_the_metric_of_the_study(store):
-    three, better = compare(fronts(store, "three", "better"))
-    assert three.hypervolume == pytest.approx(volume(ACCURATE, ROBUST, PRIVATE), abs=1e-12)
-    assert better.hypervolume == pytest.approx(volume(BETTER), abs=1e-12)
-    client = MlflowClient(store)
-    experiment = client.get_experiment_by_name("s").experiment_id
-    (parent,) = client.search_runs([experiment], "tags.`trilemma.name` = 'three' and tags.`trilemma.kind` = 'study'")
-    assert three.hypervolume == pytest.approx(parent.data.metrics["hypervolume"], abs=1e-12)
+def test_the_hypervolume_of_a_sweep_is_that_of_its_points(store):
+    three, better = fronts(store, "three", "better")
+    assert three.sweep_hypervolume == pytest.approx(volume(ACCURATE, ROBUST, PRIVATE), abs=1e-12)
+    assert better.sweep_hypervolume == pytest.approx(volume(BETTER), abs=1e-12)
+    assert np.isnan(three.hypervolume) and three.interval == (-np.inf, np.inf)
 
 
-def test_the_hypervolume_of_a_study_does_not_depend_on_the_other_study(store):
-    volumes = [compare(fronts(store, "three", other))[0].hypervolume for other in ("better", "more", "empty", "confirmed")]
-    assert len(set(volumes)) == 1
+def test_the_confirmed_hypervolume_is_that_of_the_version_with_its_interval(store):
+    _, confirmed, excluded = fronts(store, "three", "confirmed", "excluded")
+    assert (confirmed.hypervolume, confirmed.interval) == (0.5, (0.4, 0.6))
+    assert confirmed.sweep_hypervolume == pytest.approx(volume(ACCURATE, ROBUST, PRIVATE), abs=1e-12)
+    assert excluded.version == 2 and (excluded.hypervolume, excluded.interval) == (0.3, (0.25, 0.45))  # 0.5 before it was revised
 
 
 def test_dominated_failed_and_excluded_trials_change_nothing(store):
@@ -62,7 +60,7 @@ def test_dominated_failed_and_excluded_trials_change_nothing(store):
     assert [p.trial for p in three.points] == [0, 1, 2]
     both = [compare(fronts(store, name, "better")) for name in ("three", "more")]
     for a, b in zip(*both, strict=True):
-        assert (a.hypervolume, a.epsilon_indicator) == (b.hypervolume, b.epsilon_indicator)
+        assert a.epsilon_indicator == b.epsilon_indicator
         assert a.non_dominated.tolist() == b.non_dominated.tolist()
 
 
@@ -95,8 +93,16 @@ def test_confirmed_means_are_preferred_and_points_that_left_the_front_do_not_cou
     assert (three.kind, confirmed.kind) == ("sweep", "confirmed")
     points = [(p.trial, tuple(p.values.values())) for p in confirmed.points]
     assert points == [(0, (0.9, 0.15, 0.75)), (2, (0.5, 0.1, 0.55))]
-    comparison = compare([three, confirmed])[1]
-    assert comparison.hypervolume == pytest.approx(volume((0.9, 0.15, 0.75), (0.5, 0.1, 0.55)), abs=1e-12)
+
+
+def test_an_auc_below_the_largest_chance_level_of_all_points_makes_no_point_better(store):
+    """`lucky` dominates `unlucky` by AUCs that are both below the chance level."""
+    lucky, unlucky = fronts(store, "lucky", "unlucky")
+    assert [p.levels for p in (*lucky.points, *unlucky.points)] == [{"mia_auc_chance": 0.56}, {"mia_auc_chance": 0.58}]
+    assert [p.values["mia_auc"] for p in (*lucky.points, *unlucky.points)] == [0.51, 0.57]
+    assert [c.non_dominated.tolist() for c in compare([lucky, unlucky])] == [[True], [True]]
+    apart = replace(unlucky, points=(replace(unlucky.points[0], values=unlucky.points[0].values | {"mia_auc": 0.6}),))
+    assert [c.non_dominated.tolist() for c in compare([lucky, apart])] == [[True], [False]]
 
 
 def test_confirmed_points_that_a_reevaluation_has_excluded_or_lost_do_not_count(store):

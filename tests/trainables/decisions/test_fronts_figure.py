@@ -1,10 +1,12 @@
 """The figure that compares fronts."""
 
 import io
+import math
 
 from compared import ACCURATE, BETTER, NAMES, OBJECTIVES, PRIVATE, ROBUST, Point
 from matplotlib.image import imread
 
+from core.stats import Interval
 from trainables.commands.compare import comparison_table
 from trainables.decisions import fronts_figure
 from trainables.decisions.fronts import FrontPoint, StudyFront, compare
@@ -13,8 +15,11 @@ from trainables.decisions.fronts_figure import COLORS, SHAPES, comparison_figure
 
 def front(name: str, *points: Point) -> StudyFront:
     """A front with these points."""
-    made = [FrontPoint(i, "", f"run-{i}", dict(zip(NAMES, values, strict=True)), ()) for i, values in enumerate(points)]
-    return StudyFront(name, OBJECTIVES, {}, trials=len(points), version=1, confirmed=False, points=tuple(made))
+    made = [FrontPoint(i, "", f"run-{i}", dict(zip(NAMES, values, strict=True)), {}, ()) for i, values in enumerate(points)]
+    return StudyFront(
+        name, OBJECTIVES, {}, trials=len(points), version=1, confirmed=False, points=tuple(made), sweep_hypervolume=0.5,
+        hypervolume=math.nan, interval=Interval(-math.inf, math.inf),
+    )  # fmt: skip
 
 
 FRONTS = [front("three", ACCURATE, ROBUST, PRIVATE), front("better", BETTER)]

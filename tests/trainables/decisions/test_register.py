@@ -16,7 +16,6 @@ from mlflow import MlflowClient
 
 from core import data
 from core.config import TrialConfig
-from core.stats import mean_interval
 from trainables.commands.pick import main
 from trainables.decisions.model_card import short
 from trainables.execution.resources import to_shared
@@ -26,7 +25,9 @@ from trainables.storage.content import images_fingerprint
 from trainables.storage.jobs import Job, replicate_folder, replicate_job, trial_folder
 from trainables.storage.results import training_result
 from trainables.storage.store import Store
+from trainables.storage.takeover import stored_plan
 from trainables.storage.versions import outcomes
+from trainables.study.site import Site
 from trainables.terminal.provenance import facts
 from trainables.tracking.tracker import Tracker
 
@@ -100,13 +101,23 @@ def test_the_registered_model_does_what_was_reported(cwd, monkeypatch, capfd):
     number, folder = int(registered.tags["trilemma.trial"]), registered.tags["network"]
     results = {r: training_result(store, replicate_folder(number, r)).metrics for r in (1, 2)}
     reported = training_result(store, folder).metrics
-    assert reported["accuracy"] == min(m["accuracy"] for m in results.values())
-    mean, (low, high) = mean_interval([m["accuracy"] for m in results.values()])
+    assert reported["robust_accuracy"] == min(m["robust_accuracy"] for m in results.values())
+    mean = float(np.mean([m["accuracy"] for m in results.values()]))
+    plan = stored_plan("tiny-1", Site(storage=str(cwd / "runs")))
+    (outcome,) = outcomes(plan, store, store.read_json("facts.json"), [])
+    (point,) = [point for point in outcome.confirmed if point.number == number]
+    value, (low, high) = point.shrunk["accuracy"], point.shrunk_intervals["accuracy"]
     assert registered.run_id and runs[registered.run_id].data.tags["trilemma.trial"] == str(number)
     assert f"MLflow run: {registered.run_id}" in out and "registered model: models:/tiny/1" in out
-    assert f"chosen: trial {number} of tiny-1" in out and "lower of the two" in out
-    assert registered.tags["accuracy"] == repr(mean) and registered.tags["accuracy.this_network"] == repr(reported["accuracy"])
-    assert f"accuracy {mean:.4f} (95 % interval {low:.4f} to {high:.4f}; this network {reported['accuracy']:.4f})" in out
+    assert f"chosen: trial {number} of tiny-1" in out and "worse of the two" in out
+    assert registered.tags["accuracy"] == repr(value) and registered.tags["accuracy.this_network"] == repr(reported["accuracy"])
+    assert registered.tags["accuracy.mean"] == repr(mean) and registered.tags["mia_auc.chance"] == repr(point.chance)
+    line = f"accuracy {value:.4f} (95 % interval {low:.4f} to {high:.4f}; mean as measured {mean:.4f}; this network"
+    assert f"{line} {reported['accuracy']:.4f})" in out
+    own_auc = reported[f"mia_auc/{point.audits[0]}"]
+    resolved = "" if point.resolved else ", not resolved"
+    assert f"chance level {point.chance:.4f}{resolved}; this network {own_auc:.4f})" in out
+    assert registered.tags["mia_auc.resolved"] == str(point.resolved).lower()
 
     # its logits, without this project's code and without connections
     images, known = data.load("digits"), of_npz((cwd / "runs/tiny-1" / folder / "predictions.npz").read_bytes())
@@ -124,10 +135,14 @@ def test_the_registered_model_does_what_was_reported(cwd, monkeypatch, capfd):
     (path,) = (cwd / "mlartifacts").rglob("model_card.md")
     text = path.read_text()
     assert registered.description == short(text) and text.startswith(f"# tiny: trial {number}\n\nIs it small?")
-    assert f"| accuracy | {mean:.4f} | {low:.4f} to {high:.4f} | {reported['accuracy']:.4f} |" in text
-    for name in ("robust_accuracy", "mia_auc", "train_accuracy"):
-        value = np.mean([m[name] for m in results.values()])
-        assert f"| {name} | {value:.4f} | " in text and f" | {reported[name]:.4f} |" in text
+    assert f"| accuracy | {value:.4f} | {low:.4f} to {high:.4f} | {mean:.4f} |  | {reported['accuracy']:.4f} |" in text
+    chance = f"{point.chance:.4f}" + ("" if point.resolved else " (not resolved)")
+    assert f"| {point.means['mia_auc']:.4f} | {chance} | {own_auc:.4f} |" in text
+    average = np.mean([m["train_accuracy"] for m in results.values()])
+    assert f"| train_accuracy | {average:.4f} | {reported['train_accuracy']:.4f} |" in text
+    leaks = "leaks some" if point.resolved else "may leak"
+    words_of_intervals = "Intervals include seeds, the draw of members and the judged images, but not another data set."
+    assert f"- The model {leaks} training data" in text and words_of_intervals in text and "Student" not in text
     commit = facts([])["commit"]
     members = len(known["member_rows"])
     for part in (images_fingerprint(images), f"trained on {members} members, evaluated on {len(known['rows'])} other",

@@ -30,4 +30,4 @@ def test_metrics_of_a_study_and_of_stronger_attacks_on_its_networks_are_means_ov
     assert after["robust_accuracy"] == pytest.approx(mean(m["robust_accuracy"] for m in seeds))
     assert after["robust_accuracy"] <= before["robust_accuracy"]
     pick = (study.name, "--maximize", "accuracy", "--unconfirmed", "--no-register")
-    assert "the lower of the two middle ones of 2" in run_study.succeed(tmp_path, *pick, script="studies/pick.py")
+    assert "the worse of the two middle ones of 2 by accuracy" in run_study.succeed(tmp_path, *pick, script="studies/pick.py")

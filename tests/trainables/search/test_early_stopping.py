@@ -88,6 +88,15 @@ def test_trials_are_compared_only_at_the_same_rung():
     assert decide(scheduler, 2, 3, accuracy=0.8) == STOP
 
 
+def test_an_auc_below_the_chance_level_is_no_reason_to_continue_or_to_stop():
+    scheduler = ParetoHalving(plan(), [])
+    rows = {n: rows_at_rung(1, accuracy, mia=mia) for n, accuracy, mia in ((1, 0.9, 0.54), (2, 0.8, 0.51), (3, 0.9, 0.55))}
+    for row in rows.values():
+        row[-1]["rung/mia_auc_chance"] = 0.55
+    decisions = [scheduler.on_trial_result(None, tune_trial(n), epochs_report(row)) for n, row in rows.items()]
+    assert decisions == [CONTINUE, STOP, CONTINUE]
+
+
 def test_no_trial_is_stopped_between_rungs():
     scheduler = ParetoHalving(plan(), [])
     assert decide(scheduler, 1, 1, accuracy=0.9) == CONTINUE

@@ -109,6 +109,13 @@ def test_suggestions_in_a_space_without_switches_are_those_of_optuna_alone(sampl
         reference.tell(expected, [o.loss(metrics[o.metric]) for o in study_plan.objectives])
 
 
+def test_optuna_is_told_the_chance_level_of_a_leak_that_does_not_exceed_it(store):
+    searcher = StudySearcher(plan("tpe", 2, baselines={}), store, [])
+    searcher.suggest("0")
+    searcher.on_trial_complete("0", measured({"accuracy": 0.9, "robust_accuracy": 0.2, "mia_auc": 0.52, "mia_auc_chance": 0.55}))
+    assert searcher.study.trials[0].values[2] == pytest.approx(0.1)
+
+
 # ---------------------------------------------------------------- reports to Optuna
 
 

@@ -3,14 +3,15 @@
 import finished
 import numpy as np
 import pytest
+from confirming import evidence as synthetic
 from revised import SECOND, THIRD, write_reevaluation
 
 from core.errors import InputError
 from trainables.storage.arrays import to_npz
 from trainables.storage.contents import Damaged
-from trainables.storage.results import audit_result, evidence, training_result
+from trainables.storage.results import audit_result, evidence, stored_replicate, training_result
 from trainables.storage.store import Store
-from trainables.study.results import AuditResult, TrainingResult
+from trainables.study.results import AuditResult, NetworkResult, TrainingResult
 
 
 def test_an_image_is_robust_against_an_attack_only_if_every_version_says_so(tmp_path):
@@ -55,3 +56,34 @@ def test_a_stored_result_with_an_unknown_or_missing_field_or_one_of_another_type
         store.write_json("a/result.json", content)
         with pytest.raises(Damaged, match=f"a/result.json is damaged .*{reason}"):
             read(store)
+
+
+def test_membership_scores_of_other_images_replace_their_group_and_those_of_the_same_images_are_added(tmp_path):
+    store, rows = Store.at(str(tmp_path)), np.arange(4)
+
+    def group(name: str, at: np.ndarray) -> dict[str, np.ndarray]:
+        return {"own/rows": at, "own/member": at < 2, f"own/{name}": at * 1.0}
+
+    store.write("confirm/00000/1/predictions.npz", to_npz({"rows": rows, "labels": rows, **group("loss", rows)}))
+    store.write("confirm/00000/1/audit.npz", to_npz({"auditor/rows": rows, "auditor/member": rows < 2, "auditor/lira": rows * 2.0}))
+    for place, name, at in (("2", "gradient_norm", rows), ("3", "label_only", rows[:3])):
+        store.write(f"versions/{place}/confirm/00000/1/predictions.npz", to_npz(group(name, at)))
+    names = [set(evidence(store, "confirm/00000/1", later)) for later in ([], ["versions/2"], ["versions/2", "versions/3"])]
+    common = {"rows", "labels", "auditor/rows", "auditor/member", "auditor/lira", "own/rows", "own/member"}
+    assert [own - common for own in names] == [{"own/loss"}, {"own/loss", "own/gradient_norm"}, {"own/label_only"}]
+    assert all(own >= common for own in names)
+
+
+def test_a_replicate_whose_evidence_is_missing_or_does_not_fit_counts_as_failed_with_the_reason(tmp_path):
+    store, succeeded = Store.at(str(tmp_path)), NetworkResult(metrics={"accuracy": 0.5})
+    reason = lambda: stored_replicate(store, 0, 1, succeeded).result.error  # noqa: E731
+    assert "confirm/00000/1/predictions.npz: missing" in reason()
+    arrays = synthetic(3)
+    store.write("confirm/00000/1/predictions.npz", to_npz(arrays))
+    assert not reason()
+    store.write("confirm/00000/1/predictions.npz", to_npz({n: a for n, a in arrays.items() if n != "logits"}))
+    assert "no logits" in reason()
+    store.write("confirm/00000/1/predictions.npz", to_npz({**arrays, "own/member": arrays["own/member"][:-1]}))
+    assert reason()
+    failed = NetworkResult(error="it diverged")
+    assert stored_replicate(store, 0, 1, failed).result == failed

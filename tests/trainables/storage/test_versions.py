@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 import finished
+import numpy as np
 import pytest
 from revised import SECOND, THIRD, write_reevaluation
 
 from core.errors import InputError
+from trainables.storage.arrays import to_npz
 from trainables.storage.jobs import trial_folder
 from trainables.storage.store import Store
 from trainables.storage.versions import outcomes, reevaluated, versions, write_version
@@ -110,3 +112,19 @@ def test_a_lost_replicate_counts_as_failed(tmp_path):
     store.discard("confirm/00000/2/result.json")
     (point,) = outcomes(plan, store, {}, [])[0].confirmed
     assert (point.replicates, point.failed) == (2, 1)
+
+
+def test_audits_of_a_version_count_for_its_confirmed_points_and_not_for_those_before(tmp_path):
+    """At version 2, an audit separates all members from all others, with scores of fewer images than before."""
+    store = finished.study(tmp_path)
+    for number in range(3):
+        write_reevaluation(store, SECOND, trial_folder(number), 4)
+    write_reevaluation(store, SECOND, "confirm/00000/1", **{"mia_auc/lira_offline": 1.0, "flag/audit_lacks_models": 0.0})
+    rows, member = np.arange(8) * 20, np.arange(8) < 4
+    scores = {"attacker/rows": rows, "attacker/member": member, "attacker/lira_offline": np.where(member, 1.0, 0.0)}
+    store.write(f"{SECOND.folder}/confirm/00000/1/predictions.npz", to_npz(scores))
+    first, second = (outcome.confirmed[0] for outcome in outcomes(finished.plan(), store, {}, [SECOND]))
+    assert list(first.tiers) == ["threshold"] and list(second.tiers) == ["threshold", "shadows"]
+    assert first.means["mia_auc"] == pytest.approx(0.6) and second.leaks["lira_offline"].auc == 1.0
+    assert second.tiers["threshold"] == first.tiers["threshold"]
+    assert second.means["mia_auc"] == second.tiers["shadows"][0] > first.means["mia_auc"]

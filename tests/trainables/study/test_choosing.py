@@ -1,14 +1,18 @@
 """The choice of a confirmed point: constraints, preferences, runners-up, and numbers without the winner's curse."""
 
 import math
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
 import pytest
-from chosen import OBJECTIVES, around, confirmation, estimates_of, point
+from chosen import METRICS, OBJECTIVES, around, confirmation, confirmation_of, estimates_of, point
+from replicated import Measured, aucs, audited, shares, student_covers, true_auc
 
 from core import pareto
+from core.audits.selection import select_audit
 from core.errors import InputError
+from core.estimates import Estimates
 from core.stats import Interval
 from core.study import Constraint
 from trainables.study.choosing import Chosen, Estimate, Preference, choose_point
@@ -140,3 +144,38 @@ def test_the_choice_in_words_of_the_command_line():
     assert chosen.words == words and str(chosen.preference) == "the lowest mia_auc"
     assert choose(confirmation(APART), BALANCED).words == ["--balanced"]
     assert Preference("accuracy", maximize=True).words == ["--maximize", "accuracy"]
+
+
+def null_study(stream: np.random.Generator, points: int, replicates: int, leak: float) -> tuple[Confirmation, Measured]:
+    """The confirmation of points whose true accuracies, robust accuracies and leaks are equal, all of them on the front."""
+    measured = shares(stream, np.tile([0.8, 0.4], (points, 1)), replicates, 224)
+    groups = audited(stream, points, replicates, (449, 224, 224), leak)
+    for number, own in measured.items():
+        best = select_audit(aucs(groups[number])).measurements
+        measured[number] = {r: dict(zip(METRICS, (*one.values(), best[r]), strict=True)) for r, one in own.items()}
+    given = confirmation_of(Estimates.of(measured, METRICS))
+    return replace(given, points=tuple(replace(p, on_front=True) for p in given.points)), measured
+
+
+@pytest.mark.parametrize("leak", [0.0, 0.3])
+def test_in_a_null_study_the_number_of_the_chosen_point_is_nearly_unbiased_and_its_interval_covers(leak):
+    """The best mean as measured is 0.02 too good, and its Student interval contains the true value in too few studies."""
+    stream, points = np.random.default_rng(0), 7
+    truth = {"accuracy": 0.8, "mia_auc": true_auc(leak)}
+    errors, before = ({name: [] for name in truth} for _ in range(2))
+    covered, student, others = [], [], []
+    for _ in range(60):
+        given, measured = null_study(stream, points, 2, leak)
+        for name, value in truth.items():
+            chosen = choose(given, Preference(name, maximize=name == "accuracy"))
+            own, sign = chosen.values[name], 1 if name == "accuracy" else -1
+            best = max(measured, key=lambda n: sign * given.estimates.mean(n, name))
+            errors[name].append(sign * (own.shrunk - value))
+            before[name].append(sign * (given.estimates.mean(best, name) - value))
+            covered.append(own.shrunk_interval.low <= value <= own.shrunk_interval.high)
+            student.append(student_covers([one[name].value for one in measured[best].values()], value))
+            others.append(len(chosen.runners_up))
+    for name in truth:
+        assert np.mean(before[name]) > 0.016 and abs(np.mean(errors[name])) < 0.45 * np.mean(before[name])
+    assert 0.93 < np.mean(covered) < 0.985 and np.mean(student) < 0.88
+    assert np.mean(others) > 0.8 * (points - 1)

@@ -10,7 +10,7 @@ import finished
 import pytest
 
 from trainables.storage.results import as_trial
-from trainables.study.results import AuditResult, NetworkResult, TrainingResult, merged
+from trainables.study.results import AuditResult, NetworkResult, TrainingResult, mean_metrics, merged
 from trainables.study.trial_state import TrialState
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -170,3 +170,13 @@ def test_no_file_reads_a_result_by_string():
         (str(file.relative_to(ROOT)), text) for file in files for key, text in read_keys(file.read_text()) if key in RESULT_KEYS
     }
     assert used == LEGITIMATE.keys()
+
+
+def test_the_leak_of_a_configuration_is_not_resolved_if_its_mean_is_not_and_a_later_evaluation_decides():
+    seeds = [
+        {"mia_auc": 0.58, "mia_auc_chance": 0.55, "flag/leak_not_resolved": 0.0},
+        {"mia_auc": 0.53, "mia_auc_chance": 0.55, "flag/leak_not_resolved": 1.0},
+    ]
+    assert mean_metrics(seeds)["flag/leak_not_resolved"] == 0 and mean_metrics(seeds)["mia_auc_chance"] == pytest.approx(0.55)
+    assert mean_metrics([seeds[1], {**seeds[0], "mia_auc": 0.56}])["flag/leak_not_resolved"] == 1
+    assert merged(seeds[1], {"mia_auc": 0.6, "flag/leak_not_resolved": 0.0})["flag/leak_not_resolved"] == 0
