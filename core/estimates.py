@@ -212,7 +212,7 @@ class Estimates(Generic[Point]):
         shared = np.array([[len(a & b) / (len(a) * len(b)) for b in self.replicates] for a in self.replicates])
         common = np.minimum(np.array([e.common for e in self.errors]) * self.scale**2, seeds)
         parts = ((shared, np.sqrt(common)), (np.diag(np.diag(shared)), np.sqrt(seeds - common)))
-        drawn = np.einsum("ijn,kln->ijkl", self.influence, self.influence)
+        drawn = np.einsum("ijn,kln->ijkl", self.influence, self.influence, optimize=True)
         return drawn + sum(np.einsum("ik,ij,kl,jl->ijkl", weight, part, part, self.within) for weight, part in parts)
 
     def _half_width(self, i: int, j: int, level: float) -> float:

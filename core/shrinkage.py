@@ -42,7 +42,7 @@ def shrink(means: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.nd
     shrunken, maps, own = np.zeros_like(means), np.zeros((metrics, points, points)), np.zeros((metrics, points, points))
     for k in range(metrics):
         shrunken[:, k], maps[k], own[k] = _shrink_one(means[:, k], covariance[:, k, :, k])
-    posterior = np.einsum("aij,jakb,blk->ialb", maps, covariance, maps)
+    posterior = np.einsum("aij,jakb,blk->ialb", maps, covariance, maps, optimize=True)
     for k in range(metrics):
         posterior[:, k, :, k] = own[k]
     return shrunken, posterior

@@ -60,7 +60,7 @@ def test_intervals_of_each_audit_and_of_the_best_one_cover_with_and_without_a_le
     truth = {"best": true_auc(leak), "0": true_auc(leak), "3": true_auc(leak, 3)}
     old, paired = [], []
     for _ in range(runs):
-        groups = audited(stream, points, replicates, (220, 110, 110), leak)
+        groups = audited(stream, points, replicates, (449, 224, 225), leak)
         each = {p: aucs(own) for p, own in groups.items()}
         best = {p: select_audit(own).measurements for p, own in each.items()}
         measured = {p: {r: {**each[p][r], "best": best[p][r]} for r in each[p]} for p in each}

@@ -54,7 +54,7 @@ def simulated(kind: str, points: int, replicates: int, runs: int) -> dict[str, n
 @pytest.mark.parametrize("points, replicates", [(7, 2), (7, 3), (13, 2), (13, 3)])
 def test_equal_points_are_undecided(points, replicates):
     probability = simulated("null", points, replicates, NULL)["probability"]
-    assert np.mean((probability > LEAVES) & (probability < STAYS)) >= 0.99
+    assert np.mean((probability > LEAVES) & (probability < STAYS)) >= 0.95
 
 
 @pytest.mark.parametrize("kind, points, replicates", [("apart", 13, 2), ("apart", 7, 3), ("ties", 13, 2)])
