@@ -34,7 +34,7 @@ from trainables.terminal.console import Terminal
 def front_table(outcome: Outcome) -> Table:
     """The front with the searched knobs: in the sweep, or by confirmed means with verdicts if points are confirmed.
 
-    Trials with a flag that not every trial raises are marked. Confirmed baselines that are not on the sweep's front follow.
+    Trials with a flag that not every trial raises are marked. Confirmed points that are not on the front of the sweep follow.
     """
     confirmed, front, common = {point.number: point for point in outcome.confirmed}, outcome.front(), flags_on_all(outcome)
     searched, metrics = searched_names(outcome.space), [o.metric for o in outcome.objectives]
