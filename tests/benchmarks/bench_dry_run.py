@@ -19,11 +19,11 @@ time (`--seconds`) to compensate. Of the actual confirmation step of that versio
 
     inversion_tradeoff (4, 3)           80    42 s /  58 s  0.74   65 s / 54 s  1.21   14 MB / 15 MB 0.96  2.8 / 2.4 GB  1.16
 
-The device time of inversion_tradeoff is just outside: its seven networks take as long as measured in a process that has run before,
-but each of four workers also loads Ray and warms up, about 3 s that are not subtracted here and count little in longer studies. The
-row of bpfc_tradeoff was measured a few minutes after the study that it is compared with. With `--seconds 80`, 20 CPU seconds in all,
-its networks were trained for 0 to 32 % of their epochs and most attacks were only counted; the estimates were then 1.43 and 1.67
-times the actual device and wall time.
+The device time of inversion_tradeoff is just outside. Its evaluation takes as long as estimated in a process that has run before;
+the difference is probably that each of four workers also loads Ray and warms up, which is not subtracted here and counts little in
+longer studies (not measured). The row of bpfc_tradeoff was measured a few minutes after the study that it is compared with. With
+`--seconds 80`, 20 CPU seconds in all, its networks were trained for 0 to 32 % of their epochs and most attacks were only counted;
+the estimates were then 1.43 and 1.67 times the actual device and wall time.
 """
 
 import argparse
