@@ -116,7 +116,7 @@ def measure(
     parts = data.split(images, plan.config.split)
     setting = Setting(
         sizes={part: Sizes.of(images, parts, part) for part in ("val", "test", "both")},
-        siblings=max(0, plan.replicates - 1) * has_outputs(pilots), shadows=plan.shadows * has_outputs(pilots),
+        siblings=plan.siblings * has_outputs(pilots), shadows=plan.shadows * has_outputs(pilots),
         threads=max(1, int(share.cpus)), use_gpu=share.device().type == "cuda",
     )  # fmt: skip
     columns = TextColumn("measuring"), BarColumn(), TextColumn("{task.completed} of {task.total}"), TimeElapsedColumn()

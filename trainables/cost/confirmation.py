@@ -4,9 +4,6 @@ from typing import NamedTuple
 
 from trainables.study.plan import Plan
 
-FIRST_REPLICATES = 2
-"""Replicates that every point gets; further ones go to points that are still undecided."""
-
 
 class Span(NamedTuple):
     """A range of an unknown number."""
@@ -48,14 +45,14 @@ def expected(plan: Plan) -> Confirmation:
     """The expected numbers of a plan. This function alone knows which points are confirmed, and how often.
 
     All baselines and all points of the front are confirmed; a share of the front, the same as of all trials, are baselines. Each
-    point gets two replicates, and `plan.replicates` at most on average.
+    point gets `plan.first_replicates`, and `plan.replicates` at most on average.
     """
     if not plan.replicates:
         return Confirmation(Span(0, 0), Span(0, 0), Span(0, 0))
     front = front_size(plan.trials, len(plan.objectives))
     others = 1 - len(plan.baselines) / plan.trials
     points = Span(*(len(plan.baselines) + others * size for size in front))
-    return Confirmation(front, points, Span(min(FIRST_REPLICATES, plan.replicates), plan.replicates))
+    return Confirmation(front, points, Span(plan.first_replicates, plan.replicates))
 
 
 def front_size(trials: int, objectives: int) -> Span:

@@ -12,7 +12,7 @@ from trainables.study.plan import Plan
 
 STARTS = 12
 """Start and end of a study, in units of the start of a measuring process: imports and Ray, the workers of both steps, MLflow's
-database, the report (fitted to the studies in tests/benchmarks/bench_dry_run.py)."""
+database, the report (fitted to one study of eight trials)."""
 SUGGESTION_SECONDS = {"gp": (0.4, 0.055), "tpe": (0.01, 0.0002), "nsga2": (0.005, 0.0), "random": (0.001, 0.0)}
 """CPU seconds of a suggestion, (a, b) of a + b * number of known trials; see infra/scale.md."""
 TRIAL_SECONDS = 0.1

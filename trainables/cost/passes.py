@@ -23,7 +23,6 @@ from core.config import Judge, TrialConfig
 from core.data import Images, Parts
 from core.evaluation.masking import masking_flags
 from core.evaluation.robustness import distance_metrics, suite_of
-from core.perturbations import PERTURBATIONS
 from core.regularizers.bpfc import BPFC
 
 COUNTED_IMAGES = 4
@@ -88,8 +87,7 @@ def attacks_of(config: TrialConfig, sizes: Sizes) -> Passes:
 def queries_of(config: TrialConfig, sizes: Sizes) -> tuple[int, int]:
     """Numbers of images that are queried for the audits by other networks: as they are or mirrored, and as adversarial images."""
     mirrored = bool(getattr(config.augmentation, "flip", False))
-    adversarial = not isinstance(config.perturbation, PERTURBATIONS["none"])
-    return sizes.pool * (1 + mirrored), sizes.target * adversarial
+    return sizes.pool * (1 + mirrored), sizes.target
 
 
 def outputs_of(config: TrialConfig, sizes: Sizes) -> Passes:
