@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -97,7 +97,8 @@ def moderated_variances(squares: np.ndarray, freedom: np.ndarray) -> tuple[np.nd
         logs = np.log(squares[shown] / freedom[shown]) - digamma(own) + np.log(own)
         excess = float(logs.var(ddof=1) - polygamma(1, own).mean())
         if excess > 1e-3:
-            prior = 2 * float(brentq(lambda half: polygamma(1, half) - excess, 1e-4, 1e4))
+            half: Any = brentq(lambda half: polygamma(1, half) - excess, 1e-4, 1e4)
+            prior = 2 * float(half)
             centre = math.exp(logs.mean() + digamma(prior / 2) - math.log(prior / 2))
     elif shown.sum() < len(squares) or len(squares) == 1:
         prior = 0.0 if len(squares) == 1 else math.inf
