@@ -31,8 +31,8 @@ DEV = TrialConfig.of({
 })  # fmt: skip
 
 PHOTOS = TrialConfig.of({
-    "dataset": "cifar10", "pool": 14000, "split.members": 8000, "split.val": 4000, "split.test": 2000, "split.shadow": 0,
-    "net": "resnet10", "net.width": 16, "augmentation": "crop_flip", "epochs": 20, "batch_size": 128,
+    "dataset": "cifar10", "pool": 16000, "split.members": 10000, "split.val": 4000, "split.test": 2000, "split.shadow": 0,
+    "net": "resnet10", "net.width": 16, "augmentation": "crop_flip", "epochs": 30, "batch_size": 128,
     "optimizer": "sgd", "optimizer.lr": 0.1, "optimizer.schedule": "one_cycle", "judge.images": 500,
     "loss": "crl", "loss.alpha_rce": 1.0, "perturbation": "pgd", "perturbation.steps": 2,
 })  # fmt: skip
