@@ -121,7 +121,8 @@ def test_a_dark_page_inverts_drawn_figures_and_no_photographs(browser, large):
 def test_paper_is_light_in_dark_mode_and_breaks_no_number(browser, page):
     opened(browser, page, PAPER, media="print", scheme="dark")
     assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    broken = """return [...document.querySelectorAll("td.n, .n, td.settings span, td[data-value]")].filter(e => !e.querySelector("button")).filter(e => {
+    broken = """return [...document.querySelectorAll("td.n, .n, td.settings span, td[data-value]")]
+      .filter(e => !e.querySelector("button")).filter(e => {
       const range = document.createRange();
       range.selectNodeContents(e);
       const lines = new Set([...range.getClientRects()].map(box => Math.round(box.bottom / 4)));
