@@ -38,7 +38,7 @@ JOIN = "#E9B391"
 FAINT = "#E4E8EC"
 """Colour of grid lines."""
 DARK = {
-    INK: "#E4E7EA", OUTLINE: "#8B949E", BLUE: "#5AAEE4", ORANGE: "#F29455", PURPLE: "#D692B8", JOIN: "#7A4A2C", FAINT: "#2C3137",
+    INK: "#E4E7EA", OUTLINE: "#8B949E", BLUE: "#5AAEE4", ORANGE: "#F29455", PURPLE: "#D692B8", JOIN: "#A0653D", FAINT: "#2C3137",
 }  # fmt: skip
 """The colour in dark mode of each colour of the charts."""
 CAMERA = {"aspectmode": "cube", "camera": {"eye": {"x": -1.7, "y": -1.7, "z": 1.0}, "center": {"z": -0.12}}}

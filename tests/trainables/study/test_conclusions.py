@@ -67,9 +67,7 @@ def test_the_cost_of_a_decision_is_the_number_of_replicates_and_their_time():
 
 def test_a_point_that_is_too_close_to_call_has_no_price():
     study = confirmed(point(0, metrics(0.9, 0.1, 0.7), probability=0.99), point(1, metrics(0.6, 0.5, 0.55), probability=0.5))
-    assert undecided(study).lines[1:] == (
-        "Too close to call, with over 50 replicates each or more judged images needed: trial 1.",
-    )
+    assert undecided(study).lines[1:] == ("Too close to call, with over 50 replicates each or more judged images needed: trial 1.",)
     assert undecided(study).command == ""
 
 

@@ -45,7 +45,7 @@ TEMPLATE = """
 {% for row in rows %}
 <tr role="row"><th scope="row" role="rowheader">{{ row.name }}</th>
 <td role="cell" data-head="{{ heads[1] }}"><b class="n">{{ row.mean }}</b> <span class="n">{{ row.interval }}</span>
-<br><span class="soft">expected <span class="n">{{ row.expected }}</span></span>
+<br><span class="soft n">expected {{ row.expected }}</span>
 {%- if row.chance %}<br><span class="soft n">{{ row.chance }}</span>{% endif %}</td>
 {% if baseline %}
 <td role="cell" data-head="{{ heads[2] }}"><span class="n">{{ row.baseline }}</span></td>

@@ -29,8 +29,8 @@ def data(context: ReportContext) -> dict[str, Any] | Missing:
 
 
 def estimate_cell(estimate: tuple[float, Interval] | None) -> str | None:
-    """A mean with half of its interval, without line breaks; None if there is none."""
-    return plus_minus(*estimate).replace(" ", "\N{NO-BREAK SPACE}") if estimate else None
+    """A mean with half of its interval, between which a line may break; None if there is none."""
+    return plus_minus(*estimate).replace("\N{PLUS-MINUS SIGN} ", "\N{PLUS-MINUS SIGN}\N{NO-BREAK SPACE}") if estimate else None
 
 
 CARD = Card("radii", "Accuracy over epsilon", data, TEMPLATE, link="Radii")
