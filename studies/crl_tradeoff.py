@@ -9,10 +9,9 @@ The default preset uses digits that are made harder, because on the original one
 (`core.data.hard_digits`); CRL's default there is one that has a clear effect at little cost in accuracy, not the paper's. Means and
 intervals of its baselines over seeds are in tests/benchmarks/bench_default_study.py.
 
-On CIFAR-10 photographs (JPEG copy, 1,000 members, all-conv net of width 16; n = 3 seeds per confirmed point, 2 CPU cores, commit
-833c740, command in the README), CRL with adversarial training at 4.7/255 keeps the accuracy of adversarial training alone
-(0.423 +- 0.032 against 0.421 +- 0.092), with robust accuracy 0.139 +- 0.010 against 0.117 +- 0.017 and AUC 0.637 +- 0.007 against
-0.696 +- 0.014.
+The preset `photos` asks the same of CIFAR-10's photographs on CPU cores: 10,000 members, a batch-norm ResNet of width 16, and radii
+up to 8/255. With a copy of the photographs in `parquet:DIR`, add `--dataset parquet:DIR`. It takes hours, and `--resume` continues
+it.
 """
 
 from core.config import TrialConfig
