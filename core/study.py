@@ -137,7 +137,7 @@ class Preset:
     replicates: int = 3
     """Replicates per point on average in the confirmation step, with new seeds and redrawn members."""
     shadows: int = 0
-    """Shadow models per front point in the confirmation step, trained on the shadow pool, on which no target is trained."""
+    """Shadow models per confirmed point, trained on the shadow pool, on which no target is trained."""
 
 
 CONFIRM: Mapping[str, Value] = {

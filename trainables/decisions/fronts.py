@@ -74,7 +74,7 @@ class StudyFront:
     version: int
     """Version of the front: 1 when the study ended, and one more for each revision."""
     confirmed: bool
-    """Whether the points are those that stayed on the front after confirmation."""
+    """Whether the points are confirmed ones, whose means are on the front, rather than those of the sweep."""
     points: tuple[FrontPoint, ...]
     """Points sorted by the first objective, best first."""
     sweep_hypervolume: float

@@ -1,4 +1,4 @@
-"""Trainings and their folders: the seeds of a trial, the replicates of a front point, and shadow models."""
+"""Trainings and their folders: the seeds of a trial, the replicates of a confirmed point, and shadow models."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -68,9 +68,10 @@ class Plan:
     ))  # fmt: skip
     """Replicates per confirmed point on average, at most; 0 skips the confirmation step."""
     shadows: int = field(default=0, metadata=options(
-        Option("--shadows", "also train N shadow models per front point, to audit it", None, {"type": integer(0), "metavar": "N"}),
+        Option("--shadows", "also train N shadow models per confirmed point, to audit it", None,
+               {"type": integer(0), "metavar": "N"}),
     ))  # fmt: skip
-    """Shadow models per front point; with 0, replicates are audited only against each other."""
+    """Shadow models per confirmed point; with 0, replicates are audited by their siblings only."""
     require: tuple[Constraint, ...] = field(default=(), metadata=options(
         Option("--require", "constraint that every point of the front must meet, quoted: 'METRIC>=VALUE' or 'METRIC<=VALUE'", [],
                {"action": "append", "metavar": "CONSTRAINT"}),
