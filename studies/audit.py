@@ -3,7 +3,7 @@
     python studies/audit.py crl_tradeoff-20260101-120000-abcd --shadows 8
 
 Trains the missing shadow models on images that no network of the study has seen, audits the replicates of each confirmed point by
-them and by each other, and publishes a new version of the front. The README describes the knowledge of each attacker under
+them and by a sibling, and publishes a new version of the front. The README describes the knowledge of each attacker under
 "Audits".
 """
 
