@@ -60,7 +60,7 @@ def parser(study: Study) -> argparse.ArgumentParser:
     """The parser of a study's command; its options are those of `Plan` and `Site`."""
     p = Parser(description=study.question, allow_abbrev=False)
     group = p.add_argument_group("what to study (fixed once the study has started)")
-    texts = {"presets": " or ".join(study.presets), "samplers": ", ".join(SAMPLERS), "gp_max_trials": GP_MAX_TRIALS}
+    texts = {"presets": listed(list(study.presets), "or"), "samplers": ", ".join(SAMPLERS), "gp_max_trials": GP_MAX_TRIALS}
     for declared in options_of(Plan).values():
         add_options(group, declared, texts)
     add_site_options(p)
