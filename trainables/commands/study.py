@@ -31,6 +31,7 @@ from trainables.commands.arguments import Parser, add_site_options, assignments,
 from trainables.search.samplers import GP_MAX_TRIALS, SAMPLERS, choose_sampler
 from trainables.study.options import add_options, given_options, options_of, with_defaults
 from trainables.study.plan import Plan
+from trainables.study.text import listed
 
 NOT_SEARCHABLE = ("dataset", "pool", "split", "replicate", "shadow", "seed")
 """Settings that cannot be searched, besides those of split and judge, because trials would not be comparable."""
