@@ -7,7 +7,7 @@ from components import assert_config_rejected, config_with, for_every_component
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from core.config import SLOTS, TrialConfig
+from core.config import CHOICES, SLOTS, TrialConfig
 from core.errors import InputError
 from core.space import Choice, IntRange
 
@@ -46,7 +46,7 @@ def configs(draw):
         config = TrialConfig.of(chosen | {"normalize": chosen["optimizer"] != "dp_sgd"})
     except InputError:
         assume(False)
-    names = [n for n in config.params() if n not in SLOTS]
+    names = [n for n in config.params() if n not in CHOICES]
     changed = draw(st.lists(st.sampled_from(names), max_size=6, unique=True))
     changes = {n: draw(legal_values(config.knob(n))) for n in changed}
     try:

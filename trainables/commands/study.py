@@ -31,6 +31,7 @@ from trainables.commands.arguments import Parser, add_site_options, assignments,
 from trainables.search.samplers import GP_MAX_TRIALS, SAMPLERS, choose_sampler
 from trainables.study.options import add_options, given_options, options_of, with_defaults
 from trainables.study.plan import Plan
+from trainables.study.text import listed
 
 NOT_SEARCHABLE = ("dataset", "pool", "split", "replicate", "shadow", "seed")
 """Settings that cannot be searched, besides those of split and judge, because trials would not be comparable."""
@@ -60,7 +61,7 @@ def parser(study: Study) -> argparse.ArgumentParser:
     """The parser of a study's command; its options are those of `Plan` and `Site`."""
     p = Parser(description=study.question, allow_abbrev=False)
     group = p.add_argument_group("what to study (fixed once the study has started)")
-    texts = {"presets": " or ".join(study.presets), "samplers": ", ".join(SAMPLERS), "gp_max_trials": GP_MAX_TRIALS}
+    texts = {"presets": listed(list(study.presets), "or"), "samplers": ", ".join(SAMPLERS), "gp_max_trials": GP_MAX_TRIALS}
     for declared in options_of(Plan).values():
         add_options(group, declared, texts)
     add_site_options(p)

@@ -71,4 +71,4 @@ def mlflow_links(outcome: Outcome) -> dict[str, str]:
         return {}
     command = "" if refs.uri.startswith("http") else ui_command(refs.uri)
     pages = {"table": trials_page(refs, outcome.name), "charts": trials_page(refs, outcome.name, charts=True)}
-    return pages | {"command": command}
+    return pages | {"command": command, "study": run_page(refs, refs.parent) if refs.parent else ""}

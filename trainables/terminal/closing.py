@@ -60,7 +60,7 @@ def front_table(outcome: Outcome) -> Table:
         table.add_row(
             f"{trial.number} {trial.baseline}".strip() + " !" * (trial.number in marked), *cells,
             *(short(trial.params[name]) if name in trial.params else "-" for name in searched),
-            end_section=bool(others) and trial is front[-1],
+            end_section=bool(others and front) and trial is front[-1],
         )  # fmt: skip
     return table
 

@@ -23,7 +23,7 @@ ROWS: Rows = {
     "abbreviated switch": (["--trial", "9"], ["unrecognized arguments: --trial 9"]),
     "stray word": (["a\nb"], ["unrecognized arguments: a b"]),
     "switch without its value": (["--dataset"], ["--dataset", "expected one argument"]),
-    "unknown preset": (["--preset", "papr"], ["unknown preset 'papr'", "did you mean 'paper'", "dev, paper"]),
+    "unknown preset": (["--preset", "papr"], ["unknown preset 'papr'", "did you mean 'paper'", "dev, photos, paper"]),
     "unknown sampler": (["--sampler", "nsga3"], ["unknown sampler 'nsga3'", "did you mean 'nsga2'", "tpe"]),
     "unknown data set": (
         ["--dataset", "cifar11"],

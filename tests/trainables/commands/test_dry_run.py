@@ -14,7 +14,7 @@ from trainables.commands.study import main
 from trainables.study.site import Site
 
 QUICK = replace(
-    STUDY, baselines={"undefended": STUDY.baselines["undefended"]},
+    STUDY, baselines={"undefended": STUDY.baselines["undefended"]}, contrasts=(),
     presets={"dev": replace(STUDY.presets["dev"], confirm={**CONFIRM, "judge.suite": "quick"})},
 )  # fmt: skip
 """A study with one baseline and a short attack suite in the confirmation step."""

@@ -40,7 +40,7 @@ def test_help_fills_in_all_placeholders(capsys):
     with pytest.raises(SystemExit):
         main(STUDY, ["--help"])
     out = " ".join(capsys.readouterr().out.split())
-    assert "{" not in out and "dev or paper (default: dev" in out and "gp for up to 50 trials" in out
+    assert "{" not in out and "dev, photos or paper (default: dev" in out and "gp for up to 50 trials" in out
 
 
 def test_without_options_the_plan_is_that_of_the_dev_preset():

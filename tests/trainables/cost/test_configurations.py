@@ -30,14 +30,15 @@ def test_points_are_legal_different_and_always_the_same():
     points = points_of(planned)
     assert len(points) == MIN_POINTS and points == points_of(planned)
     assert all(space.contains(planned.space[name], value) for point in points for name, value in point.items())
-    thirds = {int(3 * point["perturbation.epsilon"] / 0.1) for point in points}
+    thirds = {int(3 * point["perturbation.epsilon"] / 0.05) for point in points}
     assert thirds == {0, 1, 2}  # spread evenly
 
 
 def test_points_and_baselines_are_measured_in_turn_with_the_settings_of_the_confirmation_step():
     planned = plan()
     pilots = pilots_of(planned)
-    assert [pilot.name for pilot in pilots] == ["", "undefended", "", "CRL alone", "", "adversarial training alone"]
+    names = ["", "undefended", "", "CRL alone", "", "adversarial training alone", "CRL + adversarial training"]
+    assert [pilot.name for pilot in pilots] == names
     assert all(pilot.confirm == pilot.sweep.set(planned.confirm) for pilot in pilots)
     assert pilots[1].sweep == planned.configured(planned.baselines["undefended"])
     assert all(pilot.confirm is None for pilot in pilots_of(plan("--no-confirm")))

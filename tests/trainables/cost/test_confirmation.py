@@ -23,12 +23,12 @@ def test_two_objectives_have_a_front_of_the_harmonic_number():
 
 
 def test_baselines_and_front_are_confirmed_with_two_replicates_each_up_to_the_budget():
-    planned = plan()  # 20 trials, of which 3 are baselines; 3 replicates
+    planned = plan()  # 20 trials, of which 4 are baselines; 3 replicates
     objectives = planned.__class__(**vars(planned) | {"objectives": (None,) * 3})
     step = expected(objectives)
     front = front_size(20, 3)
     assert step.front == front and step.replicates == Span(2, 3)
-    assert step.points == pytest.approx(Span(3 + 17 / 20 * front.low, 3 + 17 / 20 * front.high))
+    assert step.points == pytest.approx(Span(4 + 16 / 20 * front.low, 4 + 16 / 20 * front.high))
     assert step.networks == pytest.approx(Span(2 * step.points.low, 3 * step.points.high))
 
 

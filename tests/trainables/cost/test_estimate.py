@@ -33,7 +33,7 @@ POINT = cost(10.0, evaluation(2.0, 1.0, files=100.0), evaluation(20.0, 4.0, outp
 UNDEFENDED = cost(4.0, evaluation(1.0, 1.0, files=100.0), evaluation(2.0, 4.0, outputs=1.0, files=1000.0), network=500.0)
 """A baseline: 6 s in the sweep, 10 s in the confirmation step."""
 STEP = Confirmation(Span(5, 5), Span(6, 6), Span(2, 3))
-"""Six confirmed points, of which the three baselines are half, with two to three replicates each."""
+"""Six confirmed points, of which four are the baselines, with two to three replicates each."""
 
 
 def estimated(
@@ -51,22 +51,22 @@ def estimated(
 
 
 def test_the_sweep_trains_attacks_and_audits_each_baseline_once_and_points_otherwise():
-    assert estimated().sweep == pytest.approx(3 * 6 + 7 * 13)
-    assert estimated("--seeds-per-trial", "4").sweep == pytest.approx(4 * (3 * 6 + 7 * 13))
+    assert estimated().sweep == pytest.approx(4 * 6 + 6 * 13)
+    assert estimated("--seeds-per-trial", "4").sweep == pytest.approx(4 * (4 * 6 + 6 * 13))
 
 
 def test_replicates_are_trained_attacked_and_audited_also_by_other_networks():
-    """Half of the confirmed points are baselines, so a network costs (10 + 34) / 2 s on average."""
-    assert estimated().confirm == pytest.approx(Span(12 * 22, 18 * 22))
-    assert estimated(audits=Audits(0.5, 0.0)).confirm == pytest.approx(Span(12 * 22.5, 18 * 22.5))
+    """Four of the six confirmed points are baselines, so a network costs (4 * 10 + 2 * 34) / 6 s on average."""
+    assert estimated().confirm == pytest.approx(Span(12 * 18, 18 * 18))
+    assert estimated(audits=Audits(0.5, 0.0)).confirm == pytest.approx(Span(12 * 18.5, 18 * 18.5))
     assert estimated("--no-confirm").confirm == Span(0, 0)
 
 
 def test_shadow_models_are_trained_and_queried_for_each_point_once():
     with_shadows = estimated("--shadows", "4")
     assert with_shadows.shadows == Span(24, 24)
-    assert with_shadows.shadow == pytest.approx(Span(24 * (7 + 2), 24 * (7 + 2)))  # means over points and baselines
-    assert with_shadows.device == pytest.approx(Span(109 + 264 + 216, 109 + 396 + 216))
+    assert with_shadows.shadow == pytest.approx(Span(24 * (6 + 5 / 3), 24 * (6 + 5 / 3)))  # means over points and baselines
+    assert with_shadows.device == pytest.approx(Span(102 + 216 + 184, 102 + 324 + 184))
 
 
 def test_by_default_the_confirmation_step_has_the_expected_size():
@@ -80,24 +80,24 @@ def test_a_baseline_that_was_not_measured_costs_the_mean_of_the_others():
     known = {n: UNDEFENDED if pilot.name else POINT for n, pilot in enumerate(pilots) if pilot.name in ("", "undefended")}
     found = estimate(planned, pilots, Measurements(known), at_a_time=1, pool_bytes=0, driver_bytes=0, confirmation=STEP)
     mean = (3 * 13 + 6) / 4
-    assert found.sweep == pytest.approx(6 + 2 * mean + 7 * 13)
+    assert found.sweep == pytest.approx(6 + 3 * mean + 6 * 13)
 
 
 def test_attacks_that_were_not_run_take_the_same_share_of_their_longest_time_as_the_others():
-    """Attacks of a point took 20 of at most 50 s, and those of two baselines 2 of at most 10 s: 64 of 170 s in all."""
+    """Attacks of three points took 20 of at most 50 s, those of two baselines 2 of 10 s, those of one 2 of 2 s: 66 of 172 s."""
     point = replace(POINT, confirm=evaluation(20.0, 4.0, longest=50.0))
     quick = replace(UNDEFENDED, confirm=evaluation(2.0, 4.0, longest=10.0))
     counted = replace(UNDEFENDED, confirm=evaluation(30.0, 4.0, longest=30.0, share=0.0))
     found = estimated(**{"point": point, "undefended": quick, "CRL alone": quick, "adversarial training alone": counted})
-    assert found.point.attack == pytest.approx((3 * 20 + 2 + 2 + 30 * 64 / 170) / 6)
+    assert found.point.attack == pytest.approx((2 * 20 + 2 + 2 + 2 + 30 * 66 / 172) / 6)
 
 
 def test_the_wall_time_is_that_of_the_driver_and_of_jobs_in_rounds():
     found = estimated(at_a_time=4)
     first, growth = SUGGESTION_SECONDS["random"]
-    driver = [STARTS * 2.0 + 7 * first + growth * sum(range(3, 10)) + TRIAL_SECONDS * (10 + jobs) for jobs in (12, 18)]
+    driver = [STARTS * 2.0 + 6 * first + growth * sum(range(4, 10)) + TRIAL_SECONDS * (10 + jobs) for jobs in (12, 18)]
     assert found.driver == pytest.approx(Span(*driver))
-    assert found.wall == pytest.approx(Span(driver[0] + 10.9 * 3 + 22 * 3, driver[1] + 10.9 * 3 + 22 * 5))  # 10 in 3 rounds of 4
+    assert found.wall == pytest.approx(Span(driver[0] + 10.2 * 3 + 18 * 3, driver[1] + 10.2 * 3 + 18 * 5))  # 10 in 3 rounds of 4
 
 
 def test_the_disk_holds_networks_evidence_results_report_and_database():

@@ -57,7 +57,7 @@ def test_a_network_that_was_trained_with_bpfc_is_also_attacked_through_its_regul
 def test_audits_of_one_network_take_known_numbers_of_passes():
     scores, standard = config(), config(audits="standard")
     assert passes.audits_of(scores, sizes()) == Passes(449 + 225, 0)
-    assert passes.audits_of(standard, sizes()) == Passes(2 * (449 + 225) + 1797, 449 + 225)
+    assert passes.audits_of(standard, sizes()) == Passes(2 * (449 + 225) + 1797 + 11 * 898, 449 + 225 + 10 * 898)
     adversarial = standard.set({"perturbation": "pgd", "augmentation": "crop_flip"})
     assert passes.queries_of(adversarial, sizes()) == (2 * 1797, 898)
     assert passes.outputs_of(adversarial, sizes()) == Passes(2 * 1797 + 11 * 898, 10 * 898)

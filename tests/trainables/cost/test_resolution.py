@@ -53,17 +53,17 @@ def test_a_rate_is_reported_from_ten_false_positives_on():
 
 
 def test_the_sentences_have_the_numbers_of_the_sweep_and_of_the_confirmation_step():
-    lines = resolution.sentences(plan("--set", "judge.images=100"), data.load("digits"))
-    assert lines[0] == "sweep: 449 members and 224 non-members, 100 of them attacked"
-    assert lines[1] == "  accuracy is known to ±0.065 or better, robust accuracy to ±0.096 or better (95 %)"
-    assert lines[2] == "  the AUC of one audit differs from 0.5 if it is above 0.546 (95 %)"
-    assert "their AUCs differ by 0.046 or more (95 %, for a correlation of 0.5" in lines[3]
-    assert lines[4] == "  true-positive rates are reported at false-positive rates of 4.5 % and above, so none at 1 % or 0.1 %"
-    assert lines[5] == "confirmation, per network: 449 members and 225 non-members, 225 of them attacked"
-    assert len(lines) == 10 and len(resolution.sentences(plan("--no-confirm"), data.load("digits"))) == 5
+    lines = resolution.sentences(plan("--set", "judge.images=100"), data.load("hard_digits"))
+    assert lines[0] == "sweep: 503 members and 1,006 non-members, 100 of them attacked"
+    assert lines[1] == "  accuracy is known to ±0.031 or better, robust accuracy to ±0.096 or better (95 %)"
+    assert lines[2] == "  the AUC of one audit differs from 0.5 if it is above 0.531 (95 %)"
+    assert "their AUCs differ by 0.031 or more (95 %, for a correlation of 0.5" in lines[3]
+    assert lines[4] == "  true-positive rates are reported at false-positive rates of 0.99 % and above, so none at 0.1 %"
+    assert lines[5] == "confirmation, per network: 503 members and 1,007 non-members, 300 of them attacked"
+    assert len(lines) == 10 and len(resolution.sentences(plan("--no-confirm"), data.load("hard_digits"))) == 5
 
 
 def test_a_reference_set_makes_fewer_members():
-    lines = resolution.sentences(plan("--no-confirm", "--set", "regularizer=advreg"), data.load("digits"))
+    lines = resolution.sentences(plan("--no-confirm", "--set", "regularizer=advreg"), data.load("hard_digits"))
     members = int(lines[0].split()[1])
-    assert members < 449
+    assert members < 503

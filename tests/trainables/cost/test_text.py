@@ -30,7 +30,7 @@ def lines(
     found.costs[0] = first or of
     total = estimate(planned, pilots, found, at_a_time=2, pool_bytes=0, driver_bytes=0)
     return "\n".join(
-        cost_lines(planned, Site(address=address, workers_per_trial=workers), total, found, len(pilots), 449, seconds=33.3)
+        cost_lines(planned, Site(address=address, workers_per_trial=workers), total, found, len(pilots), 503, seconds=33.3)
     )
 
 
@@ -56,9 +56,9 @@ def test_a_configuration_is_described_by_the_cost_of_its_phases():
 
 
 def test_what_was_not_measured_is_said():
-    assert "6 of 6 configurations measured in 33 s, with networks trained for 100 % of the epochs" in lines()
+    assert "7 of 7 configurations measured in 33 s, with networks trained for 100 % of the epochs" in lines()
     text = lines(missing=2)
-    assert "4 of 6 configurations" in text and "2 were not measured in time; they are assumed to cost as much as the mean" in text
+    assert "5 of 7 configurations" in text and "2 were not measured in time; they are assumed to cost as much as the mean" in text
     assert "1 cannot be trained on these images; such trials fail and cost little" in lines(skipped=1)
     assert not any(words in lines() for words in ("not measured", "cannot be trained", "evaluations as in"))
 
@@ -70,14 +70,14 @@ def test_evaluations_that_were_not_run_on_all_images_are_said():
         of=counted
     )
     assert "evaluations as in the confirmation were run on 25 % of the images or more" in lines(of=part)
-    assert "1 of 6 evaluations as in the confirmation were not run; their attacks are assumed to end" in lines(first=counted)
+    assert "1 of 7 evaluations as in the confirmation were not run; their attacks are assumed to end" in lines(first=counted)
 
 
 def test_the_sweep_counts_images_and_device_time():
     text = lines("--trials", "10", "--set", "epochs=20")
-    assert "sweep: 10 trials x 20 epochs x 449 members = 89,800 images" in text
+    assert "sweep: 10 trials x 20 epochs x 503 members = 100,600 images" in text
     assert "10 networks, each 10 s of training and 3.0 s of attacks and audits: 2 min of device time" in text  # 130 s
-    assert "sweep: 10 trials x 2 seeds x 50 epochs" in lines("--trials", "10", "--seeds-per-trial", "2")
+    assert "sweep: 10 trials x 2 seeds x 30 epochs" in lines("--trials", "10", "--seeds-per-trial", "2")
     assert "the mean over the options of loss, perturbation" in lines(study=CONDITIONAL)
     assert "early stopping saves a part of this" in lines("--early-stopping")
     assert "they are searched" in lines("--space", "epochs=5:10")

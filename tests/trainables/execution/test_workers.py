@@ -56,7 +56,7 @@ def test_jobs_with_results_are_not_run_again(tmp_path):
 
 def test_two_ray_train_workers_of_a_study_give_the_numbers_of_one_process(run_study, tmp_path):
     """The only trial is a suggestion; a batch of 63 images is divided into shares of different sizes."""
-    script = crl_script(tmp_path, "baselines={}")
+    script = crl_script(tmp_path, "baselines={}, contrasts=()")
     options = ("--set", "epochs=6", "batch_size=63", "judge.steps=3", "--trials", "1", "--workers-per-trial", "2", "--no-confirm")
     done = run_study(tmp_path, *options, script=script)
     trial = folder_of(done.stdout, tmp_path) / "trials/00000"
@@ -71,7 +71,7 @@ def test_two_ray_train_workers_of_a_study_give_the_numbers_of_one_process(run_st
 
 
 def test_a_trial_of_a_study_with_a_ray_train_worker_has_the_numbers_of_one_process(run_study, tmp_path):
-    script = crl_script(tmp_path, "baselines={}")
+    script = crl_script(tmp_path, "baselines={}, contrasts=()")
     done = run_study(tmp_path, *QUICK, "1", "--workers-per-trial", "1", "--no-confirm", script=script)
     trial = folder_of(done.stdout, tmp_path) / "trials/00000"
     params, there = read(trial / "params.json")["params"], read(trial / "result.json")["metrics"]

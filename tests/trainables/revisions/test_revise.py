@@ -63,7 +63,7 @@ def test_every_network_is_evaluated_once_and_the_front_has_a_new_version(study, 
     out = capsys.readouterr().out
     assert "[2/4] trial 1  robust_accuracy 0.500 -> 0.400" in out and "[4/4] trial 0, replicate 1  robust_accuracy 0.400" in out
     assert "Front of s-1, version 2" in out and "robust_accuracy: -0.100 on average over 3 trials, largest -0.100 (trial 0)" in out
-    assert "left the front: none; entered it: none" in out and "flag few_non_members (on the front: trials 0, 1, 2): fewer" in out
+    assert "left the front: none; entered it: none" in out and "flag few_non_members (every trial): fewer" in out
     assert f"report: {study.root}/report.html" in out and "mlflow ui --backend-store-uri sqlite:///mlflow.db" in out
     assert logged() == [[1, 0, 2]] and published() == [[(2, True)]]
 

@@ -6,6 +6,7 @@ import command_lines
 import finished
 import pytest
 from conditional_study import STUDY as CONDITIONAL
+from digits import DIGITS
 
 from core import data
 from core.config import TrialConfig
@@ -20,7 +21,7 @@ def test_every_option_is_bound_to_the_images_before_anything_starts(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     study = replace(CONDITIONAL, space=lambda config: {"net": Switch({"convnet": {}, "vgg11_bn": {}})}, baselines={})
     with pytest.raises(InputError, match="net=vgg11_bn needs images of at least"):
-        preflight.check(command_lines.plan(study=study), Site())
+        preflight.check(replace(command_lines.plan(study=study), data=DIGITS), Site())
     assert not list(tmp_path.iterdir())
 
 

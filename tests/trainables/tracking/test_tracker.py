@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from confirming import confirmation
 from mlflow import MlflowClient
 from tracked import PARAMS, artifacts_of, children, confirmed, files_of, histories, log, outcome, parent_of, plan, sqlite, trial
 
@@ -55,7 +56,7 @@ def test_names_of_runs_describe_the_trials_and_the_saved_view_has_columns_that_t
     params = TrialConfig.of({"loss": "crl", "perturbation": "pgd", "perturbation.epsilon": 0.08}).params()
     known = Outcome.of_plan(planned, {}, [replace(trial(0), baseline="undefended"), replace(trial(1), params=params)])
     known.trials.append(Trial(2, TrialConfig.of({"loss": "crl"}).params(), curve=trial(2).curve, stopped_epoch=2))
-    known.confirmed = [confirmed(1)]
+    known.confirmation = confirmation([confirmed(1)])
     tracker = Tracker(uri, planned, known)
     tracker.confirmed()
     assert tracker.close() == 0

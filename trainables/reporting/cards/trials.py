@@ -69,7 +69,9 @@ them, or click on a line to see its trial. The table below shows the kept trials
 {% for kind in ("table", "charts") %}
 <a href="{{ mlflow[kind] }}" target="_blank" rel="noreferrer">{{ kind }}</a>{{ " and as " if loop.first }}
 {%- endfor %}
-{% if mlflow.command %}, while this command runs where the study was started: <code>{{ mlflow.command }}</code>{% endif %}.</p>
+{% if mlflow.command %}, while this command runs where the study was started: <code>{{ mlflow.command }}</code>{% endif %}.
+{% if mlflow.study %}The results of the study and its files are in
+<a href="{{ mlflow.study }}" target="_blank" rel="noreferrer">its run</a>.{% endif %}</p>
 {% endif %}
 """
 
