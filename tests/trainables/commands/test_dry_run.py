@@ -39,7 +39,7 @@ def test_a_dry_run_prints_configuration_space_and_cost_and_creates_nothing(tmp_p
     assert "loss.alpha_rce = 0.1:1.8:log" in lines and "perturbation.epsilon = 0.0:0.05" in lines  # in the syntax of --space
     assert "undefended: loss=cross_entropy, perturbation=none" in lines
     assert "3,594 images of 8x8 grey in 10 classes, no exact copies" in lines
-    assert "sweep: 10 trials x 50 epochs x 503 members = 251,500 images" in lines, out
+    assert "sweep: 10 trials x 12 epochs x 503 members = 60,360 images" in lines, out
     number = r"[\d.,]+ (?:s|min|h)"
     for pattern in (
         rf"measured undefended: training {number}, sweep's evaluation {number}, confirmation's evaluation {number}.*",
@@ -56,7 +56,7 @@ def test_a_dry_run_prints_configuration_space_and_cost_and_creates_nothing(tmp_p
         rf"memory: at least [\d.]+ GiB, [\d.]+ GiB for each of {os.cpu_count()} trials at a time, mostly for \w+ on batches of \d+",
     ):
         assert any(re.fullmatch(pattern, line) for line in lines), f"{pattern}\n{out}"
-    assert lines[lines.index("resolution") + 1] == "sweep: 449 members and 224 non-members, 224 of them attacked"
+    assert lines[lines.index("resolution") + 1] == "sweep: 503 members and 1,006 non-members, 300 of them attacked"
 
 
 def test_a_dry_run_indents_the_knobs_below_their_options(tmp_path, monkeypatch, capfd, enough_time):

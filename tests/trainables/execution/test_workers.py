@@ -62,7 +62,7 @@ def test_two_ray_train_workers_of_a_study_give_the_numbers_of_one_process(run_st
     trial = folder_of(done.stdout, tmp_path) / "trials/00000"
     params, two = read(trial / "params.json")["params"], TrainingResult.of_json(read(trial / "result.json"))
     assert (params["loss"], params["perturbation"], two.error) == ("crl", "pgd", "")
-    one = run_job(Job("0", params), to_shared(data.load("digits")), workspace(tmp_path / "one", 0))
+    one = run_job(Job("0", params), to_shared(data.load("hard_digits")), workspace(tmp_path / "one", 0))
     assert not one.error, one.error
     for here, there in zip(one.curve, two.curve, strict=True):
         assert there["epoch/loss"] == pytest.approx(here["epoch/loss"], rel=1e-3)
@@ -76,6 +76,6 @@ def test_a_trial_of_a_study_with_a_ray_train_worker_has_the_numbers_of_one_proce
     trial = folder_of(done.stdout, tmp_path) / "trials/00000"
     params, there = read(trial / "params.json")["params"], read(trial / "result.json")["metrics"]
     assert (params["loss"], params["perturbation"]) == ("crl", "pgd")
-    here = run_job(Job("0", params), to_shared(data.load("digits")), workspace(tmp_path / "one", 0)).metrics
+    here = run_job(Job("0", params), to_shared(data.load("hard_digits")), workspace(tmp_path / "one", 0)).metrics
     for metric in ("accuracy", "train_accuracy", "robust_accuracy", "mia_auc"):
         assert there[metric] == pytest.approx(here[metric], abs=1e-9), metric
