@@ -138,7 +138,8 @@ def _sweep_and_confirm(run: StudyRun, capacity: Mapping[str, float], images: Ima
         sweep(plan, outcome, executor, [tracker, progress])
         front, points = outcome.front(), outcome.to_confirm()
         if plan.replicates and front:
-            others = f" and {len(points) - len(front)} other baselines" if len(points) > len(front) else ""
+            more_baselines = len(points) - len(front)
+            others = f" and {more_baselines} other baseline{'s' * (more_baselines > 1)}" if more_baselines else ""
             more = f", then of undecided points, at most {plan.replicates * len(points)} in all"
             trainings = f"{plan.first_replicates} trainings of each" + (more if plan.replicates > plan.first_replicates else "")
             progress.info(f"confirming the {len(front)} trials of the front{others} on the test part: {trainings}")

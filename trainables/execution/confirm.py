@@ -123,7 +123,8 @@ class _Rounds:
         targets = {key: target for key, target in targets.items() if self.audited.get(key) != target}
         self.audited |= targets
         audits = audit_all(targets, ExpectedModels(self.plan.siblings, self.plan.shadows), self.executor)
-        self.executor.report(f"{len(targets)} replicates audited by siblings" + (" and shadow models" if self.plan.shadows else ""))
+        others = "siblings and shadow models" if self.plan.shadows else "siblings"
+        self.executor.report(f"{len(targets)} replicate{'s' * (len(targets) != 1)} audited by {others}")
         return audits
 
     def _report(self, standing: Standing | None, last: bool) -> None:
