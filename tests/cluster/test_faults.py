@@ -38,13 +38,13 @@ def test_a_study_survives_the_loss_of_nodes_and_workers_and_uses_a_new_node(stud
 
 
 def test_a_study_whose_driver_was_killed_is_completed_by_resuming_it(study: ClusterStudy):
-    with study.start(4, 100) as driver:
+    with study.start(5, 100) as driver:
         driver.wait_until(lambda: existing(study.storage, "*/trials/*/checkpoint.pt") or driver.has_ended())
     before = stored_results(study)
     with study.resume() as driver:
         driver.succeed()
-    assert f"resumed: {len(before)} of 4 trials finished, " in driver.output
-    check(study, 4, before)
+    assert f"resumed: {len(before)} of 5 trials finished, " in driver.output
+    check(study, 5, before)
 
 
 def test_a_driver_that_was_suspended_writes_nothing_after_the_study_was_resumed(study: ClusterStudy):

@@ -60,7 +60,7 @@ def test_a_study_whose_workers_do_not_start_says_where_to_look(tmp_path):
     script = tmp_path / "study.py"
     script.write_text(SCRIPT)
     env = environment(PYTHONPATH=f"{tmp_path}/site:{ROOT}")
-    driver = start(tmp_path, "--trials", "4", "--quiet", script=script, env=env)
+    driver = start(tmp_path, "--trials", "5", "--quiet", script=script, env=env)
     assert driver.stdout
     timer = threading.Timer(200, driver.kill)
     timer.start()
