@@ -214,7 +214,7 @@ class ClusterStudy:
         """Start the study; its suggestion n depends on nothing but the seed and n."""
         return self._driver(
             "--sampler", "random", "--no-confirm", "--trials", str(trials), *options,
-            "--set", "net.width=4", "judge.steps=2", "judge.images=64", f"epochs={epochs}",
+            "--set", "net.width=4", "batch_size=128", "judge.steps=2", "judge.images=64", f"epochs={epochs}",
         )  # fmt: skip
 
     def resume(self, log: str = "log") -> Driver:
