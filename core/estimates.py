@@ -20,7 +20,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 
 from core.replicate_errors import SEEDS, ReplicateErrors, mixture_quantile, seed_weights
-from core.stats import Interval, mean_bounds, normal_quantile, score_interval, t_quantile
+from core.stats import Interval, mean_bounds, normal_quantile, placements, score_interval, t_quantile
 
 Point = TypeVar("Point", bound=Hashable)
 FEW = 0.25
@@ -60,9 +60,9 @@ class Measurement:
             scores: one score per image, [n].
         """
         influence, inside, outside = np.zeros(len(rows)), scores[member], scores[~member]
-        above = _placements(inside, outside)
+        above = placements(inside, np.sort(outside))
         auc = float(above.mean())
-        for mask, share in ((member, above), (~member, 1 - _placements(outside, inside))):
+        for mask, share in ((member, above), (~member, 1 - placements(outside, np.sort(inside)))):
             count = int(mask.sum())
             influence[mask] = (share - auc) / np.sqrt(count * max(1, count - 1))
         return cls(auc, rows, influence, min(len(inside), len(outside)))
@@ -71,12 +71,6 @@ class Measurement:
     def variance(self) -> float:
         """Variance of the value due to the draw of images."""
         return float((self.influence**2).sum())
-
-
-def _placements(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """For each score, the share of the others that are smaller, ties counted half."""
-    ordered = np.sort(others)
-    return (np.searchsorted(ordered, scores) + np.searchsorted(ordered, scores, side="right")) / (2 * len(others))
 
 
 class Difference(NamedTuple):
@@ -124,7 +118,7 @@ class Estimates(Generic[Point]):
         counts = np.array([[len(own)] for own in replicates])
         images = np.array([[min(r[m].images for r in own.values()) for m in metrics] for own in measured.values()])
         alone = np.array([[np.mean([r[m].variance for r in own.values()]) for m in metrics] for own in measured.values()])
-        influence = _mean_influence(measured, metrics)
+        _, influence = mean_influence(measured, metrics)
         known = np.clip((alone - (influence**2).sum(2)) * counts / np.maximum(1, counts - 1), 0, alone)
         scale = np.where(images > 0, np.sqrt(np.maximum(alone, FEW / np.maximum(1, images) ** 2)), 1.0)
         units = [v / s for v, s in zip(values, scale, strict=True)]
@@ -262,23 +256,26 @@ def _half_width(variance: float, freedom: float, known: float, units: float, dra
     return half * t_quantile(level, max(1, images - 1)) / normal_quantile(level)
 
 
-def _mean_influence(measured: Mapping[Point, Mapping[int, Mapping[str, Measurement]]], metrics: Sequence[str]) -> np.ndarray:
-    """Mean influence of each image over replicates, [points, metrics, images]."""
-    columns = columns_of([replicate[name] for own in measured.values() for replicate in own.values() for name in metrics])
-    influence = np.zeros((len(measured), len(metrics), columns.max(initial=-1) + 1))
+def mean_influence(
+    measured: Mapping[Point, Mapping[int, Mapping[str, Measurement]]], metrics: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the pool that occur in measurements, [images], and each image's mean influence, [points, metrics, images].
+
+    Args:
+        measured: measurements by point, replicate and metric; the mean is over a point's replicates.
+        metrics: names of the metrics.
+    """
+    every = [replicate[name] for own in measured.values() for replicate in own.values() for name in metrics]
+    present = np.zeros(max((int(one.rows.max(initial=-1)) for one in every), default=-1) + 1, bool)
+    for one in every:
+        present[one.rows] = True
+    rows, columns = np.flatnonzero(present), present.cumsum() - 1
+    influence = np.zeros((len(measured), len(metrics), len(rows)))
     for i, own in enumerate(measured.values()):
         for j, name in enumerate(metrics):
             for replicate in own.values():
                 influence[i, j, columns[replicate[name].rows]] += replicate[name].influence / len(own)
-    return influence
-
-
-def columns_of(measured: Sequence[Measurement]) -> np.ndarray:
-    """For each row of the pool, its place among the rows that occur in the measurements, [largest row + 1]."""
-    present = np.zeros(max((int(one.rows.max(initial=-1)) for one in measured), default=-1) + 1, bool)
-    for one in measured:
-        present[one.rows] = True
-    return present.cumsum() - 1
+    return rows, influence
 
 
 def _within(values: Sequence[np.ndarray]) -> np.ndarray:

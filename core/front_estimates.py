@@ -75,10 +75,5 @@ def _losses(
     columns = [estimates.metrics.index(o.metric) for o in objectives]
     covariance = estimates.smooth_covariance[eligible][:, columns][:, :, eligible][..., columns]
     means, covariance = shrink(estimates.means[eligible][:, columns], covariance)
-    least = np.array([floors.get(o.metric, -np.inf) for o in objectives])
-    references, ideals = (np.array([getattr(o, name) for o in objectives]) for name in ("reference", "ideal"))
-    points, drawn = (
-        np.maximum((np.maximum(each, least) - ideals) / (references - ideals), 0.0)
-        for each in (means, normal_draws(means, covariance, DRAWS, seed))
-    )
-    return points, drawn
+    drawn = normal_draws(means, covariance, DRAWS, seed)
+    return pareto.losses_of(means, objectives, floors), pareto.losses_of(drawn, objectives, floors)

@@ -24,6 +24,13 @@ def losses(rows: Sequence[Mapping[str, float]], objectives: Sequence[Objective])
     ).reshape(len(rows), len(objectives))
 
 
+def losses_of(values: np.ndarray, objectives: Sequence[Objective], floors: Mapping[str, float] = {}) -> np.ndarray:
+    """Normalised losses (`Objective.loss`) of values, both [..., objectives]; values below a metric's floor count as the floor."""
+    least = np.array([floors.get(o.metric, math.nan) for o in objectives])
+    references, ideals = (np.array([getattr(o, name) for o in objectives]) for name in ("reference", "ideal"))
+    return np.maximum((np.fmax(values, least) - ideals) / (references - ideals), 0.0)
+
+
 def chance_level(rows: Sequence[Mapping[str, float]], objective: Objective) -> float:
     """The largest chance level of an objective, `<metric>_chance`, among trials; NaN if none has one."""
     levels = [row[name] for row in rows if math.isfinite(row.get(name := f"{objective.metric}_chance", math.nan))]

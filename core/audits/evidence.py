@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.audits.roc import Roc
+from core.stats import placements
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,6 @@ def null_influence(scores: np.ndarray) -> np.ndarray:
 
     An AUC is one half plus the mean of this over members minus the mean over non-members, for any choice of the members.
     """
-    order = np.argsort(scores, kind="stable")
-    ordered, shares = scores[order], np.empty(len(scores))
-    ends = np.searchsorted(ordered, ordered), np.searchsorted(ordered, ordered, side="right")  # fast, because they are in order
-    shares[order] = (ends[0] + ends[1]) / (2 * len(scores)) - 0.5
+    order, shares = np.argsort(scores, kind="stable"), np.empty(len(scores))
+    shares[order] = placements(scores[order], scores[order]) - 0.5
     return shares

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.stats import Interval, score_interval, wilson
+from core.stats import Interval, placements, score_interval, wilson
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Roc:
     @property
     def auc(self) -> float:
         """Area under the curve: P(a member's score > a non-member's) + P(equal) / 2."""
-        return float(_placements(self.members, self.non_members).mean())
+        return float(placements(self.members, self.non_members).mean())
 
     def auc_interval(self, level: float = 0.95) -> Interval:
         """Wilson's interval of the AUC, with DeLong's variance (DeLong 1988) expressed as a number of independent pairs.
@@ -51,7 +51,7 @@ class Roc:
         if smallest == 1:  # one image shows no variance
             return score_interval(self.auc, 1, level)
         for scores, others in ((self.members, self.non_members), (self.non_members, self.members)):
-            variance += float(_placements(scores, others).var(ddof=1)) / len(scores)
+            variance += float(placements(scores, others).var(ddof=1)) / len(scores)
         return score_interval(self.auc, (spread + 1 / smallest) / (variance + 1 / smallest**2), level)
 
     @property
@@ -106,8 +106,3 @@ def unresolved(fpr: float, non_members: int) -> str:
         f"with {non_members:,} non-members, {expected:.3g} false positives are expected at a rate of {100 * fpr:g} %; "
         f"a TPR there needs {MIN_FALSE_POSITIVES}, that is {round(MIN_FALSE_POSITIVES / fpr):,} non-members"
     )
-
-
-def _placements(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """For each score, the share of the others that are smaller, ties counted half; both sorted."""
-    return (np.searchsorted(others, scores) + np.searchsorted(others, scores, side="right")) / (2 * len(others))

@@ -20,7 +20,7 @@ import numpy as np
 
 from core.audits.chance import LEVEL, PERMUTATIONS
 from core.audits.evidence import MembershipScores, null_influence, permuted_members
-from core.estimates import Measurement, columns_of
+from core.estimates import Measurement, mean_influence
 
 FOLDS = 5
 BOOTSTRAPS = 500
@@ -61,7 +61,7 @@ def select_audit(measured: Mapping[int, Mapping[str, Measurement]]) -> SelectedA
     parts = np.array([[_fold_sums(own[name]) for name in names] for own in measured.values()])
     errors = np.array([np.sqrt(np.mean([own[name].variance for own in measured.values()])) for name in names])
     chosen, signs = _choose(aucs.mean(0), parts.mean(0), errors)
-    inflation = _inflation(aucs.mean(0), _mean_influence(measured, names), errors)
+    inflation = _inflation(aucs.mean(0), _influence_by_fold(measured, names), errors)
     measurements = {}
     for replicate, own, auc, part in zip(measured, measured.values(), aucs, parts, strict=True):
         folds = np.arange(FOLDS)
@@ -154,14 +154,9 @@ def _inflation(aucs: np.ndarray, influence: np.ndarray, errors: np.ndarray) -> f
     return float(np.sqrt(max(1.0, _estimate(drawn, parts, chosen, signs).var() / naive / noise_of_draws)))
 
 
-def _mean_influence(measured: Mapping[int, Mapping[str, Measurement]], names: Sequence[str]) -> np.ndarray:
+def _influence_by_fold(measured: Mapping[int, Mapping[str, Measurement]], names: Sequence[str]) -> np.ndarray:
     """Mean influence over replicates of each image on each audit, in the image's fold, [FOLDS, audits, images]."""
-    columns = columns_of([own[name] for own in measured.values() for name in names])
-    influence = np.zeros((len(names), columns.max() + 1))
-    for own in measured.values():
-        for k, name in enumerate(names):
-            influence[k, columns[own[name].rows]] += own[name].influence / len(measured)
-    rows = np.flatnonzero(np.diff(columns, prepend=-1))
+    rows, influence = mean_influence({"": measured}, names)
     return influence * (fold_of(rows) == np.arange(FOLDS)[:, None])[:, None]
 
 

@@ -24,7 +24,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import norm
 
-from core.audits.roc import Roc, _placements
+from core.audits.roc import Roc
+from core.stats import placements
 
 SIZES = ((4, 2), (10, 10), (15, 30), (30, 15), (100, 10), (10, 100), (200, 100), (2000, 1000))
 AUCS = (0.5, 0.6, 0.8, 0.97, 0.99)
@@ -102,7 +103,7 @@ def newcombe(roc: Roc) -> tuple[float, float]:
 
 def _variance(roc: Roc) -> float:
     groups = (roc.members, roc.non_members), (roc.non_members, roc.members)
-    return sum(_placements(scores, others).var(ddof=1) / len(scores) for scores, others in groups)
+    return sum(placements(scores, others).var(ddof=1) / len(scores) for scores, others in groups)
 
 
 INTERVALS = {"delong": delong, "logit": logit_delong, "newcombe 5": newcombe, "Roc.auc_interval": Roc.auc_interval}

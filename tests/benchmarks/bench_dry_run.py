@@ -43,7 +43,7 @@ from trainables.commands import dry_run
 from trainables.commands.arguments import site_of
 from trainables.commands.study import parser, plan_of
 from trainables.cost.configurations import pilots_of
-from trainables.cost.confirmation import Confirmation, Span
+from trainables.cost.confirmation import ConfirmationSize, Span
 from trainables.cost.estimate import estimate
 from trainables.cost.text import duration, size, span
 from trainables.runs import preflight
@@ -111,11 +111,11 @@ def run(study: Study, options: list[str], folder: str) -> Processes:
     return processes
 
 
-def confirmed(folder: str) -> Confirmation:
+def confirmed(folder: str) -> ConfirmationSize:
     """The actual numbers of a confirmation step."""
     replicates = len(list(Path(folder).glob("runs/*/confirm/*/*/result.json")))
     points = len(list(Path(folder).glob("runs/*/confirm/*")))
-    return Confirmation(Span(points, points), Span(points, points), Span(*2 * (replicates / max(1, points),)))
+    return ConfirmationSize(Span(points, points), Span(points, points), Span(*2 * (replicates / max(1, points),)))
 
 
 def bytes_in(folder: str) -> int:

@@ -25,7 +25,7 @@ class Span(NamedTuple):
         return (self.low + self.high) / 2
 
 
-class Confirmation(NamedTuple):
+class ConfirmationSize(NamedTuple):
     """Expected numbers in the confirmation step."""
 
     front: Span
@@ -41,18 +41,18 @@ class Confirmation(NamedTuple):
         return self.points.times(self.replicates)
 
 
-def expected(plan: Plan) -> Confirmation:
+def expected(plan: Plan) -> ConfirmationSize:
     """The expected numbers of a plan. This function alone knows which points are confirmed, and how often.
 
     All baselines and all points of the front are confirmed; a share of the front, the same as of all trials, are baselines. Each
     point gets `plan.first_replicates`, and `plan.replicates` at most on average.
     """
     if not plan.replicates:
-        return Confirmation(Span(0, 0), Span(0, 0), Span(0, 0))
+        return ConfirmationSize(Span(0, 0), Span(0, 0), Span(0, 0))
     front = front_size(plan.trials, len(plan.objectives))
     others = 1 - len(plan.baselines) / plan.trials
     points = Span(*(len(plan.baselines) + others * size for size in front))
-    return Confirmation(front, points, Span(plan.first_replicates, plan.replicates))
+    return ConfirmationSize(front, points, Span(plan.first_replicates, plan.replicates))
 
 
 def front_size(trials: int, objectives: int) -> Span:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from core.footprint import Phase
-from trainables.cost.confirmation import Confirmation, Span, expected
+from trainables.cost.confirmation import ConfirmationSize, Span, expected
 from trainables.cost.pilots import Audits, Cost, Measurements, Pilot
 from trainables.study.plan import Plan
 
@@ -82,7 +82,7 @@ class Estimate:
     """Mean over the confirmed points."""
     networks: int
     """Networks that the sweep trains."""
-    confirmation: Confirmation
+    confirmation: ConfirmationSize
     shadows: Span
     """Shadow models that are trained."""
     audits: Audits
@@ -121,7 +121,7 @@ def _elapsed(jobs: float, seconds: float, at_a_time: int) -> float:
 
 def estimate(
     plan: Plan, pilots: Sequence[Pilot], found: Measurements, *, at_a_time: int, pool_bytes: float, driver_bytes: float,
-    confirmation: Confirmation | None = None,
+    confirmation: ConfirmationSize | None = None,
 ) -> Estimate:  # fmt: skip
     """Estimate the cost of a plan.
 

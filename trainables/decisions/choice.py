@@ -15,7 +15,7 @@ from trainables.decisions.metrics import Networks, sweep_confirmation, with_furt
 from trainables.storage.jobs import point_folder, trial_folder
 from trainables.storage.networks import StoredNetwork
 from trainables.storage.store import Store
-from trainables.study.choosing import Chosen, Preference, choose_point
+from trainables.study.choosing import CERTAIN, Chosen, Preference, choose_point
 from trainables.study.conclusions import without_excluded
 from trainables.study.outcome import Confirmed, Outcome, Verdict
 from trainables.study.text import interval_text
@@ -24,8 +24,6 @@ from trainables.study.verdicts import MIA_AUC
 
 BOOKKEEPING = ("flag/", "seconds/", "images_per_second/")
 """Prefixes of metrics that do not measure the quality of a network."""
-CERTAIN = 0.975
-"""Probability of meeting a constraint from which that is no caveat: the bound is outside the 95 % interval."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from trainables.study.plan import Plan
 from trainables.study.replicates import Replicate
 from trainables.study.results import AuditResult, NetworkResult, TrainingResult
 from trainables.study.text import numbers
-from trainables.study.verdicts import Standing, confirmation, stand
+from trainables.study.verdicts import Standing, concluded, stand
 
 
 def confirm(plan: Plan, outcome: Outcome, executor: Executor) -> Confirmation | None:
@@ -74,12 +74,13 @@ class _Rounds:
         first = {(number, r) for number in order for r in range(1, self.plan.first_replicates + 1)}
         started = {key for key in started_replicates(self.executor.workspace.store) if key[0] in self.points}
         wanted = sorted(first | started, key=lambda key: (key not in first, order.index(key[0]), key[1]))
+        standing = None
         while wanted:
             self._train(wanted)
             standing = stand(self.plan, self.outcome.trials, self.front, self.replicates, self.chance)
             wanted = self._next(standing) if standing else []
             self._report(standing, last=not wanted)
-        return confirmation(self.plan, self.outcome.trials, self.front, self.replicates, self.chance)
+        return concluded(self.plan, self.outcome.trials, self.front, self.replicates, standing) if standing else None
 
     def _next(self, standing: Standing) -> list[tuple[int, int]]:
         """The next replicate of each of the most undecided points, as many as run at a time and as the budget allows.

@@ -13,6 +13,7 @@ import numpy as np
 
 from core.errors import InputError, unknown
 from core.estimates import Difference, Estimates
+from core.pareto import losses_of
 from core.shrinkage import shrunken
 from core.stats import Interval, mean_bounds, normal_quantile
 from core.study import Constraint, Objective
@@ -21,6 +22,8 @@ from trainables.study.verdicts import MIA_AUC
 
 MIN_PROBABILITY = 0.05
 """Probability of being the best from which a point is a runner-up; half an equal share if that is less."""
+CERTAIN = 0.975
+"""Probability of meeting a constraint from which that is no caveat: the bound is outside the 95 % interval."""
 TIE = 1e-9
 """Difference up to which two values are equal."""
 
@@ -226,11 +229,7 @@ def _estimates(
 
 def _losses(objectives: Sequence[Objective], floor: float, values: Mapping[str, np.ndarray]) -> np.ndarray:
     """Normalised losses, [..., objectives], of values by metric, [...] each."""
-    columns = []
-    for o in objectives:
-        value = np.fmax(values[o.metric], floor) if o.metric == MIA_AUC else values[o.metric]
-        columns.append(np.clip((value - o.ideal) / (o.reference - o.ideal), 0, None))
-    return np.stack(columns, -1)
+    return losses_of(np.stack([values[o.metric] for o in objectives], -1), objectives, {MIA_AUC: floor})
 
 
 def _preferred(preference: Preference, distance: Distance, values: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -11,6 +11,7 @@ from core.estimates import Difference
 from core.front_estimates import STAYS
 from core.study import Objective
 from trainables.study.choosing import Chosen, Preference, choose_point
+from trainables.study.contrasts import side
 from trainables.study.outcome import Confirmation, Confirmed, ContrastAnswer, Outcome, Verdict
 from trainables.study.text import describe_change, difference_text, duration, label, listed, numbers
 from trainables.study.trial_names import described
@@ -60,12 +61,9 @@ def undefended(outcome: Outcome) -> int | None:
     return baselines[0].number if baselines else None
 
 
-def side(difference: Difference, objective: Objective) -> str:
+def side_word(difference: Difference, objective: Objective) -> str:
     """`better`, `worse`, or `undecided` if the interval contains 0."""
-    low, high = difference.interval
-    if not (low > 0 or high < 0):
-        return Verdict.UNDECIDED.value
-    return "better" if (low > 0) == (objective.direction == "max") else "worse"
+    return {1: "better", -1: "worse", 0: Verdict.UNDECIDED.value}[side(difference, 1 if objective.direction == "max" else -1)]
 
 
 def contrast_numbers(answer: ContrastAnswer, outcome: Outcome) -> list[tuple[str, str]]:
@@ -107,8 +105,8 @@ def cost(chosen: Chosen, baseline: int, outcome: Outcome) -> str:
     assert outcome.confirmation is not None
     estimates, trials = outcome.confirmation.estimates, {t.number: t for t in outcome.trials}
     differences = [(o, estimates.difference(chosen.point.number, baseline, o.metric)) for o in outcome.objectives]
-    decided = [describe_change(o, d.value) for o, d in differences if side(d, o) != Verdict.UNDECIDED]
-    unclear = [label(o) for o, d in differences if side(d, o) == Verdict.UNDECIDED]
+    decided = [describe_change(o, d.value) for o, d in differences if side_word(d, o) != Verdict.UNDECIDED]
+    unclear = [label(o) for o, d in differences if side_word(d, o) == Verdict.UNDECIDED]
     name = trials[baseline].baseline
     control = f"no defence (trial {baseline})" if name == UNDEFENDED else f"the baseline {name} (trial {baseline})"
     parts = [f"it {listed(decided)}"] * bool(decided)

@@ -87,19 +87,19 @@ def answer(
     differences = {name: estimates.difference(treatment, control, name) for name in directions}
     own = differences[contrast.objective]
     given: Literal["yes", "no", "undecided"] = "undecided"
-    if _side(own, directions[contrast.objective]) > 0:
+    if side(own, directions[contrast.objective]) > 0:
         given = "yes"
-    elif _side(own, directions[contrast.objective]) < 0 or max(map(abs, own.interval)) <= contrast.margin:
+    elif side(own, directions[contrast.objective]) < 0 or max(map(abs, own.interval)) <= contrast.margin:
         given = "no"
     if contrast.matched:
-        beyond = _side(differences[contrast.matched], directions[contrast.matched], contrast.margin)
+        beyond = side(differences[contrast.matched], directions[contrast.matched], contrast.margin)
         if (given == "yes" and beyond < 0) or (given == "no" and beyond > 0):
             given = "undecided"
     needed = _replicates_needed(contrast, estimates, treatment, control, own)
     return ContrastAnswer(contrast, treatment, control, given, differences, needed)
 
 
-def _side(difference: Difference, direction: int, margin: float = 0.0) -> int:
+def side(difference: Difference, direction: int, margin: float = 0.0) -> int:
     """1 if a difference is decidedly better than `margin`, -1 if it is decidedly worse, otherwise 0."""
     low, high = sorted(direction * end for end in difference.interval)
     return 1 if low > margin else -1 if high < -margin else 0

@@ -75,8 +75,13 @@ def confirmation(
         The confirmation, or None if no replicate of a completed trial succeeded.
     """
     standing = stand(plan, trials, front, replicates, known_chance)
-    if standing is None:
-        return None
+    return concluded(plan, trials, front, replicates, standing) if standing else None
+
+
+def concluded(
+    plan: Plan, trials: Sequence[Trial], front: Sequence[int], replicates: Mapping[tuple[int, int], Replicate], standing: Standing
+) -> Confirmation:
+    """The confirmation, given how its points stand; see `confirmation`."""
     estimates, objectives, numbers = standing.estimates, plan.objectives, list(standing.points)
     rows = [
         means | flags | _chance_metric(standing.chance, number)

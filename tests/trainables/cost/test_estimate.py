@@ -9,7 +9,7 @@ from costs import cost, evaluation
 from core.footprint import Phase
 from core.study import trilemma
 from trainables.cost.configurations import pilots_of
-from trainables.cost.confirmation import Confirmation, Span, expected
+from trainables.cost.confirmation import ConfirmationSize, Span, expected
 from trainables.cost.estimate import (
     COLUMNS,
     DATABASE_BYTES,
@@ -32,12 +32,12 @@ POINT = cost(10.0, evaluation(2.0, 1.0, files=100.0), evaluation(20.0, 4.0, outp
 """A point of the search space: 13 s in the sweep, 34 s in the confirmation step."""
 UNDEFENDED = cost(4.0, evaluation(1.0, 1.0, files=100.0), evaluation(2.0, 4.0, outputs=1.0, files=1000.0), network=500.0)
 """A baseline: 6 s in the sweep, 10 s in the confirmation step."""
-STEP = Confirmation(Span(5, 5), Span(6, 6), Span(2, 3))
+STEP = ConfirmationSize(Span(5, 5), Span(6, 6), Span(2, 3))
 """Six confirmed points, of which four are the baselines, with two to three replicates each."""
 
 
 def estimated(
-    *argv: str, audits: Audits | None = None, at_a_time: int = 2, step: Confirmation | None = STEP, **costs: Cost
+    *argv: str, audits: Audits | None = None, at_a_time: int = 2, step: ConfirmationSize | None = STEP, **costs: Cost
 ) -> Estimate:
     """The estimate of a study of 10 trials in which all points and all baselines cost the same, unless they are given."""
     planned = replace(plan("--trials", "10", "--sampler", "random", *argv), objectives=trilemma(10))

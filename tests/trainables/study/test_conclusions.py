@@ -17,7 +17,7 @@ from trainables.study.conclusions import (
     choice,
     contrast_line,
     how_to_confirm,
-    side,
+    side_word,
     undecided,
     undefended,
 )
@@ -100,7 +100,7 @@ def test_no_defence_is_the_baseline_of_that_name_whichever_trial_ended_first():
 def test_a_difference_is_better_or_worse_only_if_its_interval_excludes_zero(interval, words):
     accuracy, _, auc = trilemma(10)
     difference = Difference(sum(interval) / 2, Interval(*interval))
-    assert (side(difference, accuracy), side(difference, auc)) == words
+    assert (side_word(difference, accuracy), side_word(difference, auc)) == words
 
 
 def test_equal_points_are_runners_up_of_each_other():

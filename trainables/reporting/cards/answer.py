@@ -4,7 +4,7 @@ from typing import Any
 
 from core.study import Objective
 from trainables.reporting.card import Card, ReportContext
-from trainables.study.choosing import Chosen
+from trainables.study.choosing import CERTAIN, Chosen
 from trainables.study.conclusions import (
     attacker,
     called,
@@ -16,7 +16,7 @@ from trainables.study.conclusions import (
     how_to_confirm,
     pick_command,
     probability_text,
-    side,
+    side_word,
     undecided,
     undefended,
 )  # fmt: skip
@@ -154,7 +154,7 @@ def _row(objective: Objective, chosen: Chosen, outcome: Outcome, baseline: int |
         difference = estimates.difference(point.number, baseline, objective.metric)
         row |= {
             "baseline": f"{estimates.mean(baseline, objective.metric):.3f}",
-            "difference": unbroken(difference_text(difference)), "word": side(difference, objective),
+            "difference": unbroken(difference_text(difference)), "word": side_word(difference, objective),
         }  # fmt: skip
     return row
 
@@ -169,7 +169,7 @@ def _caveats(chosen: Chosen) -> list[str]:
     """Constraints that the point may violate, and missing intervals."""
     lines = [
         f"It meets {constraint} with probability {probability:.2f}."
-        for constraint, probability in chosen.meets.items() if probability < 0.975
+        for constraint, probability in chosen.meets.items() if probability < CERTAIN
     ]  # fmt: skip
     if not all(is_known(value.interval) for value in chosen.values.values()):
         lines.append("A single replicate has no interval, so nothing is certain.")
