@@ -9,7 +9,7 @@ The default preset uses digits that are made harder, because on the original one
 (`core.data.hard_digits`); CRL's default there is one that has a clear effect at little cost in accuracy, not the paper's. Means and
 intervals of its baselines over seeds are in tests/benchmarks/bench_default_study.py.
 
-The preset `photos` asks the same of CIFAR-10's photographs on CPU cores: 10,000 members, a batch-norm ResNet of width 16, and radii
+The preset `photos` asks the same of CIFAR-10's photographs on CPU cores: 8,000 members, a batch-norm ResNet of width 16, and radii
 up to 8/255. With a copy of the photographs in `parquet:DIR`, add `--dataset parquet:DIR`. It takes hours, and `--resume` continues
 it.
 """
@@ -30,8 +30,8 @@ DEV = TrialConfig.of({
 })  # fmt: skip
 
 PHOTOS = TrialConfig.of({
-    "dataset": "cifar10", "pool": 16000, "split.members": 10000, "split.val": 4000, "split.test": 2000, "split.shadow": 0,
-    "net": "resnet10", "net.width": 16, "augmentation": "crop_flip", "epochs": 30, "batch_size": 128,
+    "dataset": "cifar10", "pool": 14000, "split.members": 8000, "split.val": 4000, "split.test": 2000, "split.shadow": 0,
+    "net": "resnet10", "net.width": 16, "augmentation": "crop_flip", "epochs": 20, "batch_size": 64,
     "optimizer": "sgd", "optimizer.lr": 0.1, "optimizer.schedule": "one_cycle", "judge.images": 500,
     "loss": "crl", "loss.alpha_rce": 1.0, "perturbation": "pgd", "perturbation.steps": 2,
 })  # fmt: skip

@@ -41,7 +41,7 @@ def test_the_preset_for_photographs_has_its_parts_and_leaves_trials_for_the_sear
     assert plan.config.dataset.endswith("/photographs") and plan.config.judge.epsilon == pytest.approx(8 / 255)
     assert len(plan.baselines) == 4 and plan.trials == 12
     parts = plan.config.split.draw(np.arange(plan.config.pool) % 10, 0, 0)
-    assert [len(getattr(parts, name)) for name in PARTS] == [10000, 4000, 2000, 0]
+    assert [len(getattr(parts, name)) for name in PARTS] == [8000, 4000, 2000, 0]
     assert plan.confirm["judge.part"] == "test" and plan.confirm["judge.images"] == 500
 
 
