@@ -164,11 +164,19 @@ def correct(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return ~misclassified(logits, y) & ~logits.isnan().any(1)
 
 
-@with_autograd
 def accuracy_over_epsilon(
     net: nn.Module, x: Tensor, y: Tensor, epsilons: Iterable[float], *, norm: Norm = "linf", steps: int = 20, seed: int = 0
 ) -> dict[float, float]:
-    """Accuracy under PGD in balls of growing radius; an image that is fooled in one ball counts as fooled in every larger one.
+    """Accuracy under PGD by radius, in ascending order; it never increases. The arguments are those of `robust_over_epsilon`."""
+    robust = robust_over_epsilon(net, x, y, epsilons, norm=norm, steps=steps, seed=seed)
+    return {epsilon: kept.double().mean().item() for epsilon, kept in robust.items()}
+
+
+@with_autograd
+def robust_over_epsilon(
+    net: nn.Module, x: Tensor, y: Tensor, epsilons: Iterable[float], *, norm: Norm = "linf", steps: int = 20, seed: int = 0
+) -> dict[float, Tensor]:
+    """Which images resist PGD in balls of growing radius; one that is fooled in a ball counts as fooled in every larger one.
 
     Args:
         net, x, y, norm, seed: see `run_suite`.
@@ -176,12 +184,12 @@ def accuracy_over_epsilon(
         steps: steps of PGD, which has one random start.
 
     Returns:
-        Accuracy by radius, in ascending order of radius; it never increases.
+        One bool per image, [N], by radius, in ascending order of radius.
     """
-    robust, accuracy = correct(net, x, y), {}
+    robust, resisted = correct(net, x, y), {}
     for epsilon in sorted(epsilons):
         if epsilon:
             attack = {"pgd": Attack(pgd, {"steps": steps, "restarts": 1, **EVAL_PGD})}
             robust = run_suite(net, x, y, attack, epsilon=epsilon, norm=norm, seed=seed, known=robust).worst
-        accuracy[epsilon] = robust.double().mean().item()
-    return accuracy
+        resisted[epsilon] = robust
+    return resisted

@@ -16,7 +16,7 @@ from core.data import Images, Parts, overlap
 from core.evaluation.inspection import inspect_model
 from core.evaluation.masking import masking_flags
 from core.evaluation.privacy import audited, concealed_membership, dp_metrics, further_audits, outputs_of
-from core.evaluation.robustness import attacked_images, distance_metrics, median_radius, robust_metrics, suite_of
+from core.evaluation.robustness import Distances, attacked_images, distance_metrics, median_radius, robust_metrics, suite_of
 from core.evaluation.sparsity import activation_density, share_near_zero
 from core.evaluation.stored import finite_logits, member_rows, threat_model
 from core.evaluation.timing import PhaseTimer
@@ -89,12 +89,13 @@ def judge(
         attacks = suite_of(config, bound)
         result = run_suite(bound.net, x, y, attacks, seed=config.seed, ids=ids, **threat_model(config.judge))
         masking = masking_flags(bound.net, x, y, result, attacks, seed=config.seed, **threat_model(config.judge))
-        distances = {} if config.judge.suite == "quick" else distance_metrics(bound.net, x, y, config.judge, config.seed)
+        quick = config.judge.suite == "quick"
+        distances = Distances({}, {}) if quick else distance_metrics(bound.net, x, y, config.judge, config.seed)
     inspected, pictures = {}, {}
     if config.judge.inversion != "none" or config.judge.attribution:
         with timer("inspection"):
             inspected, pictures = inspect_model(config, bound.net, images, parts, private, device)
-        if config.judge.inversion != "none" and "adversarial_radius" not in distances:
+        if config.judge.inversion != "none" and "adversarial_radius" not in distances.metrics:
             inspected |= {"adversarial_radius": median_radius(bound.net, x, y)}
     correct = other_logits.argmax(1) == others.y
     hits, largest_class = int(correct.sum()), others.y.bincount().max().item() / len(correct)
@@ -102,7 +103,7 @@ def judge(
         "accuracy": hits / len(correct),
         "train_accuracy": (member_logits.argmax(1) == members.y).double().mean().item(),
         **robust_metrics(result),
-        **distances,
+        **distances.metrics,
         **inspected,
         **leaks,
         **dp_metrics(config, len(private)),
@@ -118,7 +119,7 @@ def judge(
     evidence = {
         "member_rows": private, "member_labels": members.y, "member_logits": member_logits,
         **reference_evidence, "rows": rows, "labels": others.y, "logits": other_logits,
-        **{f"robust/{name}": robust for name, robust in result.robust.items()},
+        **{f"robust/{name}": robust for name, robust in result.robust.items()}, **distances.evidence,
         **{name: array for prefix, group in groups.items() for name, array in group.arrays(prefix).items()},
     }  # fmt: skip
     arrays = {name: v.cpu().numpy() if isinstance(v, Tensor) else v for name, v in evidence.items()}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from core import data, workers
 from core.attacks.deepfool import deepfool
 from core.attacks.radius import adversarial_radius, summarise_perturbations
-from core.attacks.suite import PROBE, SUITES, Attack, SuiteResult, accuracy_over_epsilon, correct, run_suite
+from core.attacks.suite import PROBE, SUITES, Attack, SuiteResult, correct, robust_over_epsilon, run_suite
 from core.config import Judge, TrialConfig
 from core.data import Images
 from core.errors import InputError
@@ -33,7 +34,16 @@ class FurtherAttacks:
     metrics: Metrics
     """`robust_accuracy`, the worst case including all earlier attacks; the new attacks, flags and distances by name."""
     predictions: dict[str, np.ndarray]
-    """`robust/<attack>` of the new attacks."""
+    """`robust/<attack>` of the new attacks, and the evidence of `Distances`."""
+
+
+class Distances(NamedTuple):
+    """Distances to misclassification."""
+
+    metrics: dict[str, float]
+    """See `distance_metrics`."""
+    evidence: dict[str, Tensor]
+    """`robust_at/<multiple>`: which of the first images resist PGD in a ball of that multiple of epsilon, [n] bool."""
 
 
 @with_autograd
@@ -71,9 +81,10 @@ def attack_further(
         result = run_suite(bound.net, x, y, attacks, seed=config.seed, ids=ids, known=worst, **threat_model(config.judge))
         masking = masking_flags(bound.net, x, y, result, attacks, seed=config.seed, **threat_model(config.judge))
         distances = distance_metrics(bound.net, x, y, config.judge, config.seed)
-    metrics = robust_metrics(result) | distances | {f"flag/{name}": float(raised) for name, raised in masking.items()}
-    evidence = {f"robust/{name}": robust.cpu().numpy() for name, robust in result.robust.items()}
-    return FurtherAttacks(Metrics(metrics | timer.metrics(attack=len(y))), evidence)
+    metrics = robust_metrics(result) | distances.metrics | {f"flag/{name}": float(raised) for name, raised in masking.items()}
+    evidence = {f"robust/{name}": robust for name, robust in result.robust.items()} | distances.evidence
+    arrays = {name: resisted.cpu().numpy() for name, resisted in evidence.items()}
+    return FurtherAttacks(Metrics(metrics | timer.metrics(attack=len(y))), arrays)
 
 
 def attacked_images(config: TrialConfig, images: Images, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -104,26 +115,27 @@ def robust_metrics(result: SuiteResult) -> dict[str, float]:
     return {"robust_accuracy": result.worst.double().mean().item()} | shares
 
 
-def distance_metrics(net: nn.Module, x: Tensor, y: Tensor, judge: Judge, seed: int, images: int = PROBE) -> dict[str, float]:
+def distance_metrics(net: nn.Module, x: Tensor, y: Tensor, judge: Judge, seed: int, images: int = PROBE) -> Distances:
     """Distances to misclassification of the first images, and their accuracy in balls of other radii.
 
     Returns:
-        `adversarial_radius` (L2, median over correctly classified images), `deepfool_l2` (median over fooled images, omitted if
-        there are none), `deepfool_fooling_rate`, and `robust_accuracy_at/<multiple>` under PGD alone, in balls of that multiple of
-        epsilon.
+        The metrics `adversarial_radius` (L2, median over correctly classified images), `deepfool_l2` (median over fooled images,
+        omitted if there are none), `deepfool_fooling_rate`, and `robust_accuracy_at/<multiple>` under PGD alone, in balls of that
+        multiple of epsilon; and the evidence of the latter.
     """
     x, y = x[:images], y[:images]
     scales = (0.25, 0.5, 1.0, 2.0, 4.0)
     radii = [scale * judge.epsilon for scale in scales]
-    curve = accuracy_over_epsilon(net, x, y, radii, norm=judge.norm, steps=judge.steps, seed=seed)
-    values = {f"robust_accuracy_at/{scale:g}": curve[r] for scale, r in zip(scales, radii, strict=True)}
+    resisted = robust_over_epsilon(net, x, y, radii, norm=judge.norm, steps=judge.steps, seed=seed)
+    evidence = {f"robust_at/{scale:g}": resisted[radius] for scale, radius in zip(scales, radii, strict=True)}
+    values = {f"robust_accuracy_at/{scale:g}": resisted[r].double().mean().item() for scale, r in zip(scales, radii, strict=True)}
     keep = correct(net, x, y)
     if not keep.any():
-        return values
+        return Distances(values, evidence)
     x, y = x[keep], y[keep]
     summary = summarise_perturbations(net, x, y, deepfool(net, x, y))
     values |= {"adversarial_radius": median_radius(net, x, y), "deepfool_fooling_rate": summary.fooling_rate}
-    return values | ({"deepfool_l2": summary.median} if summary.fooling_rate else {})
+    return Distances(values | ({"deepfool_l2": summary.median} if summary.fooling_rate else {}), evidence)
 
 
 def median_radius(net: nn.Module, x: Tensor, y: Tensor, images: int = PROBE) -> float:

@@ -12,6 +12,7 @@ from core.stats import Interval
 from trainables.reporting.recommendation import recommended
 from trainables.reporting.style import BLUE, GREY, INK, ORANGE, PURPLE, without_ticks
 from trainables.study.outcome import Confirmed, Outcome
+from trainables.study.replicates import OVER_EPSILON
 
 DASHES = ("-", "--", "-.", (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
 """Line styles that distinguish lines in black and white."""
@@ -19,8 +20,6 @@ MAX_HIGHLIGHTED = 6
 """Largest number of highlighted lines of accuracy over epsilon."""
 MAX_ROC = 4
 """Largest number of ROC curves with a colour and a name in a figure."""
-PREFIX = "robust_accuracy_at/"
-"""Prefix of metrics of robust accuracy at a multiple of epsilon."""
 UNKNOWN = Interval(-math.inf, math.inf)
 """Interval of a single measurement."""
 
@@ -45,7 +44,8 @@ def over_epsilon(outcome: Outcome) -> list[Line]:
             clean = {0.0: (c.means["accuracy"], c.intervals["accuracy"])}
             lines.append(Line(c.number, trials[c.number].baseline, clean | dict(c.over_epsilon)))
     for t in outcome.completed if not lines else ():
-        values = {float(name.removeprefix(PREFIX)): (v, UNKNOWN) for name, v in t.metrics.items() if name.startswith(PREFIX)}
+        multiples = {name: float(name.removeprefix(OVER_EPSILON)) for name in t.metrics if name.startswith(OVER_EPSILON)}
+        values = {multiple: (t.metrics[name], UNKNOWN) for name, multiple in multiples.items()}
         if values and not t.excluded:
             lines.append(Line(t.number, t.baseline, {0.0: (t.metrics["accuracy"], UNKNOWN)} | values))
     return sorted(lines, key=lambda line: -line.values[1.0][0] if 1.0 in line.values else 0.0)
@@ -92,11 +92,12 @@ def _over_epsilon(lines: Sequence[Line], outcome: Outcome) -> Any:
     for line, (color, dash, shape) in zip(highlighted, styles, strict=False):
         points = sorted(line.values.items())
         x, y = [scale for scale, _ in points], [value for _, (value, _) in points]
-        half = [i.high - v if math.isfinite(i.high) else 0.0 for _, (v, i) in points]
+        ends = [(v - i.low, i.high - v) if 0 < i.high - i.low < 1 else (0.0, 0.0) for _, (v, i) in points]
         mark = "to ship" if outcome.confirmed else "knee"
         notes = [line.name] * bool(line.name) + [mark] * (line.number == chosen)
         name = f"{line.number}" + (f" ({', '.join(notes)})" if notes else "")
-        axis.errorbar(x, y, half, color=color, linestyle=dash, marker=shape, ms=4, linewidth=1.4, elinewidth=0.7, label=name)
+        look = {"color": color, "linestyle": dash, "marker": shape, "ms": 4, "linewidth": 1.4, "elinewidth": 0.7}
+        axis.errorbar(x, y, np.transpose(ends), label=name, **look)
     axis.set(xlabel="radius, in multiples of epsilon", ylabel="accuracy,  better \N{RIGHTWARDS ARROW}", ylim=(0, 1))
     axis.set_xscale("symlog", base=2, linthresh=0.25, linscale=0.6)
     ticks = sorted({scale for line in lines for scale in line.values})

@@ -15,13 +15,17 @@ GROUPS = ("own", "reference", "label_only", "auditor", "attacker")
 by shadow models."""
 
 
+OVER_EPSILON = "robust_accuracy_at/"
+"""Beginning of the names of robust accuracies in balls of a multiple of epsilon."""
+
+
 @dataclass(frozen=True)
 class Replicate:
     """One training of a confirmed point, with its per-image evidence; empty if it failed."""
 
     result: NetworkResult
     shares: Mapping[str, Measurement] = field(default_factory=dict)
-    """`accuracy`, `robust_accuracy` and `robust_accuracy/<attack>`."""
+    """`accuracy`, `robust_accuracy`, `robust_accuracy/<attack>` and `robust_accuracy_at/<multiple of epsilon>`."""
     groups: Mapping[str, MembershipScores] = field(default_factory=dict)
     """Membership scores by group."""
     aucs: Mapping[str, Measurement] = field(default_factory=dict)
@@ -33,7 +37,8 @@ class Replicate:
 
         Args:
             result: its result.
-            arrays: `rows`, `labels`, `logits`, `robust/<attack>`, and the arrays of the groups of membership scores.
+            arrays: `rows`, `labels`, `logits`, `robust/<attack>`, `robust_at/<multiple>`, and the arrays of the groups of
+                membership scores.
 
         Raises:
             InputError: an array is missing.
@@ -63,7 +68,7 @@ class Replicate:
 
 
 def _shares(arrays: Mapping[str, np.ndarray]) -> dict[str, Measurement]:
-    """Accuracy, and robust accuracy under all attacks and under each of them."""
+    """Accuracy, and robust accuracy under all attacks, under each of them, and over epsilon."""
     rows = arrays["rows"]
     shares = {"accuracy": Measurement.of_share(rows, arrays["logits"].argmax(1) == arrays["labels"])}
     robust = {name.removeprefix("robust/"): array for name, array in arrays.items() if name.startswith("robust/")}
@@ -71,4 +76,7 @@ def _shares(arrays: Mapping[str, np.ndarray]) -> dict[str, Measurement]:
         every = {"robust_accuracy": np.all(list(robust.values()), axis=0)}
         every |= {f"robust_accuracy/{name}": array for name, array in robust.items()}
         shares |= {name: Measurement.of_share(rows[: len(array)], array) for name, array in every.items()}
-    return shares
+    over_epsilon = {name.removeprefix("robust_at/"): array for name, array in arrays.items() if name.startswith("robust_at/")}
+    return shares | {
+        f"{OVER_EPSILON}{multiple}": Measurement.of_share(rows[: len(array)], array) for multiple, array in over_epsilon.items()
+    }

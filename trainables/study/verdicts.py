@@ -10,13 +10,13 @@ from core import pareto
 from core.estimates import Estimates, Measurement
 from core.front_estimates import front_probabilities, hypervolume_estimate
 from core.shrinkage import shrunken
-from core.stats import Interval, mean_interval
+from core.stats import Interval
 from core.study import Constraint
 from trainables.study.contrasts import answers
 from trainables.study.leakage import Points, chance_level_of, common_audits, leaks_of, selected_audits, tiers_of
 from trainables.study.outcome import Confirmation, Confirmed
 from trainables.study.plan import Plan
-from trainables.study.replicates import Replicate
+from trainables.study.replicates import OVER_EPSILON, Replicate
 from trainables.study.results import NetworkResult
 from trainables.study.trial import Trial
 
@@ -90,12 +90,13 @@ def concluded(
     on_front = pareto.front(rows, objectives, plan.require)
     audits = common_audits(standing.points)
     tiers, leaks, shrunk = tiers_of(standing.points, audits), leaks_of(standing.points), _shrunken(standing, plan)
+    curves = _over_epsilon(standing.points)
     points = tuple(
         Confirmed(
             number=number, replicates=len(own), failed=sum(n == number for n, _ in replicates) - len(own),
             means=standing.means[i],
             intervals={
-                name: estimates.interval(number, name) if name in estimates.metrics else _student(own, name)
+                name: (estimates if name in estimates.metrics else _partial(standing.measured, name)).interval(number, name)
                 for name in standing.means[i]
             },
             probability=float(standing.probabilities[i]), on_front=bool(on_front[i]), from_front=number in front,
@@ -105,7 +106,7 @@ def concluded(
             shrunk_intervals={name: interval for name, (_, interval) in shrunk[number].items()},
             leaks=leaks[number], curves=_mean_curves([replicate.result for replicate in own.values()]),
             histogram=_summed_histogram([replicate.result for replicate in own.values()]),
-            over_epsilon=over_epsilon([replicate.result.metrics for replicate in own.values()]),
+            over_epsilon=curves[number],
         )
         for i, (number, own) in enumerate(standing.points.items())
     )  # fmt: skip
@@ -232,9 +233,10 @@ def _chance_metric(chance: Mapping[int, float], number: int) -> dict[str, float]
     return {f"{MIA_AUC}_chance": chance[number]} if number in chance else {}
 
 
-def _student(own: Mapping[int, Replicate], metric: str) -> Interval:
-    """Student's interval of a metric that replicates of other points lack."""
-    return mean_interval([replicate.result.metrics[metric] for replicate in own.values()])[1]
+def _partial(measured: Mapping[int, Mapping[int, Mapping[str, Measurement]]], metric: str) -> Estimates[int]:
+    """Means of a metric over the points of which all replicates have it."""
+    having = {number: own for number, own in measured.items() if all(metric in m for m in own.values())}
+    return Estimates.of(having, [metric])
 
 
 def _shrunken(standing: Standing, plan: Plan) -> dict[int, dict[str, tuple[float, Interval]]]:
@@ -263,11 +265,20 @@ def _not_confirmed(
     return reasons
 
 
-def over_epsilon(metrics: Sequence[Mapping[str, float]]) -> dict[float, tuple[float, Interval]]:
-    """Robust accuracy by multiple of epsilon, over the replicates of a point, where all of them were measured."""
-    prefix = "robust_accuracy_at/"
-    names = [name for name in metrics[0] if name.startswith(prefix) and all(name in m for m in metrics)]
-    return {float(name.removeprefix(prefix)): mean_interval([m[name] for m in metrics]) for name in names}
+def _over_epsilon(points: Points) -> dict[int, dict[float, tuple[float, Interval]]]:
+    """Robust accuracy by multiple of epsilon, by point, where all replicates of a point were measured."""
+    names = {name for own in points.values() for one in own.values() for name in one.shares if name.startswith(OVER_EPSILON)}
+    curves: dict[int, dict[float, tuple[float, Interval]]] = {number: {} for number in points}
+    for name in sorted(names, key=_multiple):
+        measured = {number: {r: _measurements(one, [name], None) for r, one in own.items()} for number, own in points.items()}
+        estimates = _partial(measured, name)
+        for number in estimates.points:
+            curves[number][_multiple(name)] = (estimates.mean(number, name), estimates.interval(number, name))
+    return curves
+
+
+def _multiple(name: str) -> float:
+    return float(name.removeprefix(OVER_EPSILON))
 
 
 def _mean_curves(results: Sequence[NetworkResult]) -> dict[str, list[tuple[float, float]]]:

@@ -1,6 +1,7 @@
 """Suites of a trial, distances, and further attacks on a stored network."""
 
 import functools
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -49,10 +50,13 @@ def test_a_trial_runs_the_suite_of_its_settings_and_the_adaptive_attack_on_its_d
 
 def test_the_standard_suite_also_measures_distances():
     result = judge(CONFIG.set({"judge.suite": "standard", "judge.images": 60}), bound(), pool(), parts())
-    m = result.metrics.values
+    m, arrays = result.metrics.values, result.predictions
     assert 0 < m["deepfool_l2"] <= m["adversarial_radius"] * 1.05 and m["deepfool_fooling_rate"] > 0.95
     curve = [m[f"robust_accuracy_at/{scale}"] for scale in ("0.25", "0.5", "1", "2", "4")]
     assert curve == sorted(curve, reverse=True) and curve[0] > curve[-1]
+    resisted = [arrays[f"robust_at/{scale}"] for scale in ("0.25", "0.5", "1", "2", "4")]
+    assert [array.mean() for array in resisted] == curve and {len(array) for array in resisted} == {60}
+    assert all((small >= large).all() for small, large in pairwise(resisted))
 
 
 def bound():
@@ -68,8 +72,9 @@ def test_further_attacks_on_a_stored_network_only_add_to_the_earlier_verdicts():
     new = np.all([v for k, v in again.predictions.items() if k.startswith("robust/")], axis=0)
     assert again.metrics["robust_accuracy"] == pytest.approx((worst & new).mean())
     assert again.metrics["robust_accuracy"] <= trial_result().metrics["robust_accuracy"]
-    assert {k.removeprefix("robust/") for k in again.predictions} == SUITES["standard"](5, 1).keys() - SUITES["quick"](5, 1).keys()
-    assert all(not (v & ~worst).any() for v in again.predictions.values())
+    attacks = {k.removeprefix("robust/") for k in again.predictions if not k.startswith("robust_at/")}
+    assert attacks == SUITES["standard"](5, 1).keys() - SUITES["quick"](5, 1).keys()
+    assert all(not (v & ~worst).any() for k, v in again.predictions.items() if k.startswith("robust/"))
     direct = judge(CONFIG.set({"judge.suite": "standard"}), bound(), pool(), parts())
     # The earlier verdicts include images that the probe fooled, which the standard suite does not run.
     assert again.metrics["robust_accuracy"] <= direct.metrics["robust_accuracy"] + 1e-9
@@ -91,6 +96,6 @@ def test_a_network_that_no_attack_fools_has_no_distance_of_fooled_images():
             return x.flatten(1)[:, :2] * 0 + torch.tensor([1.0, 0.0])
 
     x, y = torch.rand(6, 1, 8, 8), torch.zeros(6).long()
-    m = distance_metrics(Constant(), x, y, CONFIG.judge, 0)
+    m = distance_metrics(Constant(), x, y, CONFIG.judge, 0).metrics
     assert m["deepfool_fooling_rate"] == 0 and "deepfool_l2" not in m and m["adversarial_radius"] > 0
-    assert not {"adversarial_radius", "deepfool_l2"} & set(distance_metrics(Constant(), x, y + 1, CONFIG.judge, 0))
+    assert not {"adversarial_radius", "deepfool_l2"} & set(distance_metrics(Constant(), x, y + 1, CONFIG.judge, 0).metrics)

@@ -74,7 +74,7 @@ def test_a_later_version_runs_only_new_attacks(trained):
     evidence_of_2 = to_npz({"robust/apgd_t": np.arange(48) < 3})
     workspace.store.write("versions/2/trials/00001/predictions.npz", evidence_of_2)
     found = evaluate(Attacks("standard", source=0), networks[1], workspace, [version(2, suite="standard")])
-    assert found.evidence.keys() == {"robust/pgd_more", "robust/transfer_0"}
+    assert {name for name in found.evidence if name.startswith("robust/")} == {"robust/pgd_more", "robust/transfer_0"}
     assert found.metrics["robust_accuracy"] <= 3 / 48  # the evidence of version 2 counts
 
 

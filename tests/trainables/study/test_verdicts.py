@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import finished
+import numpy as np
 import pytest
-from confirming import TEST, replicate
+from confirming import TEST, evidence, replicate
 
 from core.study import Constraint
 from trainables.study.outcome import Confirmation, Verdict
@@ -60,6 +61,25 @@ def test_the_interval_of_an_accuracy_includes_the_error_of_the_judged_images():
     (point,) = confirmed(agreeing).points
     low, high = point.intervals["accuracy"]
     assert (high - low) / 2 == pytest.approx(0.039, abs=0.003)
+
+
+def test_the_intervals_over_epsilon_include_the_error_of_the_attacked_images():
+    """Half of 100 images resist, in both replicates the same ones: 1.96 sqrt(0.5 x 0.5 / 100) = 0.098."""
+    resisted = {"robust_at/0.5": np.arange(100) < 80, "robust_at/2": np.arange(100) < 50}
+    own = [Replicate.of(NetworkResult(), evidence(5) | resisted) for _ in range(2)]
+    point, without = confirmed(own, replicates(1)).points
+    assert {multiple: mean for multiple, (mean, _) in point.over_epsilon.items()} == {0.5: 0.8, 2.0: 0.5}
+    low, high = point.over_epsilon[2.0][1]
+    assert (high - low) / 2 == pytest.approx(0.098, abs=0.006) and (high + low) / 2 == pytest.approx(0.5)
+    assert not without.over_epsilon
+
+
+def test_a_metric_that_one_point_lacks_has_an_interval_from_the_points_that_have_it():
+    spent = [replicate(10 + r, {"dp_epsilon": value}) for r, value in enumerate((2.0, 2.2, 2.4))]
+    private, other = confirmed(spent, replicates(1), require=[Constraint("dp_epsilon", "<=", 5.0)]).points
+    low, high = private.intervals["dp_epsilon"]
+    assert private.means["dp_epsilon"] == pytest.approx(2.2) and "dp_epsilon" not in other.means
+    assert (high - low) / 2 == pytest.approx(4.303 * 0.2 / 3**0.5, rel=0.01)  # Student's, with two degrees of freedom
 
 
 def test_a_dominated_point_leaves_the_front_and_equal_points_are_undecided():
