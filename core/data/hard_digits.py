@@ -20,7 +20,8 @@ def hard_digits(data_dir: Path) -> Source:
     """Two images, 8x8 grey, of each of the 1,797 digits of scikit-learn, transformed with all parameters drawn uniformly.
 
     A digit is rotated, scaled and shifted, by bilinear interpolation on a black background; then its contrast is lowered, and
-    noise that is uniform for every pixel is added. The generator is seeded, so the images are always the same.
+    noise that is uniform for every pixel is added. The generator is seeded, so the images are always the same. The two images of a
+    digit are no exact copies, so a split may put them into different parts.
     """
     source = digits(data_dir)
     x = source.pixels(np.arange(len(source.labels)), lambda shape: None, [])[:, 0] / 255
