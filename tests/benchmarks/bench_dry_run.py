@@ -28,6 +28,7 @@ the estimates were then 1.43 and 1.67 times the actual device and wall time.
 
 import argparse
 import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -40,11 +41,13 @@ from core.data import split
 from core.study import Study
 from studies import bpfc_tradeoff, crl_tradeoff, inversion_tradeoff
 from trainables.commands import dry_run
+from trainables.commands import run as _loaded  # noqa: F401  as the command of a study does
 from trainables.commands.arguments import site_of
 from trainables.commands.study import parser, plan_of
 from trainables.cost.configurations import pilots_of
 from trainables.cost.confirmation import ConfirmationSize, Span
 from trainables.cost.estimate import estimate
+from trainables.cost.place import Place
 from trainables.cost.text import duration, size, span
 from trainables.runs import preflight
 from trainables.terminal.console import Terminal
@@ -59,6 +62,12 @@ STUDIES: dict[str, tuple[Study, list[str]]] = {
 TICKS = os.sysconf("SC_CLK_TCK")
 TOLERANCE = 0.25
 POLL_SECONDS = 0.5
+MEMORY_POLLS = 4
+"""Every how many polls the memory is read."""
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+"""Ray's own processes that are named like workers."""
+MAX_LOAD = 0.5
+"""Load of the machine above which its wall time says nothing."""
 
 
 @dataclass
@@ -73,8 +82,8 @@ class Processes:
     peak: float = 0.0
     """Largest sum of their memory, in bytes."""
 
-    def poll(self) -> None:
-        """Read the current values."""
+    def poll(self, with_memory: bool) -> None:
+        """Read the current values; those of the memory slow the processes down."""
         parents, memory = {}, 0.0
         for path in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError, IndexError, ValueError):
@@ -85,10 +94,11 @@ class Processes:
                 self.seconds[pid] = seconds
                 with contextlib.suppress(OSError, IndexError, ValueError):
                     name = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
-                    if name.startswith("ray::") and not name.startswith("ray::IDLE"):
+                    if name.startswith("ray::") and not name.startswith(("ray::IDLE", *AGENTS)):
                         self.workers.add(pid)
-                    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-                    memory += next(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+                    if with_memory:
+                        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+                        memory += next(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
         self.peak = max(self.peak, memory)
 
     def _is_below(self, pid: int, parents: dict[int, tuple[int, float]]) -> bool:
@@ -103,8 +113,10 @@ def run(study: Study, options: list[str], folder: str) -> Processes:
     env = os.environ | {"RAY_worker_niceness": "0", "RAY_TMPDIR": folder}
     process = subprocess.Popen(words, cwd=folder, env=env)
     processes = Processes(process.pid)
-    while process.poll() is None:
-        processes.poll()
+    for number in itertools.count():
+        if process.poll() is not None:
+            break
+        processes.poll(with_memory=number % MEMORY_POLLS == 0)
         time.sleep(POLL_SECONDS)
     if process.returncode not in (0, 1):
         raise SystemExit(f"{study.name} ended with exit code {process.returncode}")
@@ -124,8 +136,15 @@ def bytes_in(folder: str) -> int:
     return sum(path.stat().st_size for path in found if path.is_file())
 
 
-def compare(study: Study, options: list[str], seconds: float) -> None:
-    """Print the estimated and the actual cost of a study."""
+def compare(study: Study, options: list[str], seconds: int, start: float) -> None:
+    """Print the estimated and the actual cost of a study.
+
+    Args:
+        study: the study.
+        options: its options.
+        seconds: time for measuring.
+        start: CPU seconds of the start of this process.
+    """
     args = parser(study).parse_args(options)
     site, load = site_of(args), os.getloadavg()[0]
     plan, images = preflight.check_new(plan_of(study, args), site, study.objectives)
@@ -133,32 +152,37 @@ def compare(study: Study, options: list[str], seconds: float) -> None:
     pilots, begun = pilots_of(plan), time.monotonic()
     found = dry_run.measure(plan, images, pilots, share, at_a_time, Terminal("quiet"), seconds)
     measured = time.monotonic() - begun
-    common = {"at_a_time": at_a_time, "pool_bytes": images.x.numel(), "driver_bytes": 0.6e9}
-    printed = estimate(plan, pilots, found, **common)
+    place = Place(at_a_time=at_a_time, workers=site.workers_per_trial, start=start, driver_bytes=0.6e9, pool_bytes=images.x.numel())
+    printed = estimate(plan, pilots, found, place)
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
         begun = time.monotonic()
         processes, step = run(study, options, folder), confirmed(folder)
         wall, disk = time.monotonic() - begun, bytes_in(folder)
-    expected = estimate(plan, pilots, found, **common, confirmation=step)
-    start = found.start * len(processes.workers)
-    device = sum(processes.seconds[pid] for pid in processes.workers) - start
-    every = sum(processes.seconds.values()) / at_a_time
+    expected = estimate(plan, pilots, found, place, step)
     shares = sorted(round(cost.training.trained, 2) for cost in found.costs.values())
     counts = f"{len(found.costs)} of {len(pilots)} configurations measured in {measured:.0f} s"
     print(f"\n{study.name} {' '.join(options)}: {counts}, trained for {shares[0]:.0%} to {shares[-1]:.0%} of the epochs")
-    counts = f"{step.points.low:.0f} confirmed points, {step.networks.low:.0f} replicates"
-    members = len(split(images).members)
+    members = len(split(images, plan.config.split).members)
     print(
-        f"  {plan.trials} trials of {members} members, {counts}; load {load:.1f} to {os.getloadavg()[0]:.1f}, {wall:.0f} s of time"
+        f"  {plan.trials} trials of {members} members, {step.points.low:.0f} confirmed points, {step.networks.low:.0f} replicates\n"
+        f"  {len(processes.workers)} worker processes started, {expected.starts.low:.0f} expected, {expected.start:.1f} s each\n"
+        f"  start of the command {start:.1f} s, CPU time of the driver {processes.seconds[processes.root]:.1f} s"
     )
+    idle = load <= MAX_LOAD
+    print(f"  load {load:.1f} before measuring" + ("" if idle else ": not idle, so only device time and CPU time can be compared"))
     rows = {
-        "device time": (expected.device.low, device, duration, printed.device),
-        "wall time": (expected.wall.low, every, duration, printed.wall),
+        "device time": (expected.device.low, sum(processes.seconds[pid] for pid in processes.workers), duration, printed.device),
+        "CPU time": (
+            expected.device.low + expected.driver.low, sum(processes.seconds.values()), duration,
+            printed.device.plus(printed.driver),
+        ),
+        "wall time": (expected.wall.low, wall, duration, printed.wall),
         "disk": (expected.disk.low, disk, size, printed.disk),
         "memory": (expected.memory.total, processes.peak, size, Span(*2 * (printed.memory.total,))),
-    }
+    }  # fmt: skip
+    required = {"device time", "disk"} | ({"wall time"} if idle else set())
     for name, (guess, actual, text, ends) in rows.items():
-        verdict = "" if abs(guess / actual - 1) <= TOLERANCE or name == "memory" else "   MORE THAN 25 % OFF"
+        verdict = "   MORE THAN 25 % OFF" if name in required and abs(guess / actual - 1) > TOLERANCE else ""
         print(f"  {name:12} estimate {text(guess):>8}   actual {text(actual):>8}   ratio {guess / actual:5.2f}   "
               f"printed {span(ends, text)}{verdict}", flush=True)  # fmt: skip
 
@@ -166,12 +190,12 @@ def compare(study: Study, options: list[str], seconds: float) -> None:
 def main() -> None:
     """Compare estimate and cost of each study."""
     options = argparse.ArgumentParser()
-    options.add_argument("--seconds", type=float, default=dry_run.SECONDS, help="time for measuring; more on a busy machine")
+    options.add_argument("--seconds", type=int, default=dry_run.SECONDS, help="time for measuring; more on a busy machine")
     options.add_argument("--only", nargs="+", choices=STUDIES, default=list(STUDIES))
-    args = options.parse_args()
+    args, start = options.parse_args(), time.process_time()
     for name, (study, words) in STUDIES.items():
         if name in args.only:
-            compare(study, words, args.seconds)
+            compare(study, words, args.seconds, start)
 
 
 if __name__ == "__main__":
