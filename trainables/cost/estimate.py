@@ -12,8 +12,9 @@ from trainables.cost.place import Place
 from trainables.study.plan import Plan
 
 DRIVER = 5.0
-"""Time of the driver, in units of the start of the command: the start itself (1), that of Ray's own processes (1), MLflow's
-database (1), and the report with its copy in MLflow (2); see tests/benchmarks/bench_dry_run.py for the measurements."""
+"""Time of the driver, in units of the start of the command: the start itself and MLflow's database (2), Ray's own processes until
+a worker starts (1), and the report with its copy in MLflow (2). The CPU time of the driver alone was 3.9, 4.1 and 4.7 units in the
+three studies of tests/benchmarks/bench_dry_run.py."""
 SUGGESTION_SECONDS = {"gp": (0.4, 0.055), "tpe": (0.01, 0.0002), "nsga2": (0.005, 0.0), "random": (0.001, 0.0)}
 """CPU seconds of a suggestion, (a, b) of a + b * number of known trials; see infra/scale.md."""
 TRIAL_SECONDS = 0.1

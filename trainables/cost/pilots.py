@@ -86,7 +86,7 @@ class Started(NamedTuple):
     """The message of a process that is ready to measure."""
 
     warm_up: float
-    """Seconds of its first training, which loads libraries, on a few images."""
+    """Seconds of its first training, on a few images: it loads libraries, and starts the GPU if there is one."""
 
 
 class Audits(NamedTuple):
@@ -204,11 +204,11 @@ def _serve(connection: Connection, arrays: tuple, setting: Setting, index: int) 
     x, y, classes, ids = arrays
     images = Images(torch.from_numpy(x), torch.from_numpy(y), classes, torch.from_numpy(ids))
     device = torch.device("cpu")
+    clock = clock_on(device)
+    begun = clock()
     if setting.use_gpu:
         device = torch.device("cuda", index % torch.cuda.device_count())
         torch.cuda.set_device(device)
-    clock = clock_on(device)
-    begun = clock()
     warm_up(images, device)
     with contextlib.suppress(EOFError, OSError):  # the driver has ended
         connection.send(Started(clock() - begun))
