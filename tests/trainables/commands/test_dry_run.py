@@ -2,7 +2,6 @@
 
 import os
 import re
-import time
 from dataclasses import replace
 
 import pytest
@@ -57,8 +56,7 @@ def test_a_dry_run_prints_configuration_space_and_cost_and_creates_nothing(tmp_p
         rf"device time: {number} to {number} in total, as if one network were trained and evaluated at a time",
         rf"wall time: .*, {os.cpu_count()} trials at a time; .* of it for the start, the suggestions and the report",
         r"disk: [\d.]+ MB to [\d.]+ MB, for networks, their outputs, the report and MLflow",
-        rf"memory: at least [\d.]+ GiB, [\d.]+ GiB for each of {os.cpu_count()} trials at a time, mostly for \w+ on batches of \d+ "
-        "images",
+        rf"memory: at least [\d.]+ GiB in total; [\d.]+ GiB for each of {os.cpu_count()} trials at a time, mostly for libraries",
     ):
         assert any(re.fullmatch(pattern, line) for line in lines), f"{pattern}\n{out}"
     assert lines[lines.index("resolution") + 1] == "sweep: 503 members and 1,006 non-members, 300 of them attacked"
@@ -85,7 +83,6 @@ def test_a_dry_run_indents_the_knobs_below_their_options(tmp_path, monkeypatch, 
 def test_what_needs_no_time_is_printed_also_if_nothing_was_measured(tmp_path, monkeypatch, capfd):
     """No process has loaded torch after one second."""
     monkeypatch.chdir(tmp_path)
-    begun = time.monotonic()
     with pytest.raises(SystemExit) as exit_info:
         main(QUICK, ["--dry-run", "1", "--trials", "10", "--shadows", "2"])
     out, err = capfd.readouterr()
@@ -109,8 +106,9 @@ def test_what_needs_no_time_is_printed_also_if_nothing_was_measured(tmp_path, mo
         "sweep: 503 members and 1,006 non-members, 300 of them attacked",
     ]
     assert re.fullmatch(r"disk: \d+ MB to \d+ MB, for networks, their outputs, the report and MLflow", lines[11])
-    assert re.fullmatch(r"memory: at least [\d.]+ GiB, [\d.]+ GiB for each of .* images", lines[12])
-    assert time.monotonic() - begun < 60
+    assert re.fullmatch(
+        r"memory: at least [\d.]+ GiB in total; [\d.]+ GiB for each of .* trials at a time, mostly for libraries", lines[12]
+    )
 
 
 def test_the_time_for_measuring_is_at_least_one_second(capsys):

@@ -7,6 +7,7 @@ from command_lines import plan
 from conditional_study import STUDY as CONDITIONAL
 from costs import cost, evaluation
 
+from core.footprint import Phase
 from core.study import Study, trilemma
 from studies.crl_tradeoff import STUDY
 from trainables.cost.configurations import pilots_of
@@ -106,6 +107,12 @@ def test_the_confirmation_step_is_counted_unless_there_is_none():
     assert "by 1 other replicate of its point\n" in lines() and "audited" not in lines("--replicates", "1")
     without = lines("--no-confirm")
     assert "confirmation: none" in without and "shadow models" not in without and "front:" not in without
+
+
+def test_memory_is_mostly_that_of_the_batches_of_large_networks():
+    large = replace(WHOLE, phase=Phase("attacks", 256, 1e7, "judge.images"))
+    assert "0.93 GiB for each of 2 trials at a time, mostly for libraries" in lines()
+    assert "2.4 GiB for each of 2 trials at a time, mostly for attacks on batches of 256 images" in lines(of=large)
 
 
 def test_a_cluster_may_run_more_trials_at_a_time():
