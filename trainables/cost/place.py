@@ -1,4 +1,4 @@
-"""Where a study would run: its processes, their memory, and the time that they take to start."""
+"""The place where a study would run: its processes, their memory, and the time that they take to start."""
 
 from dataclasses import dataclass
 
