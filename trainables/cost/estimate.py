@@ -15,6 +15,9 @@ DRIVER = 5.0
 """Time of the driver, in units of the start of the command: the start itself and MLflow's database (2), Ray's own processes until
 a worker starts (1), and the report with its copy in MLflow (2). The CPU time of the driver alone was 3.9, 4.1 and 4.7 units in the
 three studies of tests/benchmarks/bench_dry_run.py."""
+ATTACK_SHARE = 0.5
+"""Time of attacks as a share of their longest time, if none were run: they do not run again on images on which an earlier one
+succeeded. In the three studies of tests/benchmarks/bench_dry_run.py, the shares were 0.42 to 0.62 on average."""
 SUGGESTION_SECONDS = {"gp": (0.4, 0.055), "tpe": (0.01, 0.0002), "nsga2": (0.005, 0.0), "random": (0.001, 0.0)}
 """CPU seconds of a suggestion, (a, b) of a + b * number of known trials; see infra/scale.md."""
 TRIAL_SECONDS = 0.1
@@ -189,12 +192,11 @@ def estimate(
 
 
 def _completed(costs: Sequence[Cost]) -> list[Cost]:
-    """The costs in which attacks that were not run take the same share of their longest time as those that were run, if any."""
+    """The costs in which attacks that were not run take the same share of their longest time as those of the step that were."""
     for step in ("sweep", "confirm"):
         run = [e for cost in costs if (e := getattr(cost, step)) and e.share]
-        if run:
-            share = math.fsum(e.attack for e in run) / math.fsum(e.longest for e in run)
-            costs = [_shortened(cost, step, share) for cost in costs]
+        share = math.fsum(e.attack for e in run) / math.fsum(e.longest for e in run) if run else ATTACK_SHARE
+        costs = [_shortened(cost, step, share) for cost in costs]
     return list(costs)
 
 

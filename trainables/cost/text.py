@@ -5,7 +5,7 @@ import math
 from core import memory, space
 from core.space import Switch
 from trainables.cost.confirmation import Span
-from trainables.cost.estimate import Estimate
+from trainables.cost.estimate import ATTACK_SHARE, Estimate
 from trainables.cost.pilots import Cost, Measurements, Pilot
 from trainables.study.plan import Plan
 from trainables.study.site import Site
@@ -96,10 +96,11 @@ def measured_lines(found: Measurements, planned: int, seconds: float) -> list[st
     for step, evaluations in steps.items():
         attacks, shares = f"the attacks of the {step}", [e.share for e in evaluations]
         if shares and not any(shares):
-            lines.append(f"no time to run {attacks}: they are assumed to run to their end on each image, which is an upper limit")
+            assumed = f"they are assumed to take {100 * ATTACK_SHARE:.0f} % of the time that they would take if none succeeded"
+            lines.append(f"no time to run {attacks}: {assumed}")
         elif not all(shares):
             count = f"{shares.count(0)} of {counted(len(shares), 'network')}"
-            lines.append(f"{attacks} were not run on {count}; they are assumed to end as early as on the others")
+            lines.append(f"{attacks} were not run on {count}; they are assumed to succeed as early as on the others")
         if any(0 < share < 1 for share in shares):
             lines.append(f"{attacks} were run on {100 * min(filter(None, shares)):.0f} % of the images or more")
     return lines

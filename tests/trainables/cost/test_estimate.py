@@ -11,6 +11,7 @@ from core.study import trilemma
 from trainables.cost.configurations import pilots_of
 from trainables.cost.confirmation import ConfirmationSize, Span, expected
 from trainables.cost.estimate import (
+    ATTACK_SHARE,
     COLUMNS,
     DATABASE_BYTES,
     DRIVER,
@@ -97,6 +98,14 @@ def test_attacks_that_were_not_run_take_the_same_share_of_their_longest_time_as_
     counted = replace(UNDEFENDED, confirm=evaluation(30.0, 4.0, longest=30.0, share=0.0))
     found = estimated(**{"point": point, "undefended": quick, "CRL alone": quick, "adversarial training alone": counted})
     assert found.point.attack == pytest.approx((2 * 20 + 2 + 2 + 2 + 30 * 66 / 172) / 6)
+
+
+def test_if_no_attacks_were_run_they_take_half_of_their_longest_time():
+    """Those of the sweep were run."""
+    counted = replace(POINT, confirm=evaluation(30.0, 4.0, longest=30.0, share=0.0))
+    found = estimated(**dict.fromkeys(["point", *plan().baselines], counted))
+    assert ATTACK_SHARE == 0.5 and found.point.attack == pytest.approx(15.0)
+    assert found.trial.sweep == pytest.approx(3.0)
 
 
 def test_the_wall_time_is_that_of_the_driver_and_of_jobs_in_rounds():

@@ -84,10 +84,12 @@ def test_if_nothing_was_measured_the_reason_and_the_remedy_are_said():
 def test_evaluations_that_were_not_run_on_all_images_are_said():
     bound, part = (replace(WHOLE, confirm=evaluation(20.0, 4.0, share=share)) for share in (0.0, 0.25))
     attacks = "the attacks of the confirmation step"
-    assert f"no time to run {attacks}: they are assumed to run to their end on each image" in lines(of=bound)
+    assert f"no time to run {attacks}: they are assumed to take 50 % of the time that they would take if none succeeded" in lines(
+        of=bound
+    )
     assert "the attacks of the sweep" not in lines(of=bound)
     assert f"{attacks} were run on 25 % of the images or more" in lines(of=part)
-    assert f"{attacks} were not run on 1 of 7 networks; they are assumed to end as early as on the others" in lines(first=bound)
+    assert f"{attacks} were not run on 1 of 7 networks; they are assumed to succeed as early as on the others" in lines(first=bound)
 
 
 def test_the_sweep_counts_images_and_device_time():
