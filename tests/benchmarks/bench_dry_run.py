@@ -11,17 +11,19 @@ is its own.
 
 Required: an estimate of device time, wall time and disk within 25 % of the actual cost.
 
-Results on 2 CPU cores (estimate / actual, ratio), with two other processes at work, so that measuring got more time to compensate
+Results on 2 CPU cores (estimate / actual, ratio), of which other processes used most, so that measuring got more time to compensate
 and wall times could not be compared:
 
     study (trials, replicates)   --seconds   device time           CPU time              disk                memory
     crl_tradeoff (6, 15)               110   179 s / 156 s  1.15   206 s / 181 s  1.14   25 MB / 26 MB 0.99  2.9 / 2.5 GB  1.18
     bpfc_tradeoff (5, 15)              110   124 s / 137 s  0.91   148 s / 165 s  0.90   21 MB / 22 MB 0.96  2.9 / 2.5 GB  1.17
-    inversion_tradeoff (4, 9)           90    95 s / 103 s  0.92   121 s / 137 s  0.88   17 MB / 18 MB 0.95  2.9 / 2.4 GB  1.19
+    inversion_tradeoff (4, 9)          150    88 s /  90 s  0.98   111 s / 115 s  0.97   17 MB / 18 MB 0.95  3.1 / 2.3 GB  1.34
 
-The start of a worker, up to its first training, took 4.2 to 4.3 CPU seconds in the first two studies and 5.7 to 6.2 in the third,
-which ran while the files were not in the cache; the start of a command took 3.9 to 5.2, and the first training 1.6 to 2.0 more than
-later ones. Without these starts, the estimates of the device time would be 0.98, 0.75 and 0.69 times the actual one.
+The memory is the sum over processes of measured peaks, in which shared libraries count once for each. A worker took 4.2 to 4.3 CPU
+seconds until its first training; the start of a command took 4.1 to 4.8, and the first training of a process 1.3 to 2.0 more than
+later ones. Without these starts, the estimates of the device time would be 0.98, 0.75 and 0.73 times the actual one. Where
+measuring got so little time that networks were trained for 0 to 40 % of their epochs and attacks were only counted, the estimate of
+inversion_tradeoff was 1.98 times the actual device time, when such attacks were assumed to run to their end (now: half as long).
 """
 
 import argparse

@@ -13,7 +13,7 @@ from trainables.study.plan import Plan
 
 DRIVER = 5.0
 """Time of the driver, in units of the start of the command: the start itself and MLflow's database (2), Ray's own processes until
-a worker starts (1), and the report with its copy in MLflow (2). The CPU time of the driver alone was 3.9, 4.1 and 4.7 units in the
+a worker starts (1), and the report with its copy in MLflow (2). The CPU time of the driver alone was 3.5, 4.2 and 4.7 units in the
 three studies of tests/benchmarks/bench_dry_run.py."""
 ATTACK_SHARE = 0.5
 """Time of attacks as a share of their longest time, if none were run: they do not run again on images on which an earlier one

@@ -170,10 +170,11 @@ def _networks(cost: Estimate, count: Span, parts: dict[str, float], seconds: Spa
 def _total(site: Site, cost: Estimate) -> list[str]:
     phase, trials = cost.memory.phase, f"{counted(cost.place.at_a_time, 'trial')} at a time"
     is_large = phase.total > cost.memory.trial / 2
+    bound = "at least" if is_large or not cost.is_timed else "about"  # batches are computed, and processes measured
     use = f"{phase.name} on batches of {counted(phase.images, 'image')}" if is_large else "libraries"
     lines = [
         f"disk: {span(cost.disk, size)}, for networks, their outputs, the report and MLflow",
-        f"memory: at least {memory.gib(cost.memory.total)} in total; {memory.gib(cost.memory.trial)} for each of {trials}, "
+        f"memory: {bound} {memory.gib(cost.memory.total)} in total; {memory.gib(cost.memory.trial)} for each of {trials}, "
         f"mostly for {use}",
     ]
     if not cost.is_timed:

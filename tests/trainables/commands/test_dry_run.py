@@ -56,7 +56,7 @@ def test_a_dry_run_prints_configuration_space_and_cost_and_creates_nothing(tmp_p
         rf"device time: {number} to {number} in total, as if one network were trained and evaluated at a time",
         rf"wall time: .*, {os.cpu_count()} trials at a time; .* of it for the start, the suggestions and the report",
         r"disk: [\d.]+ MB to [\d.]+ MB, for networks, their outputs, the report and MLflow",
-        rf"memory: at least [\d.]+ GiB in total; [\d.]+ GiB for each of {os.cpu_count()} trials at a time, mostly for libraries",
+        rf"memory: about [\d.]+ GiB in total; [\d.]+ GiB for each of {os.cpu_count()} trials at a time, mostly for libraries",
     ):
         assert any(re.fullmatch(pattern, line) for line in lines), f"{pattern}\n{out}"
     assert lines[lines.index("resolution") + 1] == "sweep: 503 members and 1,006 non-members, 300 of them attacked"

@@ -113,8 +113,9 @@ def test_the_confirmation_step_is_counted_unless_there_is_none():
 
 def test_memory_is_mostly_that_of_the_batches_of_large_networks():
     large = replace(WHOLE, phase=Phase("attacks", 256, 1e7, "judge.images"))
-    assert "0.93 GiB for each of 2 trials at a time, mostly for libraries" in lines()
-    assert "2.4 GiB for each of 2 trials at a time, mostly for attacks on batches of 256 images" in lines(of=large)
+    assert "memory: about 2.2 GiB in total; 0.93 GiB for each of 2 trials at a time, mostly for libraries" in lines()
+    total = "memory: at least 5.1 GiB in total; 2.4 GiB for each of 2 trials at a time"
+    assert f"{total}, mostly for attacks on batches of 256 images" in lines(of=large)
 
 
 def test_a_cluster_may_run_more_trials_at_a_time():
