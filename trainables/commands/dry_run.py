@@ -13,10 +13,12 @@ from core.data import Images
 from core.space import Switch
 from trainables.cost import resolution
 from trainables.cost.configurations import pilots_of
-from trainables.cost.estimate import Estimate, estimate
+from trainables.cost.estimate import estimate
 from trainables.cost.passes import Sizes
 from trainables.cost.pilots import Cost, Measurements, Pilot, Setting, measured
-from trainables.cost.text import cost_lines, pilot_line
+from trainables.cost.place import Place
+from trainables.cost.text import cost_lines, counted, measured_lines, pilot_line, unmeasured_line
+from trainables.cost.unmeasured import unmeasured
 from trainables.execution import cluster
 from trainables.execution.resources import Share
 from trainables.runs import preflight
@@ -24,18 +26,25 @@ from trainables.study.plan import Plan
 from trainables.study.site import Site
 from trainables.terminal.console import Terminal
 
-SECONDS, MIN_SECONDS = 40.0, 15.0
+SECONDS, MIN_SECONDS = 40, 15
 """Time after which measuring ends: less if the start of the command took long, but not less than the second number."""
-COMMAND_SECONDS = 56.0
+COMMAND_SECONDS = 54
 """Time after which measuring ends, from the start of the command."""
 
 
-def dry_run(plan: Plan, site: Site, *, objectives: preflight.Objectives) -> int:
+def dry_run(plan: Plan, site: Site, *, objectives: preflight.Objectives, seconds: int = 0) -> int:
     """Print the configuration, the search space, the baselines and the cost of a plan; returns the exit code.
+
+    Args:
+        plan: the plan.
+        site: where it would run.
+        objectives: makes its objectives.
+        seconds: time after which measuring ends; 0 for what is left of a minute.
 
     Raises:
         InputError: the plan cannot run here.
     """
+    start = time.process_time()
     plan, images = preflight.check_new(plan, site, objectives)
     terminal = Terminal(site.output)
     info = terminal.info
@@ -58,7 +67,7 @@ def dry_run(plan: Plan, site: Site, *, objectives: preflight.Objectives) -> int:
     for name, changes in plan.baselines.items():
         info(f"  {name}: {', '.join(f'{k}={v}' for k, v in changes.items())}")
     info("cost")
-    for line in _cost(plan, site, images, terminal):
+    for line in _cost(plan, site, images, terminal, start, seconds or seconds_left(process_age())):
         info(f"  {line}")
     info("resolution")
     for line in resolution.sentences(plan, images):
@@ -66,25 +75,38 @@ def dry_run(plan: Plan, site: Site, *, objectives: preflight.Objectives) -> int:
     return 0
 
 
-def _cost(plan: Plan, site: Site, images: Images, terminal: Terminal) -> list[str]:
-    """Measure the configurations of a plan, printing each, and return the lines about its cost."""
-    driver_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+def _cost(plan: Plan, site: Site, images: Images, terminal: Terminal, start: float, seconds: int) -> list[str]:
+    """Measure the configurations of a plan for a limited time, printing each, and return the lines about its cost.
+
+    Args:
+        plan: the plan.
+        site: where it would run.
+        images: the pool.
+        terminal: terminal to print to.
+        start: CPU seconds of the start of the command.
+        seconds: time after which measuring ends.
+    """
     share, at_a_time = resources(site)
-    pilots, begun, seconds = pilots_of(plan), time.monotonic(), seconds_left(process_age())
+    pilots, pool_bytes = pilots_of(plan), images.x.numel()
+    place = Place(
+        at_a_time=at_a_time, workers=site.workers_per_trial, start=start, pool_bytes=pool_bytes,
+        driver_bytes=(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - pool_bytes,
+    )  # fmt: skip
+    terminal.info(f"  measuring {counted(len(pilots), 'configuration')}, {at_a_time} at a time, for at most {seconds} s")
+    begun = time.monotonic()
     found = measure(plan, images, pilots, share, at_a_time, terminal, seconds)
-    if not found.costs:
-        return [f"nothing was measured within {seconds:.0f} s: this machine is too slow or too busy, or its memory is too small"]
-    pool_bytes = images.x.numel()
-    total: Estimate = estimate(
-        plan, pilots, found, at_a_time=at_a_time, pool_bytes=pool_bytes, driver_bytes=driver_bytes - pool_bytes
-    )
+    if found.costs:
+        lines = measured_lines(found, len(pilots), time.monotonic() - begun)
+    else:
+        lines = [unmeasured_line(found, len(pilots), seconds)]
+        found.costs |= unmeasured(pilots, images, sizes_of(plan, images), place.driver_bytes)
     members = len(data.split(images, plan.config.split).members)
-    return cost_lines(plan, site, total, found, len(pilots), members, time.monotonic() - begun)
+    return lines + cost_lines(plan, site, estimate(plan, pilots, found, place), members)
 
 
-def seconds_left(age: float) -> float:
+def seconds_left(age: float) -> int:
     """Time for measuring in a command that started `age` seconds ago."""
-    return max(MIN_SECONDS, min(SECONDS, COMMAND_SECONDS - age))
+    return max(MIN_SECONDS, min(SECONDS, int(COMMAND_SECONDS - age)))
 
 
 def process_age() -> float:
@@ -113,13 +135,13 @@ def measure(
     plan: Plan, images: Images, pilots: list[Pilot], share: Share, at_a_time: int, terminal: Terminal, seconds: float
 ) -> Measurements:  # fmt: skip
     """Measure configurations for a limited time, as many at a time as the study would have trials, printing each that ends."""
-    parts = data.split(images, plan.config.split)
     setting = Setting(
-        sizes={part: Sizes.of(images, parts, part) for part in ("val", "test", "both")},
+        sizes=sizes_of(plan, images),
         siblings=plan.siblings * has_outputs(pilots), shadows=plan.shadows * has_outputs(pilots),
         threads=max(1, int(share.cpus)), use_gpu=share.device().type == "cuda",
     )  # fmt: skip
-    columns = TextColumn("measuring"), BarColumn(), TextColumn("{task.completed} of {task.total}"), TimeElapsedColumn()
+    count = TextColumn("{task.completed} of {task.total} configurations measured")
+    columns = count, BarColumn(), TimeElapsedColumn(), TextColumn(f"of at most {seconds} s")
     with Progress(*columns, console=terminal.console, transient=True, disable=not terminal.console.is_terminal) as progress:
         task = progress.add_task("", total=len(pilots))
 
@@ -128,6 +150,12 @@ def measure(
             terminal.info(f"  {pilot_line(pilot, cost)}")
 
         return measured(pilots, images, setting, seconds=seconds, processes=at_a_time, on_cost=ended)
+
+
+def sizes_of(plan: Plan, images: Images) -> dict[str, Sizes]:
+    """The sizes of evaluations on the whole pool, by `judge.part`."""
+    parts = data.split(images, plan.config.split)
+    return {part: Sizes.of(images, parts, part) for part in ("val", "test", "both")}
 
 
 def has_outputs(pilots: list[Pilot]) -> bool:

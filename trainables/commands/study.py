@@ -29,7 +29,7 @@ from core.space import Range, Switch, Value
 from core.study import Constraint, Study
 from trainables.commands.arguments import Parser, add_site_options, assignments, exit_with, site_of
 from trainables.search.samplers import GP_MAX_TRIALS, SAMPLERS, choose_sampler
-from trainables.study.options import add_options, given_options, options_of, with_defaults
+from trainables.study.options import add_options, given_options, integer, options_of, with_defaults
 from trainables.study.plan import Plan
 from trainables.study.text import listed
 
@@ -48,12 +48,12 @@ def _main(study: Study, args: argparse.Namespace, command: list[str]) -> int:
 
     site = site_of(args)
     if args.resume is not None:
-        if args.dry_run:
+        if args.dry_run is not None:
             raise InputError("--resume continues a study as planned; drop --dry-run")
         return run.resume(study, args.resume, site, requested=given_options(Plan, args), command=command)
     plan = plan_of(study, args)
-    if args.dry_run:
-        return dry_run(plan, site, objectives=study.objectives)
+    if args.dry_run is not None:
+        return dry_run(plan, site, objectives=study.objectives, seconds=args.dry_run)
     return run.start(plan, site, objectives=study.objectives, command=command)
 
 
@@ -66,7 +66,11 @@ def parser(study: Study) -> argparse.ArgumentParser:
         add_options(group, declared, texts)
     add_site_options(p)
     p.add_argument("--resume", metavar="NAME", help="resume a study that was interrupted")
-    p.add_argument("--dry-run", action="store_true", help="print what would be done and what it would cost, and stop")
+    p.add_argument(
+        "--dry-run", type=integer(1), nargs="?", const=0, metavar="SECONDS",
+        help="print what would be done and what it would cost, and stop; SECONDS: time for measuring, if less than a minute is not "
+        "enough",
+    )  # fmt: skip
     return p
 
 

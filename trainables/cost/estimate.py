@@ -8,11 +8,16 @@ from typing import NamedTuple
 from core.footprint import Phase
 from trainables.cost.confirmation import ConfirmationSize, Span, expected
 from trainables.cost.pilots import Audits, Cost, Measurements, Pilot
+from trainables.cost.place import Place
 from trainables.study.plan import Plan
 
-STARTS = 12
-"""Start and end of a study, in units of the start of a measuring process: imports and Ray, the workers of both steps, MLflow's
-database, the report (fitted to one study of eight trials)."""
+DRIVER = 5.0
+"""Time of the driver, in units of the start of the command: the start itself and MLflow's database (2), Ray's own processes until
+a worker starts (1), and the report with its copy in MLflow (2). The CPU time of the driver alone was 3.5, 4.2 and 4.7 units in the
+three studies of tests/benchmarks/bench_dry_run.py."""
+ATTACK_SHARE = 0.5
+"""Time of attacks as a share of their longest time, if none were run: they do not run again on images on which an earlier one
+succeeded. In the three studies of tests/benchmarks/bench_dry_run.py, the shares were 0.42 to 0.62 on average."""
 SUGGESTION_SECONDS = {"gp": (0.4, 0.055), "tpe": (0.01, 0.0002), "nsga2": (0.005, 0.0), "random": (0.001, 0.0)}
 """CPU seconds of a suggestion, (a, b) of a + b * number of known trials; see infra/scale.md."""
 TRIAL_SECONDS = 0.1
@@ -95,22 +100,38 @@ class Estimate:
     """Device seconds of the shadow models."""
     driver: Span
     """Seconds of the driver: start, suggestions, bookkeeping and report."""
-    at_a_time: int
+    starts: Span
+    """Worker processes that are started."""
+    start: float
+    """Device seconds of the start of a worker process: it loads libraries, and more of them at its first training."""
+    place: Place
     disk: Span
     """Bytes of files and of MLflow's database."""
     memory: Memory
 
     @property
+    def is_timed(self) -> bool:
+        """Whether times are known; without any measurement they are NaN."""
+        return not math.isnan(self.sweep)
+
+    @property
+    def starting(self) -> Span:
+        """Device seconds of the starts of worker processes."""
+        return self.starts.times(Span(self.start, self.start))
+
+    @property
     def device(self) -> Span:
-        """Device seconds of all networks."""
-        return Span(self.sweep, self.sweep).plus(self.confirm).plus(self.shadow)
+        """Device seconds of all networks and of the starts of worker processes."""
+        return Span(self.sweep, self.sweep).plus(self.confirm).plus(self.shadow).plus(self.starting)
 
     @property
     def wall(self) -> Span:
         """Seconds from the command to its end."""
-        steps = [(Span(self.networks, self.networks), Span(self.sweep, self.sweep))]
-        steps += [(self.confirmation.networks, self.confirm), (self.shadows, self.shadow)]
-        spans = [Span(*(_elapsed(*pair, self.at_a_time) for pair in zip(*step, strict=True))) for step in steps]
+        at_a_time = self.place.at_a_time
+        steps = [(Span(self.networks, self.networks), Span(self.sweep, self.sweep), at_a_time)]
+        steps += [(self.confirmation.networks, self.confirm, at_a_time), (self.shadows, self.shadow, at_a_time)]
+        steps += [(self.starts, self.starting, at_a_time * max(1, self.place.workers))]
+        spans = [Span(*(_elapsed(n, s, most) for n, s in zip(jobs, seconds, strict=True))) for jobs, seconds, most in steps]
         return Span(*(sum(ends) for ends in zip(self.driver, *spans, strict=True)))
 
 
@@ -120,18 +141,15 @@ def _elapsed(jobs: float, seconds: float, at_a_time: int) -> float:
 
 
 def estimate(
-    plan: Plan, pilots: Sequence[Pilot], found: Measurements, *, at_a_time: int, pool_bytes: float, driver_bytes: float,
-    confirmation: ConfirmationSize | None = None,
-) -> Estimate:  # fmt: skip
+    plan: Plan, pilots: Sequence[Pilot], found: Measurements, place: Place, confirmation: ConfirmationSize | None = None
+) -> Estimate:
     """Estimate the cost of a plan.
 
     Args:
         plan: the plan.
         pilots: the configurations that were to be measured.
         found: what was measured; at least one configuration.
-        at_a_time: number of trials at a time.
-        pool_bytes: bytes of the pool's pixels.
-        driver_bytes: memory of the driver without the pool.
+        place: where the study would run.
         confirmation: numbers in the confirmation step; by default those that are expected.
     """
     step = confirmation or expected(plan)
@@ -150,7 +168,8 @@ def estimate(
     jobs = Span(networks, networks).plus(step.networks).plus(shadows)
     first, growth = SUGGESTION_SECONDS[plan.sampler]
     suggested = sum(first + growth * number for number in range(len(plan.baselines), plan.trials))
-    driver = Span(*(STARTS * found.start + suggested + TRIAL_SECONDS * count for count in jobs))
+    driver = Span(*(DRIVER * place.start + suggested + TRIAL_SECONDS * count for count in jobs))
+    starts = Span(*(place.processes(networks) + place.processes(count) for count in step.networks))
     text = RESULT_BYTES + EPOCH_BYTES * plan.config.epochs
     replicate_bytes = point.confirm_bytes + audits.files + 2 * text
     files = Span(*(
@@ -162,22 +181,22 @@ def estimate(
     report = Span(*(2 * (REPORT_BYTES + POINT_BYTES * points) for points in step.points))
     phase = max((cost.phase for cost in costs), key=lambda phase: phase.total)
     process = max(max(cost.peak for cost in costs), float(phase.total))
-    total = at_a_time * process + driver_bytes + RAY_BYTES + SHARED_TIMES * pool_bytes
+    total = place.at_a_time * process + place.driver_bytes + RAY_BYTES + SHARED_TIMES * place.pool_bytes
     return Estimate(
         trial, point, networks, step, shadows, audits,
         sweep=networks * (trial.training + trial.sweep), confirm=confirm,
-        shadow=Span(*(count * (point.training + point.outputs) for count in shadows)), driver=driver, at_a_time=at_a_time,
-        disk=files.plus(report).plus(Span(database, database)), memory=Memory(process, total, phase),
+        shadow=Span(*(count * (point.training + point.outputs) for count in shadows)), driver=driver, starts=starts,
+        start=place.start + found.warm_up, place=place, disk=files.plus(report).plus(Span(database, database)),
+        memory=Memory(process, total, phase),
     )  # fmt: skip
 
 
 def _completed(costs: Sequence[Cost]) -> list[Cost]:
-    """The costs in which attacks that were not run take the same share of their longest time as those that were run, if any."""
+    """The costs in which attacks that were not run take the same share of their longest time as those of the step that were."""
     for step in ("sweep", "confirm"):
         run = [e for cost in costs if (e := getattr(cost, step)) and e.share]
-        if run:
-            share = math.fsum(e.attack for e in run) / math.fsum(e.longest for e in run)
-            costs = [_shortened(cost, step, share) for cost in costs]
+        share = math.fsum(e.attack for e in run) / math.fsum(e.longest for e in run) if run else ATTACK_SHARE
+        costs = [_shortened(cost, step, share) for cost in costs]
     return list(costs)
 
 

@@ -83,7 +83,7 @@ def measure_evaluation(
     inspection = measure_inspection(config, bound, images, speed, device, seconds)
     part = _largest_part(plain, images, speed, seconds) if is_trained else None
     if part is None:
-        return Evaluation(attack, audit, inspection, queried * audit, _expected_bytes(config, images.classes, whole), 0.0, attack)
+        return Evaluation(attack, audit, inspection, queried * audit, expected_bytes(config, images.classes, whole), 0.0, attack)
     pool, parts, sizes = part
     clock = clock_on(device)
     timer, begun = PhaseTimer(clock), clock()
@@ -192,7 +192,7 @@ def _stored_bytes(result: TrialResult) -> float:
     return float(sum(len(to_npz(part)) for part in arrays if part))
 
 
-def _expected_bytes(config: TrialConfig, classes: int, sizes: Sizes) -> float:
+def expected_bytes(config: TrialConfig, classes: int, sizes: Sizes) -> float:
     """Bytes of the evidence, without compression, for an evaluation that was not run."""
     logits = sizes.members + sizes.judged
     if config.judge.audits != "scores":

@@ -25,7 +25,7 @@ from core.train import Bound
 from trainables.cost.evaluation import Evaluation, measure_audit_by_others, measure_evaluation
 from trainables.cost.passes import Sizes
 from trainables.cost.speed import measure_speed
-from trainables.cost.training import Training, measure_training, warm_up
+from trainables.cost.training import Training, clock_on, measure_training, warm_up
 
 MAX_IMAGES, MAX_BYTES = 10_000, 256 << 20
 """Images, and bytes of their pixels, that a process receives at most."""
@@ -85,8 +85,8 @@ class Setting:
 class Started(NamedTuple):
     """The message of a process that is ready to measure."""
 
-    seconds: float
-    """CPU time of its start."""
+    warm_up: float
+    """Seconds of its first training, on a few images: it loads libraries, and starts the GPU if there is one."""
 
 
 class Audits(NamedTuple):
@@ -122,10 +122,12 @@ class Measurements:
     """Costs by the position of their pilots."""
     audits: Audits | None = None
     """None if these audits are not part of the study, or were not measured in time."""
-    start: float = 0.0
-    """CPU seconds of the start of a process."""
+    warm_up: float = 0.0
+    """Seconds of the first training of a process, which loads libraries; see `warm_up`."""
     skipped: int = 0
     """Number of configurations that could not be trained on the images at hand."""
+    lost: int = 0
+    """Number of processes that ended by an error or were killed by the system."""
 
 
 def measured(
@@ -167,11 +169,13 @@ def measured(
                     else:
                         connection.send(None)
                 except (EOFError, OSError):
-                    running.pop(connection).join()
+                    ended = running.pop(connection)
+                    ended.join()
+                    found.lost += ended.exitcode != 0
                     continue
                 match message:
-                    case Started(seconds=started):
-                        found.start = max(found.start, started)
+                    case Started(warm_up=own):
+                        found.warm_up = max(found.warm_up, own)
                     case Audits():
                         found.audits = message
                     case Measured(cost=None):
@@ -200,13 +204,14 @@ def _serve(connection: Connection, arrays: tuple, setting: Setting, index: int) 
     x, y, classes, ids = arrays
     images = Images(torch.from_numpy(x), torch.from_numpy(y), classes, torch.from_numpy(ids))
     device = torch.device("cpu")
+    clock = clock_on(device)
+    begun = clock()
     if setting.use_gpu:
         device = torch.device("cuda", index % torch.cuda.device_count())
         torch.cuda.set_device(device)
-    started = Started(time.process_time())
     warm_up(images, device)
     with contextlib.suppress(EOFError, OSError):  # the driver has ended
-        connection.send(started)
+        connection.send(Started(clock() - begun))
         while request := connection.recv():
             task, seconds = request
             connection.send(_done(task, seconds, images, setting, device))
@@ -250,12 +255,13 @@ def measure(pilot: Pilot, images: Images, setting: Setting, device: torch.device
     confirmed = evaluation(confirm, 1.0) if confirm else None
     peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
     return Cost(
-        training, sweep, confirmed, network=_stored_bytes(bound), peak=float(peak),
+        training, sweep, confirmed, network=network_bytes(bound), peak=float(peak),
         phase=footprint(config, bound, images, data.split(images, config.split)),
     )  # fmt: skip
 
 
-def _stored_bytes(bound: Bound) -> float:
+def network_bytes(bound: Bound) -> float:
+    """Bytes of the stored network."""
     buffer = io.BytesIO()
     torch.save(bound.state()["modules"], buffer)
     return float(buffer.tell())

@@ -1,12 +1,18 @@
 """The cost of a plan as lines of text."""
 
+import math
+
 from core import memory, space
 from core.space import Switch
 from trainables.cost.confirmation import Span
-from trainables.cost.estimate import Estimate
+from trainables.cost.estimate import ATTACK_SHARE, Estimate
 from trainables.cost.pilots import Cost, Measurements, Pilot
 from trainables.study.plan import Plan
 from trainables.study.site import Site
+from trainables.study.text import listed
+
+LONGER_SECONDS = 300
+"""Time for measuring that is suggested, at least, if nothing was measured in less."""
 
 
 def duration(seconds: float) -> str:
@@ -23,78 +29,107 @@ def size(count: float) -> str:
     return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:,.1f} GB"
 
 
-def span(ends: Span, text=lambda value: f"{value:.0f}") -> str:
+def span(ends: Span, text=lambda value: f"{value:,.0f}") -> str:
     """A range as text; one number if both ends have the same text."""
     low, high = (text(end) for end in ends)
     return low if low == high else f"{low} to {high}"
 
 
+def counted(count: float | Span, noun: str) -> str:
+    """A number or a range with its noun, in the plural unless the number is 1."""
+    text = span(count if isinstance(count, Span) else Span(count, count))
+    return f"{text} {noun}{'' if text == '1' else 's'}"
+
+
 def pilot_line(pilot: Pilot, cost: Cost) -> str:
     """The measured cost of one network of a configuration."""
     name = pilot.name or "a point of the search space"
-    parts = [f"training {duration(cost.training.seconds)}", f"sweep's evaluation {duration(cost.sweep.seconds)}"]
-    parts += [f"confirmation's evaluation {duration(cost.confirm.seconds)}"] if cost.confirm else []
-    counted = any(e.share == 0 for e in (cost.sweep, cost.confirm) if e)
-    return f"measured {name}: {', '.join(parts)}" + (" (at most)" if counted else "")
+    parts = [f"training {duration(cost.training.seconds)}", f"evaluation in the sweep {duration(cost.sweep.seconds)}"]
+    parts += [f"evaluation in the confirmation step {duration(cost.confirm.seconds)}"] if cost.confirm else []
+    is_bound = any(e.share == 0 for e in (cost.sweep, cost.confirm) if e)
+    return f"{name}: {', '.join(parts)}" + (" (at most; not all attacks were run)" if is_bound else "")
 
 
-def cost_lines(
-    plan: Plan, site: Site, cost: Estimate, found: Measurements, planned: int, members: int, seconds: float
-) -> list[str]:  # fmt: skip
-    """The lines about the cost of a plan.
+def unmeasured_line(found: Measurements, planned: int, limit: float) -> str:
+    """Say why nothing was measured, and what to do.
+
+    Args:
+        found: the measurements, without a cost.
+        planned: number of configurations that were to be measured.
+        limit: time after which measuring ended, in seconds.
+    """
+    unknown = "so device time and wall time are not known"
+    if found.skipped == planned:
+        return f"none of the {planned} configurations can be trained on these images, {unknown}; most trials would fail"
+    if found.lost:
+        return (
+            f"the processes that measure ended without a result, {unknown}; the memory was probably too small: use a smaller "
+            "batch_size, judge.images or network, or a larger machine"
+        )
+    longer = max(LONGER_SECONDS, 100 * math.ceil(limit / 10))
+    return (
+        f"nothing was measured within {limit:.0f} s, {unknown}: try again when this machine is less busy, or measure for longer "
+        f"with --dry-run {longer}"
+    )
+
+
+def measured_lines(found: Measurements, planned: int, seconds: float) -> list[str]:
+    """Describe what was measured, and what is assumed where it could not be.
+
+    Args:
+        found: the measurements, with at least one cost.
+        planned: number of configurations that were to be measured.
+        seconds: time that measuring took.
+    """
+    costs = list(found.costs.values())
+    trained = sorted(cost.training.trained for cost in costs)
+    share = span(Span(100 * trained[0], 100 * trained[-1]), lambda value: f"{value:.0f} %") + " of their epochs"
+    configurations = f"{len(costs)} of {counted(planned, 'configuration')}"
+    extent = share if trained[-1] else "a few steps only"
+    lines = [f"{configurations} measured in {seconds:.0f} s, with networks that were trained for {extent}"]
+    if missing := planned - len(costs) - found.skipped:
+        assumed = "it is assumed to cost" if missing == 1 else "they are assumed to cost"
+        lines.append(f"{missing} not measured in time; {assumed} as much as the mean of the others")
+    if found.skipped:
+        lines.append(f"{found.skipped} cannot be trained on these images; such trials fail and cost little")
+    steps = {"sweep": [c.sweep for c in costs], "confirmation step": [c.confirm for c in costs if c.confirm]}
+    for step, evaluations in steps.items():
+        attacks, shares = f"the attacks of the {step}", [e.share for e in evaluations]
+        if shares and not any(shares):
+            assumed = f"they are assumed to take {100 * ATTACK_SHARE:.0f} % of the time that they would take if none succeeded"
+            lines.append(f"no time to run {attacks}: {assumed}")
+        elif not all(shares):
+            count = f"{shares.count(0)} of {counted(len(shares), 'network')}"
+            lines.append(f"{attacks} were not run on {count}; they are assumed to succeed as early as on the others")
+        if any(0 < share < 1 for share in shares):
+            lines.append(f"{attacks} were run on {100 * min(filter(None, shares)):.0f} % of the images or more")
+    return lines
+
+
+def cost_lines(plan: Plan, site: Site, cost: Estimate, members: int) -> list[str]:
+    """The lines about the cost of a plan; without those about times if these are not known.
 
     Args:
         plan: the plan.
         site: where it would run.
         cost: the estimate.
-        found: the measurements that it is from.
-        planned: number of configurations that were to be measured.
         members: members of each network.
-        seconds: time that measuring took.
     """
-    return [*_measured(found, planned, seconds), *_sweep(plan, cost, members), *_confirmation(plan, cost), *_total(site, cost)]
-
-
-def _measured(found: Measurements, planned: int, seconds: float) -> list[str]:
-    """Describe what was measured, and what is assumed where it could not be."""
-    costs = list(found.costs.values())
-    trained = sorted(cost.training.trained for cost in costs)
-    share = span(Span(100 * trained[0], 100 * trained[-1]), lambda value: f"{value:.0f} %")
-    lines = [
-        f"{len(costs)} of {planned} configurations measured in {seconds:.0f} s, with networks trained for {share} of the epochs"
-    ]
-    if missing := planned - len(costs) - found.skipped:
-        lines.append(f"{missing} were not measured in time; they are assumed to cost as much as the mean of the others")
-    if found.skipped:
-        lines.append(f"{found.skipped} cannot be trained on these images; such trials fail and cost little")
-    for step, evaluations in (("sweep", [c.sweep for c in costs]), ("confirmation", [c.confirm for c in costs if c.confirm])):
-        shares = [e.share for e in evaluations]
-        if shares and not any(shares):
-            lines.append(f"no time for an evaluation as in the {step}: its attacks are assumed to run to their end on each image")
-        elif not all(shares):
-            count = f"{shares.count(0)} of {len(shares)}"
-            lines.append(
-                f"{count} evaluations as in the {step} were not run; their attacks are assumed to end as early as the others"
-            )
-        if any(0 < share < 1 for share in shares):
-            lines.append(f"evaluations as in the {step} were run on {100 * min(filter(None, shares)):.0f} % of the images or more")
-    return lines
+    return [*_sweep(plan, cost, members), *_confirmation(plan, cost), *_total(site, cost)]
 
 
 def _sweep(plan: Plan, cost: Estimate, members: int) -> list[str]:
     seeds = f" x {plan.seeds_per_trial} seeds" if plan.seeds_per_trial > 1 else ""
     images = cost.networks * plan.config.epochs * members
-    lines = [f"sweep: {plan.trials} trials{seeds} x {plan.config.epochs} epochs x {members} members = {images:,} images"]
+    lines = [f"sweep: {plan.trials} trials{seeds} x {plan.config.epochs} epochs x {members:,} members = {images:,} training images"]
     if "epochs" in space.flat(plan.space):
         lines[0] += ", with the epochs of the base configuration; they are searched"
-    lines.append(
-        f"  {cost.networks} networks, each {duration(cost.trial.training)} of training and {duration(cost.trial.sweep)} of attacks "
-        f"and audits: {duration(cost.sweep)} of device time"
-    )
+    parts = {"training": cost.trial.training, "attacks and audits": cost.trial.sweep}
+    lines.append(_networks(cost, Span(cost.networks, cost.networks), parts, Span(cost.sweep, cost.sweep)))
     if plan.rungs:
         lines.append("  early stopping saves a part of this, which is not counted")
-    if switched := [name for name, own in plan.space.items() if isinstance(own, Switch)]:
-        lines.append(f"  the mean over the options of {', '.join(switched)} that were measured")
+    if cost.is_timed and (switched := [name for name, own in plan.space.items() if isinstance(own, Switch)]):
+        lines.append(f"  these are means over the options of {listed(switched)} that were measured")
     return lines
 
 
@@ -102,34 +137,55 @@ def _confirmation(plan: Plan, cost: Estimate) -> list[str]:
     step = cost.confirmation
     if not plan.replicates:
         return ["confirmation: none"]
-    each = {
+    audited = plan.config.set(plan.confirm).judge.audits != "scores" and plan.siblings + plan.shadows > 0
+    parts = {
         "training": cost.point.training, "attacks": cost.point.attack, "audits": cost.point.audit,
         "audits by other networks": cost.audits.seconds,
     }  # fmt: skip
-    parts = ", ".join(f"{duration(seconds)} of {name}" for name, seconds in each.items() if seconds)
     kinds = f"{len(plan.objectives)} to {len(plan.objectives) + 1} independent objectives"
     lines = [
-        f"front: {span(step.front)} of {plan.trials} trials expected, as for {kinds}",
-        f"confirmation: {span(step.points)} points with the baselines, {span(step.replicates)} replicates each",
-        f"  {span(step.networks)} networks, each {parts}: {span(cost.confirm, duration)} of device time",
+        f"front: {span(step.front)} of {plan.trials} trials are expected on it, as for {kinds}",
+        f"confirmation: {counted(step.points, 'point')} (front and all baselines), {counted(step.replicates, 'replicate')} each",
+        _networks(cost, step.networks, parts, cost.confirm),
     ]
+    if audited:
+        others = [counted(plan.siblings, "other replicate") + " of its point"] if plan.siblings else []
+        others += [counted(plan.shadows, "shadow model")] if plan.shadows else []
+        lines.append(f"  each of them is audited on its own, and then by {listed(others)}")
     if plan.shadows:
-        parts = f"{duration(cost.point.training)} of training and {duration(cost.point.outputs)} of queries"
-        lines += [
-            f"shadow models: {plan.shadows} per point",
-            f"  {span(cost.shadows)} networks, each {parts}: {span(cost.shadow, duration)} of device time",
-        ]
+        parts = {"training": cost.point.training, "queries": cost.point.outputs}
+        lines += [f"shadow models: {plan.shadows} per point", _networks(cost, cost.shadows, parts, cost.shadow)]
     return lines
 
 
+def _networks(cost: Estimate, count: Span, parts: dict[str, float], seconds: Span) -> str:
+    """The line about the networks of a step, with their times if these are known."""
+    networks = f"  {counted(count, 'network')}"
+    if not cost.is_timed:
+        return networks
+    each = listed([f"{duration(part)} of {name}" for name, part in parts.items() if part])
+    return f"{networks}, each {each}: {span(seconds, duration)} of device time"
+
+
 def _total(site: Site, cost: Estimate) -> list[str]:
-    cluster = "; the cluster may run more at a time" if site.address else ""
-    phase, needs = cost.memory.phase, f"{memory.gib(cost.memory.trial)} for each of {cost.at_a_time} trials at a time"
+    phase, trials = cost.memory.phase, f"{counted(cost.place.at_a_time, 'trial')} at a time"
+    is_large = phase.total > cost.memory.trial / 2
+    bound = "at least" if is_large or not cost.is_timed else "about"  # batches are computed, and processes measured
+    use = f"{phase.name} on batches of {counted(phase.images, 'image')}" if is_large else "libraries"
+    lines = [
+        f"disk: {span(cost.disk, size)}, for networks, their outputs, the report and MLflow",
+        f"memory: {bound} {memory.gib(cost.memory.total)} in total; {memory.gib(cost.memory.trial)} for each of {trials}, "
+        f"mostly for {use}",
+    ]
+    if not cost.is_timed:
+        return lines
+    cluster = "; the cluster may run more at a time, on other hardware than this machine's" if site.address else ""
     split = f"; {site.workers_per_trial} workers per trial shorten this" if site.workers_per_trial > 1 else ""
     return [
-        f"device time: {span(cost.device, duration)} in total",
-        f"wall time: {span(cost.wall, duration)} on an otherwise idle machine, {cost.at_a_time} trials at a time{cluster}; "
-        f"{span(cost.driver, duration)} of it for the start, suggestions and the report{split}",
-        f"disk: {span(cost.disk, size)}, for networks, outputs, evidence, the report and MLflow",
-        f"memory: at least {memory.gib(cost.memory.total)}, {needs}, mostly for {phase.name} on batches of {phase.images}",
+        f"{counted(cost.starts, 'start')} of worker processes, {duration(cost.start)} each: {span(cost.starting, duration)} of "
+        "device time",
+        f"device time: {span(cost.device, duration)} in total, as if one network were trained and evaluated at a time",
+        f"wall time: {span(cost.wall, duration)} on an otherwise idle machine, {trials}{cluster}; "
+        f"{span(cost.driver, duration)} of it for the start, the suggestions and the report{split}",
+        *lines,
     ]

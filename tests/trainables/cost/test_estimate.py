@@ -11,8 +11,10 @@ from core.study import trilemma
 from trainables.cost.configurations import pilots_of
 from trainables.cost.confirmation import ConfirmationSize, Span, expected
 from trainables.cost.estimate import (
+    ATTACK_SHARE,
     COLUMNS,
     DATABASE_BYTES,
+    DRIVER,
     EPOCH_BYTES,
     METRICS,
     POINT_BYTES,
@@ -20,13 +22,13 @@ from trainables.cost.estimate import (
     REPORT_BYTES,
     RESULT_BYTES,
     ROW_BYTES,
-    STARTS,
     SUGGESTION_SECONDS,
     TRIAL_SECONDS,
     Estimate,
     estimate,
 )  # fmt: skip
 from trainables.cost.pilots import Audits, Cost, Measurements
+from trainables.cost.place import Place
 
 POINT = cost(10.0, evaluation(2.0, 1.0, files=100.0), evaluation(20.0, 4.0, outputs=3.0, files=1000.0), network=500.0)
 """A point of the search space: 13 s in the sweep, 34 s in the confirmation step."""
@@ -34,20 +36,17 @@ UNDEFENDED = cost(4.0, evaluation(1.0, 1.0, files=100.0), evaluation(2.0, 4.0, o
 """A baseline: 6 s in the sweep, 10 s in the confirmation step."""
 STEP = ConfirmationSize(Span(5, 5), Span(6, 6), Span(2, 3))
 """Six confirmed points, of which four are the baselines, with two to three replicates each."""
+PLACE = Place(at_a_time=2, start=2.0, driver_bytes=2e9, pool_bytes=1e6)
 
 
 def estimated(
-    *argv: str, audits: Audits | None = None, at_a_time: int = 2, step: ConfirmationSize | None = STEP, **costs: Cost
+    *argv: str, audits: Audits | None = None, place: Place = PLACE, step: ConfirmationSize | None = STEP, **costs: Cost
 ) -> Estimate:
     """The estimate of a study of 10 trials in which all points and all baselines cost the same, unless they are given."""
     planned = replace(plan("--trials", "10", "--sampler", "random", *argv), objectives=trilemma(10))
     pilots = pilots_of(planned)
     known = {number: costs.get(pilot.name or "point", UNDEFENDED if pilot.name else POINT) for number, pilot in enumerate(pilots)}
-    found = Measurements(known, audits, start=2.0)
-    return estimate(
-        planned, pilots, found, at_a_time=at_a_time, pool_bytes=1e6, driver_bytes=2e9,
-        confirmation=step if planned.replicates else None,
-    )  # fmt: skip
+    return estimate(planned, pilots, Measurements(known, audits, warm_up=0.5), place, step if planned.replicates else None)
 
 
 def test_the_sweep_trains_attacks_and_audits_each_baseline_once_and_points_otherwise():
@@ -66,7 +65,16 @@ def test_shadow_models_are_trained_and_queried_for_each_point_once():
     with_shadows = estimated("--shadows", "4")
     assert with_shadows.shadows == Span(24, 24)
     assert with_shadows.shadow == pytest.approx(Span(24 * (6 + 5 / 3), 24 * (6 + 5 / 3)))  # means over points and baselines
-    assert with_shadows.device == pytest.approx(Span(102 + 216 + 184, 102 + 324 + 184))
+    assert with_shadows.device == pytest.approx(Span(102 + 216 + 184 + 10, 102 + 324 + 184 + 10))  # four processes, 2.5 s each
+
+
+def test_each_step_starts_as_many_processes_as_run_at_a_time_and_ray_train_new_ones_for_each_network():
+    assert estimated().starts == Span(4, 4) and estimated().start == 2.5 and estimated().starting == Span(10, 10)
+    assert estimated("--no-confirm").starts == Span(2, 2)
+    assert estimated(place=replace(PLACE, at_a_time=16)).starts == Span(10 + 12, 10 + 16)  # 10 trials, 12 to 18 replicates
+    split = estimated(place=replace(PLACE, workers=4))
+    assert split.starts == Span(4 * (10 + 12), 4 * (10 + 18))
+    assert split.wall.low - estimated().wall.low == pytest.approx(2.5 * (11 - 2))  # four at a time for each of two networks
 
 
 def test_by_default_the_confirmation_step_has_the_expected_size():
@@ -78,7 +86,7 @@ def test_a_baseline_that_was_not_measured_costs_the_mean_of_the_others():
     planned = replace(plan("--trials", "10"), objectives=trilemma(10))
     pilots = pilots_of(planned)
     known = {n: UNDEFENDED if pilot.name else POINT for n, pilot in enumerate(pilots) if pilot.name in ("", "undefended")}
-    found = estimate(planned, pilots, Measurements(known), at_a_time=1, pool_bytes=0, driver_bytes=0, confirmation=STEP)
+    found = estimate(planned, pilots, Measurements(known), PLACE, STEP)
     mean = (3 * 13 + 6) / 4
     assert found.sweep == pytest.approx(6 + 3 * mean + 6 * 13)
 
@@ -92,12 +100,21 @@ def test_attacks_that_were_not_run_take_the_same_share_of_their_longest_time_as_
     assert found.point.attack == pytest.approx((2 * 20 + 2 + 2 + 2 + 30 * 66 / 172) / 6)
 
 
+def test_if_no_attacks_were_run_they_take_half_of_their_longest_time():
+    """Those of the sweep were run."""
+    counted = replace(POINT, confirm=evaluation(30.0, 4.0, longest=30.0, share=0.0))
+    found = estimated(**dict.fromkeys(["point", *plan().baselines], counted))
+    assert ATTACK_SHARE == 0.5 and found.point.attack == pytest.approx(15.0)
+    assert found.trial.sweep == pytest.approx(3.0)
+
+
 def test_the_wall_time_is_that_of_the_driver_and_of_jobs_in_rounds():
-    found = estimated(at_a_time=4)
+    found = estimated(place=replace(PLACE, at_a_time=4))
     first, growth = SUGGESTION_SECONDS["random"]
-    driver = [STARTS * 2.0 + 6 * first + growth * sum(range(4, 10)) + TRIAL_SECONDS * (10 + jobs) for jobs in (12, 18)]
+    driver = [DRIVER * 2.0 + 6 * first + growth * sum(range(4, 10)) + TRIAL_SECONDS * (10 + jobs) for jobs in (12, 18)]
     assert found.driver == pytest.approx(Span(*driver))
-    assert found.wall == pytest.approx(Span(driver[0] + 10.2 * 3 + 18 * 3, driver[1] + 10.2 * 3 + 18 * 5))  # 10 in 3 rounds of 4
+    rounds = [10.2 * 3 + 18 * 3, 10.2 * 3 + 18 * 5]  # 10 in 3 rounds of 4
+    assert found.wall == pytest.approx(Span(*(own + jobs + 2 * 2.5 for own, jobs in zip(driver, rounds, strict=True))))
 
 
 def test_the_disk_holds_networks_evidence_results_report_and_database():
@@ -110,7 +127,7 @@ def test_the_disk_holds_networks_evidence_results_report_and_database():
 
 
 def test_memory_is_that_of_all_trials_at_a_time_of_the_driver_of_ray_and_of_the_pool():
-    found = estimated(at_a_time=3).memory
+    found = estimated(place=replace(PLACE, at_a_time=3)).memory
     assert found.trial == 1e9 and found.total == pytest.approx(3 * 1e9 + 2e9 + RAY_BYTES + 2e6)
     large = replace(POINT, phase=Phase("attacks", 256, 1e7, "judge.images"))
     assert estimated(point=large).memory.trial == 2.56e9 and estimated(point=large).memory.phase.name == "attacks"

@@ -131,7 +131,15 @@ def test_a_network_that_is_too_slow_is_stopped_at_the_deadline():
         [Pilot("", config, None)], images, setting_of(images), seconds=6, processes=1, on_cost=lambda pilot, cost: None
     )
     assert time.monotonic() - begun < 15  # a step takes minutes
-    assert not found.costs and not multiprocessing.active_children()
+    assert not found.costs and not found.lost and not multiprocessing.active_children()
+
+
+def test_a_process_that_is_killed_is_counted():
+    """Rows of labels that do not exist make the process fail, as the system does when it has no memory left."""
+    images = digits()
+    broken = Setting({}, 0, 0, threads=1, use_gpu=False)
+    found = measured([Pilot("", SMALL, None)], images, broken, seconds=60, processes=1, on_cost=lambda pilot, cost: None)
+    assert found.lost == 1 and not found.costs and not found.skipped
 
 
 def test_a_resnet_on_a_cpu_is_measured_by_a_few_steps_and_its_passes(one_thread):
@@ -154,5 +162,5 @@ def test_every_configuration_is_measured_once_and_reported_except_those_that_can
         pilots, images, setting_of(images), seconds=100, processes=2, on_cost=lambda pilot, cost: reported.append(pilot.name)
     )
     assert sorted(reported) == ["a", "b"] and sorted(found.costs) == [0, 2] and found.skipped == 1
-    assert found.audits and found.audits.seconds > 0 and found.start > 0
+    assert found.audits and found.audits.seconds > 0 and found.warm_up > 0 and found.lost == 0
     assert not multiprocessing.active_children()
