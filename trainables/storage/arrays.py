@@ -5,11 +5,18 @@ from collections.abc import Mapping
 
 import numpy as np
 
+ESCAPES = (("%", "%25"), (".", "%2E"), ("/", "."))
+"""Characters of names and what is stored for them, in the order of replacement; a slash would be a folder in the file."""
+
 
 def to_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Serialise arrays; a slash in a name becomes a dot, because it would be a folder in the file."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name.replace("/", "."): array for name, array in arrays.items()})  # pyright: ignore[reportArgumentType]
+    """Serialise arrays under their names."""
+    buffer, stored = io.BytesIO(), {}
+    for name, array in arrays.items():
+        for character, escaped in ESCAPES:
+            name = name.replace(character, escaped)
+        stored[name] = array
+    np.savez_compressed(buffer, **stored)
     return buffer.getvalue()
 
 
@@ -21,6 +28,12 @@ def of_npz(data: bytes) -> dict[str, np.ndarray]:
     """
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-            return {name.replace(".", "/"): stored[name] for name in stored.files}
+            return {_original(name): stored[name] for name in stored.files}
     except Exception:  # of many kinds; the message of some advises to execute the code in the file
         raise ValueError("it is truncated, or is not a .npz file of plain arrays") from None
+
+
+def _original(name: str) -> str:
+    for character, escaped in reversed(ESCAPES):
+        name = name.replace(escaped, character)
+    return name

@@ -7,7 +7,8 @@ from trainables.storage.arrays import of_npz, to_npz
 
 
 def test_arrays_are_restored_under_their_names():
-    arrays = {"rows": np.arange(3), "robust/apgd_ce": np.array([True, False])}
+    names = ("rows", "robust/apgd_ce", "robust_at/0.25", "robust_at/0/25", "100%/a.b%2Ec", "%25")
+    arrays = {name: np.arange(3) + i for i, name in enumerate(names)}
     restored = of_npz(to_npz(arrays))
     assert restored.keys() == arrays.keys() and all((restored[name] == array).all() for name, array in arrays.items())
 
