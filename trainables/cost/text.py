@@ -7,6 +7,7 @@ from trainables.cost.estimate import Estimate
 from trainables.cost.pilots import Cost, Measurements, Pilot
 from trainables.study.plan import Plan
 from trainables.study.site import Site
+from trainables.study.text import counted, plural
 
 
 def duration(seconds: float) -> str:
@@ -27,6 +28,11 @@ def span(ends: Span, text=lambda value: f"{value:.0f}") -> str:
     """A range as text; one number if both ends have the same text."""
     low, high = (text(end) for end in ends)
     return low if low == high else f"{low} to {high}"
+
+
+def counted_span(ends: Span, one: str) -> str:
+    """A range of a number with the word that agrees with it."""
+    return f"{span(ends)} {one if span(ends) == '1' else f'{one}s'}"
 
 
 def pilot_line(pilot: Pilot, cost: Cost) -> str:
@@ -61,10 +67,12 @@ def _measured(found: Measurements, planned: int, seconds: float) -> list[str]:
     trained = sorted(cost.training.trained for cost in costs)
     share = span(Span(100 * trained[0], 100 * trained[-1]), lambda value: f"{value:.0f} %")
     lines = [
-        f"{len(costs)} of {planned} configurations measured in {seconds:.0f} s, with networks trained for {share} of the epochs"
+        f"{len(costs)} of {counted(planned, 'configuration')} measured in {seconds:.0f} s, "
+        f"with networks trained for {share} of the epochs"
     ]
     if missing := planned - len(costs) - found.skipped:
-        lines.append(f"{missing} were not measured in time; they are assumed to cost as much as the mean of the others")
+        were, they_are = counted(missing, "was", "were"), plural(missing, "it is", "they are")
+        lines.append(f"{were} not measured in time; {they_are} assumed to cost as much as the mean of the others")
     if found.skipped:
         lines.append(f"{found.skipped} cannot be trained on these images; such trials fail and cost little")
     for step, evaluations in (("sweep", [c.sweep for c in costs]), ("confirmation", [c.confirm for c in costs if c.confirm])):
@@ -72,10 +80,9 @@ def _measured(found: Measurements, planned: int, seconds: float) -> list[str]:
         if shares and not any(shares):
             lines.append(f"no time for an evaluation as in the {step}: its attacks are assumed to run to their end on each image")
         elif not all(shares):
-            count = f"{shares.count(0)} of {len(shares)}"
-            lines.append(
-                f"{count} evaluations as in the {step} were not run; their attacks are assumed to end as early as the others"
-            )
+            count = f"{shares.count(0)} of {counted(len(shares), 'evaluation')}"
+            were, their = plural(shares.count(0), "was", "were"), plural(shares.count(0), "its", "their")
+            lines.append(f"{count} as in the {step} {were} not run; {their} attacks are assumed to end as early as the others")
         if any(0 < share < 1 for share in shares):
             lines.append(f"evaluations as in the {step} were run on {100 * min(filter(None, shares)):.0f} % of the images or more")
     return lines
@@ -84,12 +91,13 @@ def _measured(found: Measurements, planned: int, seconds: float) -> list[str]:
 def _sweep(plan: Plan, cost: Estimate, members: int) -> list[str]:
     seeds = f" x {plan.seeds_per_trial} seeds" if plan.seeds_per_trial > 1 else ""
     images = cost.networks * plan.config.epochs * members
-    lines = [f"sweep: {plan.trials} trials{seeds} x {plan.config.epochs} epochs x {members} members = {images:,} images"]
+    per_trial = f"{counted(plan.config.epochs, 'epoch')} x {members} members = {images:,} images"
+    lines = [f"sweep: {counted(plan.trials, 'trial')}{seeds} x {per_trial}"]
     if "epochs" in space.flat(plan.space):
         lines[0] += ", with the epochs of the base configuration; they are searched"
     lines.append(
-        f"  {cost.networks} networks, each {duration(cost.trial.training)} of training and {duration(cost.trial.sweep)} of attacks "
-        f"and audits: {duration(cost.sweep)} of device time"
+        f"  {counted(cost.networks, 'network')}, each {duration(cost.trial.training)} of training and "
+        f"{duration(cost.trial.sweep)} of attacks and audits: {duration(cost.sweep)} of device time"
     )
     if plan.rungs:
         lines.append("  early stopping saves a part of this, which is not counted")
@@ -109,26 +117,27 @@ def _confirmation(plan: Plan, cost: Estimate) -> list[str]:
     parts = ", ".join(f"{duration(seconds)} of {name}" for name, seconds in each.items() if seconds)
     kinds = f"{len(plan.objectives)} to {len(plan.objectives) + 1} independent objectives"
     lines = [
-        f"front: {span(step.front)} of {plan.trials} trials expected, as for {kinds}",
-        f"confirmation: {span(step.points)} points with the baselines, {span(step.replicates)} replicates each",
-        f"  {span(step.networks)} networks, each {parts}: {span(cost.confirm, duration)} of device time",
+        f"front: {span(step.front)} of {counted(plan.trials, 'trial')} expected, as for {kinds}",
+        f"confirmation: {counted_span(step.points, 'point')} with the baselines, {counted_span(step.replicates, 'replicate')} each",
+        f"  {counted_span(step.networks, 'network')}, each {parts}: {span(cost.confirm, duration)} of device time",
     ]
     if plan.shadows:
         parts = f"{duration(cost.point.training)} of training and {duration(cost.point.outputs)} of queries"
         lines += [
             f"shadow models: {plan.shadows} per point",
-            f"  {span(cost.shadows)} networks, each {parts}: {span(cost.shadow, duration)} of device time",
+            f"  {counted_span(cost.shadows, 'network')}, each {parts}: {span(cost.shadow, duration)} of device time",
         ]
     return lines
 
 
 def _total(site: Site, cost: Estimate) -> list[str]:
     cluster = "; the cluster may run more at a time" if site.address else ""
-    phase, needs = cost.memory.phase, f"{memory.gib(cost.memory.trial)} for each of {cost.at_a_time} trials at a time"
+    at_a_time = f"{counted(cost.at_a_time, 'trial')} at a time"
+    phase, needs = cost.memory.phase, f"{memory.gib(cost.memory.trial)} for each of {at_a_time}"
     split = f"; {site.workers_per_trial} workers per trial shorten this" if site.workers_per_trial > 1 else ""
     return [
         f"device time: {span(cost.device, duration)} in total",
-        f"wall time: {span(cost.wall, duration)} on an otherwise idle machine, {cost.at_a_time} trials at a time{cluster}; "
+        f"wall time: {span(cost.wall, duration)} on an otherwise idle machine, {at_a_time}{cluster}; "
         f"{span(cost.driver, duration)} of it for the start, suggestions and the report{split}",
         f"disk: {span(cost.disk, size)}, for networks, outputs, evidence, the report and MLflow",
         f"memory: at least {memory.gib(cost.memory.total)}, {needs}, mostly for {phase.name} on batches of {phase.images}",
