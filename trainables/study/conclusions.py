@@ -67,8 +67,8 @@ def why_chosen(chosen: Chosen, outcome: Outcome) -> str:
     """The criterion by which the point to ship is chosen, and among which points."""
     if outcome.require:
         wanted = " and ".join(map(str, outcome.require))
-        points = f"the {chosen.feasible} of {counted(chosen.among, 'point')}"
-        return f"the balanced one (--balanced) of {points} on the confirmed front with {wanted}"
+        count = f"{chosen.feasible} of {chosen.among}"
+        return f"the balanced one (--balanced) of the points on the confirmed front with {wanted} ({count})"
     points = f"the {chosen.among} points" if chosen.among > 1 else "the only point"
     return f"the balanced compromise (--balanced) of {points} on the confirmed front, as no requirement was given"
 

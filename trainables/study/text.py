@@ -37,7 +37,7 @@ def short(value: Value) -> str:
 
 
 def decimal(value: float, decimals: int = 3, plus: str = "") -> str:
-    """Format a number for people: a negative one has a minus sign, and one that is rounded to zero has no sign.
+    """Format a number for people: a negative one has a minus sign, unless it is rounded to zero.
 
     Args:
         value: the number.
