@@ -11,7 +11,7 @@ from core.estimates import Difference
 from core.front_estimates import STAYS
 from core.study import Objective
 from trainables.study.choosing import Chosen, Preference, choose_point
-from trainables.study.contrasts import side
+from trainables.study.contrasts import is_mismatched, side
 from trainables.study.outcome import Confirmation, Confirmed, ContrastAnswer, Outcome, Verdict
 from trainables.study.text import (
     comparison_text,
@@ -116,6 +116,7 @@ def matched_text(answer: ContrastAnswer, outcome: Outcome) -> str:
     return (
         f"of the points with {settings}, trial {answer.treatment} is nearest to trial {answer.control} in {metric}: "
         f"{own} against {other}, {difference_text(answer.differences[name])}"
+        f"{', which is too far for an answer' if is_mismatched(answer) else ''}"
     )
 
 
@@ -208,9 +209,10 @@ class _Open:
     contrasts: Sequence[ContrastAnswer]
 
     def where(self, affordable: bool) -> "_Open":
-        """Those that at most `MAX_REPLICATES` of each point decide, or the other ones."""
+        """Those that at most `MAX_REPLICATES` of each point decide, or the other ones, without contrasts that none decide."""
         verdicts = {number: needed for number, needed in self.verdicts.items() if (needed <= MAX_REPLICATES) is affordable}
-        return _Open(verdicts, [a for a in self.contrasts if (a.replicates_needed <= MAX_REPLICATES) is affordable])
+        matched = [answer for answer in self.contrasts if not is_mismatched(answer)]
+        return _Open(verdicts, [answer for answer in matched if (answer.replicates_needed <= MAX_REPLICATES) is affordable])
 
     def __str__(self) -> str:
         pairs = [f"in {a.contrast.objective} between trials {a.treatment} and {a.control}" for a in self.contrasts]
@@ -256,6 +258,9 @@ def _priced(line: str, outcome: Outcome, confirmation: Confirmation, left: _Open
     present = {point.number: point.replicates for point in confirmation.points}
     affordable, beyond = left.where(affordable=True), left.where(affordable=False)
     lines, command = [line], ""
+    if mismatched := [answer for answer in left.contrasts if is_mismatched(answer)]:
+        their = f"{plural(len(mismatched), 'its', 'their')} points"
+        lines.append(f"No replicates decide {_Open({}, mismatched)}, as {their} differ in the metric that is to be the same.")
     if beyond.needed:
         lines.append(
             f"Too close to call, as more than {MAX_REPLICATES} replicates of a point, or more judged images, would be needed: "

@@ -59,6 +59,7 @@ def test_what_was_not_measured_is_said():
     assert "7 of 7 configurations measured in 33 s, with networks trained for 100 % of the epochs" in lines()
     text = lines(missing=2)
     assert "5 of 7 configurations" in text and "2 were not measured in time; they are assumed to cost as much as the mean" in text
+    assert "1 was not measured in time; it is assumed to cost as much as the mean" in lines(missing=1)
     assert "1 cannot be trained on these images; such trials fail and cost little" in lines(skipped=1)
     assert not any(words in lines() for words in ("not measured", "cannot be trained", "evaluations as in"))
 
@@ -70,7 +71,7 @@ def test_evaluations_that_were_not_run_on_all_images_are_said():
         of=counted
     )
     assert "evaluations as in the confirmation were run on 25 % of the images or more" in lines(of=part)
-    assert "1 of 7 evaluations as in the confirmation were not run; their attacks are assumed to end" in lines(first=counted)
+    assert "1 of 7 evaluations as in the confirmation was not run; its attacks are assumed to end" in lines(first=counted)
 
 
 def test_the_sweep_counts_images_and_device_time():

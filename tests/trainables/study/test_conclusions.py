@@ -79,12 +79,16 @@ def test_a_point_that_is_too_close_to_call_has_no_price():
     assert undecided(study).command == ""
 
 
+OPEN = dict.fromkeys(("mia_auc", "accuracy"), Difference(0.01, Interval(-0.02, 0.04)))
+"""Differences that answer nothing."""
+
+
 def with_open_contrasts(*needed: float) -> Outcome:
     """A study with an open verdict on trial 1, which 9 replicates decide, and open contrasts that need so many per point."""
     points = [point(0, metrics(0.9, 0.1, 0.7), probability=0.99), point(1, metrics(0.6, 0.5, 0.55), probability=0.8)]
     names = ("mia_auc", "accuracy")
     answers = [
-        ContrastAnswer(Contrast(f"{name}?", "a", "b", name), 1, 0, "undecided", {}, replicates)
+        ContrastAnswer(Contrast(f"{name}?", "a", "b", name), 1, 0, "undecided", OPEN, replicates)
         for name, replicates in zip(names, needed, strict=False)
     ]
     return replace(outcome(*TRIALS), confirmation=confirmation(points, answers))
@@ -106,9 +110,26 @@ def test_each_line_about_what_is_undecided_names_verdicts_and_contrasts():
     )
 
 
+def test_a_contrast_between_points_that_do_not_match_is_decided_by_no_replicate():
+    study = with_open_contrasts(4)
+    contrast = Contrast("?", {"loss": "crl"}, "b", "mia_auc", matched="accuracy")
+    far = ContrastAnswer(contrast, 1, 0, "undecided", OPEN | {"mia_auc": Difference(-0.1, Interval(-0.15, -0.05))}, 1)
+    answers = (*study.confirmation.contrasts, far)
+    study = replace(study, confirmation=replace(study.confirmation, contrasts=answers))
+    first, second, third, _ = undecided(study).lines
+    assert first.endswith(" and 2 of 2 contrasts.") and second == (
+        "No replicates decide the contrast in mia_auc between trials 1 and 0, as its points differ in the metric that is to be the "
+        "same."
+    )
+    assert "roughly 10 more replicates" in third
+    assert matched_text(far, study).endswith(f"{difference_text(OPEN['accuracy'])}, which is too far for an answer")
+    close = replace(far, answer="yes")
+    assert matched_text(close, study).endswith(difference_text(OPEN["accuracy"]))
+
+
 def test_one_replicate_is_singular():
     decided = [point(n, metrics(0.9, 0.1, 0.7), probability=0.99) for n in (0, 1)]
-    answer = ContrastAnswer(Contrast("?", "a", "b", "mia_auc"), 1, 0, "undecided", {}, 4)
+    answer = ContrastAnswer(Contrast("?", "a", "b", "mia_auc"), 1, 0, "undecided", OPEN, 4)
     fewer = [replace(decided[0], replicates=4), decided[1]]
     lines = undecided(replace(outcome(*TRIALS), confirmation=confirmation(fewer, [answer]))).lines
     assert "roughly 2 more replicates of 60 s are needed" in lines[1]
@@ -199,6 +220,6 @@ def test_a_matched_contrast_shows_the_values_that_were_matched():
     own, other = (study.confirmation.estimates.mean(n, "robust_accuracy") for n in (answered.BOTH, answered.ADVERSARIAL))
     assert matched_text(answer, study) == (
         "of the points with loss=crl and perturbation=pgd, trial 3 is nearest to trial 2 in robust accuracy: "
-        f"{own:.3f} against {other:.3f}, {difference_text(answer.differences['robust_accuracy'])}"
+        f"{own:.3f} against {other:.3f}, {difference_text(answer.differences['robust_accuracy'])}, which is too far for an answer"
     )
     assert contrast_line(answer, study).endswith(f"; {matched_text(answer, study)}")

@@ -23,6 +23,7 @@ from trainables.study.conclusions import (
     undefended,
     why_chosen,
 )  # fmt: skip
+from trainables.study.contrasts import is_mismatched
 from trainables.study.outcome import Confirmed, ContrastAnswer, Outcome
 from trainables.study.text import (
     capital,
@@ -124,7 +125,9 @@ def _contrast(answer: ContrastAnswer, outcome: Outcome) -> dict[str, Any]:
         assert outcome.confirmation is not None
         count, seconds = answer.replicates_needed, outcome.confirmation.seconds_per_replicate
         needed = "; more judged images are needed to decide it"
-        if count < 1000:
+        if is_mismatched(answer):
+            needed = "; no replicates decide it"
+        elif count < 1000:
             replicates = counted(round(count), "replicate")
             needed = f"; to decide it, roughly {replicates} of each of the two points in all ({duration(2 * count * seconds)})"
     own, *others = contrast_numbers(answer, outcome)
