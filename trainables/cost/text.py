@@ -32,7 +32,7 @@ def span(ends: Span, text=lambda value: f"{value:.0f}") -> str:
 
 def counted_span(ends: Span, one: str) -> str:
     """A range of a number with the word that agrees with it."""
-    return f"{span(ends)} {one if span(ends) == '1' else f'{one}s'}"
+    return f"{span(ends)} {plural(1 if span(ends) == '1' else 0, one)}"
 
 
 def pilot_line(pilot: Pilot, cost: Cost) -> str:

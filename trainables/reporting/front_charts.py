@@ -72,7 +72,7 @@ def key(outcome: Outcome) -> list[tuple[str, str, str]]:
         (True, "blue", "\u25cf", "front"),
         (any(t.baseline for t in outcome.completed), "ink", "\u25a1", "baseline, with its name, filled if on the front"),
         (recommended(outcome) is not None, "ink", "\u25ef", f"around a point: {RING[bool(outcome.confirmed)]}"),
-        (bool(flagged(outcome)), "purple", "\u25ef", "flagged, on the front"),
+        (bool(flagged(outcome)), "purple", "\u25ef", "flagged in the sweep, on its front"),
         (excluded, "purple", "\u00d7", "excluded from the front by a flag"),
         (Verdict.STAYS in verdicts, "orange", "\u25c6", "confirmed, stays on the front"),
         (Verdict.UNDECIDED in verdicts, "orange", "\u25c7", "confirmed, undecided"),

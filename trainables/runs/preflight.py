@@ -141,10 +141,11 @@ def check_hardware(site: Site) -> None:
         return
     workers = max(1, site.workers_per_trial)
     gpus, cpus = torch.cuda.device_count(), os.cpu_count() or 1
+    present = f"the {counted(gpus, 'GPU')} of this machine"
     if site.gpus_per_worker and site.gpus_per_worker * workers > gpus:
-        raise InputError(f"{workers} x --gpus-per-worker {site.gpus_per_worker:g} is more than the {gpus} GPUs of this machine")
+        raise InputError(f"{workers} x --gpus-per-worker {site.gpus_per_worker:g} is more than {present}")
     if site.gpus_per_shadow and site.gpus_per_shadow > gpus:
-        raise InputError(f"--gpus-per-shadow {site.gpus_per_shadow:g} is more than the {gpus} GPUs of this machine")
+        raise InputError(f"--gpus-per-shadow {site.gpus_per_shadow:g} is more than {present}")
     if site.cpus_per_worker * workers > cpus:
         wanted = f"{workers} x --cpus-per-worker {site.cpus_per_worker:g}"
         raise InputError(f"{wanted} is more than the {cpus} CPU cores of this machine")

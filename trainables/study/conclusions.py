@@ -95,8 +95,9 @@ def side_word(difference: Difference, objective: Objective) -> str:
 
 
 def contrast_numbers(answer: ContrastAnswer, outcome: Outcome) -> list[tuple[str, str]]:
-    """The name and the paired difference of each objective, that of the contrast's own objective first."""
-    ordered = sorted(outcome.objectives, key=lambda o: o.metric != answer.contrast.objective)
+    """The name and the paired difference of each objective, that of the contrast's own first, without one that is matched."""
+    others = [o for o in outcome.objectives if o.metric != answer.contrast.matched]
+    ordered = sorted(others, key=lambda o: o.metric != answer.contrast.objective)
     return [(label(o), difference_text(answer.differences[o.metric])) for o in ordered]
 
 

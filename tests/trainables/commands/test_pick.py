@@ -24,7 +24,7 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "no finite limit": (["s-1", *BEST, "--require", "accuracy>=nan"], ["'nan' is not a finite number"]),
     "nothing satisfies": (
         ["s-1", *BEST, "--require", "accuracy>=0.95"],
-        ["none of the 1 points on the front has accuracy>=0.95; the nearest is trial 0 with accuracy 0.9000"],
+        ["no point on the front has accuracy>=0.95; the nearest of 1 point is trial 0 with accuracy 0.9000"],
     ),
     "not confirmed": (["bare", *BEST], ["no point of bare was confirmed", "without --no-confirm", "--unconfirmed"]),
     "all flagged": (["flagged", *BEST], ["no point of flagged is left on the front (excluding flags: trial 0: zero_gradients)"]),

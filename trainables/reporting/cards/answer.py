@@ -13,7 +13,6 @@ from trainables.study.conclusions import (
     contrast_numbers,
     contrast_points,
     cost,
-    front_caveat,
     how_to_confirm,
     matched_text,
     pick_command,
@@ -24,7 +23,7 @@ from trainables.study.conclusions import (
     why_chosen,
 )  # fmt: skip
 from trainables.study.contrasts import is_mismatched
-from trainables.study.outcome import Confirmed, ContrastAnswer, Outcome
+from trainables.study.outcome import Confirmed, ContrastAnswer, Outcome, Verdict
 from trainables.study.text import (
     capital,
     counted,
@@ -34,7 +33,6 @@ from trainables.study.text import (
     estimate_text,
     is_known,
     label,
-    plural,
     unbroken,
 )
 
@@ -50,8 +48,8 @@ TEMPLATE = """
 <p class="lead"><b>No point can be shipped:</b> {{ reason }}.</p>
 {% else %}
 <p class="lead"><b>Ship {{ name }}</b> ({{ what }}), {{ why }}. Its verdict: <span
- class="word {{ verdict }}">{{ verdict }}</span> (probability of being on the front {{ probability }}).{% if cost %} {{ cost }}
-{%- endif %}</p>
+ class="word {{ verdict }}">{{ verdict }}</span> (probability of being on the front {{ probability }}{{ doubt }}).
+{%- if cost %} {{ cost }}{% endif %}</p>
 <div class="scroll" role="region" aria-label="{{ caption }}" tabindex="0"><table class="comparison" role="table">
 <caption><span>{{ caption }}</span></caption>
 <thead><tr role="row">
@@ -149,8 +147,9 @@ def _shipped(chosen: Chosen, outcome: Outcome) -> dict[str, Any]:
         "why": why_chosen(chosen, outcome),
         "cost": "" if baseline is None else cost(chosen, baseline, outcome), "verdict": point.verdict.value,
         "probability": probability_text(point.probability),
-        "caption": f"{plural(point.replicates, 'Mean', 'Means')} over {counted(point.replicates, 'replicate')} on test; "
-        "expected: corrected for the choice among noisy points",
+        "doubt": "" if point.verdict is Verdict.STAYS else ", so it may not belong there",
+        "caption": f"Means over {counted(point.replicates, 'replicate')} on test; expected: corrected for the choice among noisy "
+        "points",
         "heads": heads, "baseline": baseline is not None,
         "rows": [_row(o, chosen, outcome, baseline) for o in outcome.objectives],
         "certainty": certainty(chosen, outcome), "caveats": _caveats(chosen),
@@ -184,9 +183,8 @@ def _chance(point: Confirmed) -> str:
 
 
 def _caveats(chosen: Chosen) -> list[str]:
-    """A verdict that is undecided, constraints that the point may violate, and missing intervals."""
-    lines = [f"{capital(caveat)}."] if (caveat := front_caveat(chosen.point)) else []
-    lines += [
+    """Constraints that the point may violate, and missing intervals."""
+    lines = [
         f"It meets {constraint} with probability {probability:.2f}."
         for constraint, probability in chosen.meets.items() if probability < CERTAIN
     ]  # fmt: skip

@@ -35,12 +35,7 @@ def data(context: ReportContext) -> dict[str, Any] | Missing:
     if not rows and not common:
         return Missing("No flag is raised.")
     heads = ["flag", "meaning", "advice", "trials in the sweep", "trials in confirmation", "effect"]
-    return {
-        "common": common,
-        "caption": "Reasons to distrust a number",
-        "heads": heads,
-        "rows": rows,
-    }
+    return {"common": common, "caption": "Reasons to distrust a number", "heads": heads, "rows": rows}
 
 
 CARD = Card("flags", "Flags", data, TEMPLATE, link="Flags")

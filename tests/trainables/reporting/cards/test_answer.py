@@ -91,14 +91,16 @@ def test_contrasts_are_answered_in_words_with_paired_differences(study):
 def test_a_contrast_at_the_same_value_of_a_metric_shows_both_values():
     study = answered.matched()
     (answer,) = study.confirmation.contrasts
-    assert f"Of {matched_text(answer, study)[3:]}" in text(study) and card(answered.outcome())["contrasts"][0]["matched"] == ""
+    assert f"Of {matched_text(answer, study)[3:]}" in text(study) and "no replicates decide it" in text(study)
+    assert [name for name, _ in card(study)["contrasts"][0]["others"]] == ["accuracy"]  # the matched one is not repeated
+    assert card(answered.outcome())["contrasts"][0]["matched"] == ""
 
 
 def test_a_point_whose_own_verdict_is_undecided_has_a_caveat(study):
     points = [replace(c, probability=0.9) if c.number == BOTH else c for c in study.confirmed]
     undecided = replace(study, confirmation=replace(study.confirmation, points=tuple(points)))
-    caveat = "The verdict on its place on the front is undecided: its probability of being on the front is 0.900."
-    assert caveat in text(undecided) and caveat not in text(study)
+    caveat = "Its verdict: undecided (probability of being on the front 0.900, so it may not belong there)."
+    assert caveat in text(undecided) and "may not belong" not in text(study)
 
 
 def test_a_contrast_without_an_answer_has_its_reason(study):
