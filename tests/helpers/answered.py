@@ -1,5 +1,6 @@
 """A study whose confirmed points have known true values, aggregated by the real code from synthetic evidence."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy.stats import norm
 from core.config import TrialConfig
 from core.space import LogUniform, Uniform
 from core.study import Constraint, Contrast, trilemma
+from trainables.study.contrasts import answer
 from trainables.study.outcome import Outcome
 from trainables.study.plan import Plan
 from trainables.study.replicates import Replicate
@@ -33,6 +35,10 @@ MORE_ACCURACY = Contrast("Does adversarial training raise the accuracy?", "adver
 LESS_LEAK_OF_ADVERSARIAL = Contrast(
     "Does adversarial training lower the leak?", "adversarial training alone", "undefended", "mia_auc"
 )
+MATCHED = Contrast(
+    "Does CRL lower the leak of adversarial training?", {"loss": "crl", "perturbation": "pgd"}, "adversarial training alone",
+    "mia_auc", matched="robust_accuracy",
+)  # fmt: skip
 SPACE = {"loss.lambda": LogUniform(1e-3, 10), "perturbation.epsilon": Uniform(0, 0.1)}
 FACTS = {
     "command": "python studies/crl.py --trials 5", "commit": "0123456789ab", "hardware": "2 CPU cores",
@@ -67,6 +73,14 @@ def outcome(
     if found:
         made.confirmation = confirmation(plan, trials, [t.number for t in made.front()], found)
     return made
+
+
+def matched() -> Outcome:
+    """The study with an answer to the contrast `MATCHED` only."""
+    made = outcome()
+    assert made.confirmation
+    found = answer(MATCHED, made.objectives, made.confirmation.estimates, BOTH, ADVERSARIAL)
+    return replace(made, confirmation=replace(made.confirmation, contrasts=(found,)))
 
 
 def _sweep_metrics(true: tuple[float, float, float]) -> dict[str, float]:

@@ -65,9 +65,9 @@ CHANGES: dict[str, tuple[Callable[[np.ndarray, np.ndarray], Arrays], str]] = {
     "one pixel": (one_pixel, "other pixels"),
     "the order": (other_order, "other pixels"),
     "two labels": (labels, "other labels"),
-    "one image more": (lambda x, y: (np.concatenate([x, x[:1]]), np.append(y, 0)), "256 images then, 257 now"),
-    "the size": (lambda x, y: (np.pad(x, ((0, 0), (0, 0), (0, 1))), y), "width 8 then, 9 now"),
-    "the classes": (lambda x, y: (x, np.arange(len(y)) % 3), "2 classes then, 3 now"),
+    "one image more": (lambda x, y: (np.concatenate([x, x[:1]]), np.append(y, 0)), "images: 256 then, 257 now"),
+    "the size": (lambda x, y: (np.pad(x, ((0, 0), (0, 0), (0, 1))), y), "width: 8 then, 9 now"),
+    "the classes": (lambda x, y: (x, np.arange(len(y)) % 3), "classes: 2 then, 3 now"),
 }
 """Changes of a data set, with the words for them."""
 

@@ -24,7 +24,7 @@ from trainables.decisions.fronts import (
     warnings,
 )
 from trainables.study.tables import csv
-from trainables.study.text import interval_text
+from trainables.study.text import decimal, interval_text
 from trainables.terminal.console import Terminal
 
 
@@ -61,37 +61,57 @@ def _main(args: argparse.Namespace) -> int:
     except OSError as error:
         raise InputError(f"cannot write to --output {folder}: {error.strerror}") from None
     terminal = Terminal()
-    terminal.show(comparison_table(fronts, comparisons))
+    for table in (hypervolume_table(fronts), points_table(fronts, comparisons)):
+        terminal.show(table)
+        terminal.info("")
     for line in [*difference_lines(fronts), *warnings(fronts), f"written: {', '.join(str(folder / name) for name in files)}"]:
         terminal.info(line)
     return 0
 
 
-def comparison_table(fronts: Sequence[StudyFront], comparisons: Sequence[Comparison]) -> Table:
-    """The comparison as a table for the terminal."""
+def hypervolume_table(fronts: Sequence[StudyFront]) -> Table:
+    """The hypervolume of each front, confirmed and of the sweep, as a table for the terminal."""
+    caption = (
+        f"hypervolume: share of the box {box_text(fronts[0].objectives)} that the front dominates; confirmed: of the confirmed "
+        "points after shrinkage"
+    )
+    table = _table("Hypervolume of each front", ("trials", "confirmed", "95 % interval", "of the sweep"), caption)
+    for front in fronts:
+        table.add_row(escape(front.name), str(front.trials), *_volume(front), f"{front.sweep_hypervolume:.4f}")
+    return table
+
+
+def points_table(fronts: Sequence[StudyFront], comparisons: Sequence[Comparison]) -> Table:
+    """The points of each front, their best values, and their comparison with the points of the other fronts."""
     objectives = fronts[0].objectives
     caption = (
-        f"hypervolume: share of the box {box_text(objectives)}; of the confirmed points after shrinkage, and of the sweep\n"
+        "numbers: of the confirmed points, or those of the sweep if no point is confirmed\n"
         "non-dominated: points of the study that no point of any study dominates\n"
         "epsilon indicator: improvement in every objective, as a share of the box, that would match every point of any study"
     )
-    table = Table(title="Fronts", title_justify="left", caption=caption, caption_justify="left")
-    volumes = ("hypervolume", "95 % interval", "sweep")
-    table.add_column("study", no_wrap=True, overflow="fold")
-    table.add_column("points")
-    for heading in ("trials", "front", *volumes, *(f"best {o.metric} (trial)" for o in objectives)):
-        table.add_column(heading, justify="right")
-    table.add_column("non-dominated", justify="right")
-    table.add_column("epsilon indicator", justify="right")
+    best = [f"best {o.metric} (trial)" for o in objectives]
+    table = _table("Points of each front", ("numbers", "points", *best, "non-dominated", "epsilon indicator"), caption)
     for front, comparison in zip(fronts, comparisons, strict=True):
         count, size = int(comparison.non_dominated.sum()), len(front.points)
-        sizes = (str(front.trials), str(size), *_volume(front), f"{front.sweep_hypervolume:.4f}")
-        shares = (f"{count}/{size} ({count / size:.0%})", f"{comparison.epsilon_indicator:.3f}") if size else ("-", "-")
-        table.add_row(escape(front.name), front.kind, *sizes, *(_best(front, o) for o in objectives), *shares)
+        shares = (_share(count, size), f"{comparison.epsilon_indicator:.3f}") if size else ("-", "-")
+        table.add_row(escape(front.name), front.kind, str(size), *(_best(front, o) for o in objectives), *shares)
     count = sum(int(comparison.non_dominated.sum()) for comparison in comparisons)
-    trials = sum(front.trials for front in fronts)
+    size = sum(len(front.points) for front in fronts)
     table.add_section()
-    table.add_row("all together", "", str(trials), str(count), *[""] * (len(objectives) + 5))
+    table.add_row("all studies together", "", str(size), *[""] * len(objectives), _share(count, size) if size else "-", "")
+    return table
+
+
+def _share(count: int, size: int) -> str:
+    return f"{count}/{size} ({count / size:.0%})"
+
+
+def _table(title: str, headings: Sequence[str], caption: str) -> Table:
+    """An empty table with a column for the study and one for each heading."""
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    table.add_column("study", no_wrap=True, overflow="fold")
+    for heading in headings:
+        table.add_column(heading, justify="right")
     return table
 
 
@@ -106,4 +126,4 @@ def _best(front: StudyFront, objective: Objective) -> str:
     if not front.points:
         return "-"
     best = min(front.points, key=lambda p: objective.loss(p.values[objective.metric]))
-    return f"{best.values[objective.metric]:.3f} ({best.trial})"
+    return f"{decimal(best.values[objective.metric])} ({best.trial})"

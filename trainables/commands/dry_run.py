@@ -17,13 +17,14 @@ from trainables.cost.estimate import estimate
 from trainables.cost.passes import Sizes
 from trainables.cost.pilots import Cost, Measurements, Pilot, Setting, measured
 from trainables.cost.place import Place
-from trainables.cost.text import cost_lines, counted, measured_lines, pilot_line, unmeasured_line
+from trainables.cost.text import cost_lines, measured_lines, pilot_line, unmeasured_line
 from trainables.cost.unmeasured import unmeasured
 from trainables.execution import cluster
 from trainables.execution.resources import Share
 from trainables.runs import preflight
 from trainables.study.plan import Plan
 from trainables.study.site import Site
+from trainables.study.text import counted
 from trainables.terminal.console import Terminal
 
 SECONDS, MIN_SECONDS = 40, 15

@@ -13,7 +13,7 @@ from core.errors import InputError
 from core.redaction import redacted
 from core.study import Study
 from trainables.execution import cluster, session
-from trainables.execution.confirm import confirm
+from trainables.execution.confirm import announcement, confirm
 from trainables.execution.sweep import sweep
 from trainables.runs import preflight
 from trainables.runs.publish import publish
@@ -24,6 +24,7 @@ from trainables.study.options import Option
 from trainables.study.outcome import Outcome
 from trainables.study.plan import Plan
 from trainables.study.site import Site
+from trainables.study.text import counted
 from trainables.terminal import signals
 from trainables.terminal.closing import front_table, print_summary
 from trainables.terminal.progress import Progress
@@ -134,15 +135,10 @@ def _sweep_and_confirm(run: StudyRun, capacity: Mapping[str, float], images: Ima
     with Progress(outcome, run.terminal.console) as progress:
         executor = cluster.executor(site, capacity, images, store, progress.info, run.terminal.error)
         at_a_time = cluster.concurrency(executor.workspace.share, capacity, site.concurrency)
-        progress.info(f"{plan.name}: {plan.trials} trials, {at_a_time} at a time, results in {redacted(store.root)}")
+        progress.info(f"{plan.name}: {counted(plan.trials, 'trial')}, {at_a_time} at a time, results in {redacted(store.root)}")
         sweep(plan, outcome, executor, [tracker, progress])
-        front, points = outcome.front(), outcome.to_confirm()
-        if plan.replicates and front:
-            more_baselines = len(points) - len(front)
-            others = f" and {more_baselines} other baseline{'s' * (more_baselines > 1)}" if more_baselines else ""
-            more = f", then of undecided points, at most {plan.replicates * len(points)} in all"
-            trainings = f"{plan.first_replicates} trainings of each" + (more if plan.replicates > plan.first_replicates else "")
-            progress.info(f"confirming the {len(front)} trials of the front{others} on the test part: {trainings}")
+        if plan.replicates and outcome.front():
+            progress.info(announcement(plan, outcome))
             outcome.confirmation = confirm(plan, outcome, executor)
             if outcome.confirmation:
                 tracker.confirmed()

@@ -9,7 +9,7 @@ from trainables.cost.estimate import ATTACK_SHARE, Estimate
 from trainables.cost.pilots import Cost, Measurements, Pilot
 from trainables.study.plan import Plan
 from trainables.study.site import Site
-from trainables.study.text import listed
+from trainables.study.text import counted, listed, plural
 
 LONGER_SECONDS = 300
 """Time for measuring that is suggested, at least, if nothing was measured in less."""
@@ -35,10 +35,9 @@ def span(ends: Span, text=lambda value: f"{value:,.0f}") -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def counted(count: float | Span, noun: str) -> str:
-    """A number or a range with its noun, in the plural unless the number is 1."""
-    text = span(count if isinstance(count, Span) else Span(count, count))
-    return f"{text} {noun}{'' if text == '1' else 's'}"
+def counted_span(ends: Span, one: str) -> str:
+    """A range of a number with the word that agrees with it, such as `1 network` or `8 to 12 networks`."""
+    return f"{span(ends)} {plural(1 if span(ends) == '1' else 0, one)}"
 
 
 def pilot_line(pilot: Pilot, cost: Cost) -> str:
@@ -88,8 +87,8 @@ def measured_lines(found: Measurements, planned: int, seconds: float) -> list[st
     extent = share if trained[-1] else "a few steps only"
     lines = [f"{configurations} measured in {seconds:.0f} s, with networks that were trained for {extent}"]
     if missing := planned - len(costs) - found.skipped:
-        assumed = "it is assumed to cost" if missing == 1 else "they are assumed to cost"
-        lines.append(f"{missing} not measured in time; {assumed} as much as the mean of the others")
+        were, they_are = counted(missing, "was", "were"), plural(missing, "it is", "they are")
+        lines.append(f"{were} not measured in time; {they_are} assumed to cost as much as the mean of the others")
     if found.skipped:
         lines.append(f"{found.skipped} cannot be trained on these images; such trials fail and cost little")
     steps = {"sweep": [c.sweep for c in costs], "confirmation step": [c.confirm for c in costs if c.confirm]}
@@ -121,7 +120,8 @@ def cost_lines(plan: Plan, site: Site, cost: Estimate, members: int) -> list[str
 def _sweep(plan: Plan, cost: Estimate, members: int) -> list[str]:
     seeds = f" x {plan.seeds_per_trial} seeds" if plan.seeds_per_trial > 1 else ""
     images = cost.networks * plan.config.epochs * members
-    lines = [f"sweep: {plan.trials} trials{seeds} x {plan.config.epochs} epochs x {members:,} members = {images:,} training images"]
+    size = f"{counted(plan.config.epochs, 'epoch')} x {members:,} members = {images:,} training images"
+    lines = [f"sweep: {counted(plan.trials, 'trial')}{seeds} x {size}"]
     if "epochs" in space.flat(plan.space):
         lines[0] += ", with the epochs of the base configuration; they are searched"
     parts = {"training": cost.trial.training, "attacks and audits": cost.trial.sweep}
@@ -145,7 +145,8 @@ def _confirmation(plan: Plan, cost: Estimate) -> list[str]:
     kinds = f"{len(plan.objectives)} to {len(plan.objectives) + 1} independent objectives"
     lines = [
         f"front: {span(step.front)} of {plan.trials} trials are expected on it, as for {kinds}",
-        f"confirmation: {counted(step.points, 'point')} (front and all baselines), {counted(step.replicates, 'replicate')} each",
+        f"confirmation: {counted_span(step.points, 'point')} (front and all baselines), "
+        f"{counted_span(step.replicates, 'replicate')} each",
         _networks(cost, step.networks, parts, cost.confirm),
     ]
     if audited:
@@ -160,7 +161,7 @@ def _confirmation(plan: Plan, cost: Estimate) -> list[str]:
 
 def _networks(cost: Estimate, count: Span, parts: dict[str, float], seconds: Span) -> str:
     """The line about the networks of a step, with their times if these are known."""
-    networks = f"  {counted(count, 'network')}"
+    networks = f"  {counted_span(count, 'network')}"
     if not cost.is_timed:
         return networks
     each = listed([f"{duration(part)} of {name}" for name, part in parts.items() if part])
@@ -182,8 +183,8 @@ def _total(site: Site, cost: Estimate) -> list[str]:
     cluster = "; the cluster may run more at a time, on other hardware than this machine's" if site.address else ""
     split = f"; {site.workers_per_trial} workers per trial shorten this" if site.workers_per_trial > 1 else ""
     return [
-        f"{counted(cost.starts, 'start')} of worker processes, {duration(cost.start)} each: {span(cost.starting, duration)} of "
-        "device time",
+        f"{counted_span(cost.starts, 'start')} of worker processes, {duration(cost.start)} each: "
+        f"{span(cost.starting, duration)} of device time",
         f"device time: {span(cost.device, duration)} in total, as if one network were trained and evaluated at a time",
         f"wall time: {span(cost.wall, duration)} on an otherwise idle machine, {trials}{cluster}; "
         f"{span(cost.driver, duration)} of it for the start, the suggestions and the report{split}",

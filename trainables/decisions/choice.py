@@ -16,9 +16,9 @@ from trainables.storage.jobs import point_folder, trial_folder
 from trainables.storage.networks import StoredNetwork
 from trainables.storage.store import Store
 from trainables.study.choosing import CERTAIN, Chosen, Preference, choose_point
-from trainables.study.conclusions import without_excluded
-from trainables.study.outcome import Confirmed, Outcome, Verdict
-from trainables.study.text import interval_text
+from trainables.study.conclusions import front_caveat, probability_text, without_excluded
+from trainables.study.outcome import Confirmed, Outcome
+from trainables.study.text import counted, decimal, difference_text, interval_text, listed, plural
 from trainables.study.trial import Trial
 from trainables.study.verdicts import MIA_AUC
 
@@ -52,14 +52,20 @@ class Pick:
         count, name = len(self.networks), self.network.name
         if count == 1:
             return name + (", the only replicate that succeeded" if self.confirmed else ", as the sweep trained it")
-        return f"{name}, the {'median' if count % 2 else 'worse of the two middle ones'} of {count} by {criterion(self.chosen)}"
+        kind = f"{count} {'replicates' if self.confirmed else 'seeds'}"
+        if count % 2:
+            return f"{name}, the median of the {kind} by {criterion(self.chosen)}"
+        ranked = f"the {kind}" if count == 2 else f"the two in the middle of the {kind}"
+        return f"{name}, the worse of {ranked} by {criterion(self.chosen)}"
 
     @property
     def candidates(self) -> str:
         """The number of points to choose from."""
         chosen = self.chosen
-        kind = "confirmed points on the front" if self.confirmed else "points on the front of the sweep, by its own numbers"
-        return f"among {chosen.among} {kind}" + (f", of which {chosen.feasible} meet the constraints" if chosen.constraints else "")
+        points = plural(chosen.among, "point")
+        kind = f"confirmed {points} on the front" if self.confirmed else f"{points} on the front of the sweep, by its own numbers"
+        met = f", of which {counted(chosen.feasible, 'meets', 'meet')} the constraints" if chosen.constraints else ""
+        return f"among {chosen.among} {kind}{met}"
 
     def own(self, metric: str) -> float:
         """A metric of the network."""
@@ -69,19 +75,19 @@ class Pick:
         """A metric of the point with its interval, its mean as measured, its chance level, and the network's own value."""
         value = self.chosen.values[metric]
         parts = [f"95 % interval {interval_text(value.shrunk_interval)}"]
-        parts += [f"mean as measured {value.mean:.4f}"] if value.is_certain else []
+        parts += [f"mean as measured {decimal(value.mean, 4)}"] if value.is_certain else []
         if math.isfinite(value.chance):
             parts.append(f"chance level {value.chance:.4f}" + ("" if value.resolved else ", not resolved"))
-        return f"{metric} {value.shrunk:.4f} ({'; '.join([*parts, f'this network {self.own(metric):.4f}'])})"
+        return f"{metric} {decimal(value.shrunk, 4)} ({'; '.join([*parts, f'this network {decimal(self.own(metric), 4)}'])})"
 
     @property
     def certainty(self) -> str:
         """The probability that the point is the best one, and the number of points that cannot be distinguished from it."""
         chosen, count = self.chosen, len(self.runners_up)
-        best = "" if math.isnan(chosen.probability) else f"it is the best point with probability {chosen.probability:.2f}; "
+        best = f"its probability of being the best choice is {probability_text(chosen.probability)}; "
         if not count:
             return f"{best}every other point can be distinguished from it"
-        return f"{best}{count} other point{'s' * (count > 1)} cannot be distinguished from it"
+        return f"{best}{counted(count, 'other point')} cannot be distinguished from it"
 
     @property
     def runners_up(self) -> list[str]:
@@ -89,12 +95,11 @@ class Pick:
         lines = []
         for other in self.chosen.runners_up if self.confirmed else ():
             metrics = [self.chosen.preference.metric] if self.chosen.preference.metric else list(other.differences)
-            differences = ", ".join(
-                f"{name} {value:+.4f} (95 % interval {interval_text(interval)})"
-                for name, (value, interval) in other.differences.items() if name in metrics
-            )  # fmt: skip
-            likely = "" if math.isnan(other.probability) else f", the best with probability {other.probability:.2f}"
-            lines.append(f"trial {other.point.number}{likely}; its difference: {differences}")
+            differences = listed([f"{name} {difference_text(other.differences[name], decimals=4)}" for name in metrics])
+            lines.append(
+                f"trial {other.point.number}; its probability of being the best choice is {probability_text(other.probability)}; "
+                f"compared with trial {self.trial.number}, with 95 % intervals: {differences}"
+            )
         return lines
 
     @property
@@ -109,12 +114,11 @@ class Pick:
                 text = f"is met with probability {probability:.2f}; the 95 % interval is {interval_text(interval)}"
                 caveats.append(f"{constraint} {text}")
             if constraint.violation(own := self.own(constraint.metric)):
-                caveats.append(f"{constraint} is met by the point, but this network itself has {own:.4f}")
+                caveats.append(f"{constraint} is met by the point, but this network itself has {decimal(own, 4)}")
         if MIA_AUC in self.chosen.values and not self.chosen.values[MIA_AUC].resolved:
             caveats.append(f"{MIA_AUC} is not resolved: it does not exceed its chance level, so the leak may be smaller or none")
-        if self.confirmed and point.verdict is not Verdict.STAYS:
-            place = f"with probability {point.probability:.2f} no confirmed point dominates it"
-            caveats.append(f"the verdict on its place on the front is {point.verdict.value}: {place}")
+        if self.confirmed and (caveat := front_caveat(point)):
+            caveats.append(caveat)
         return caveats
 
 
@@ -156,7 +160,7 @@ def pick(
     """
     if not outcome.confirmed and not unconfirmed:
         raise InputError(
-            f"no point of {study} was confirmed; run its command again without --no-confirm (cached results are reused), "
+            f"no point of {study} was confirmed; run its command again without --no-confirm (stored trainings are not repeated), "
             "or choose by the sweep's own numbers with --unconfirmed"
         )
     confirmation = None if unconfirmed else without_excluded(outcome)

@@ -4,9 +4,10 @@ import math
 from collections.abc import Sequence
 from itertools import combinations
 
+from core.estimates import Difference
 from core.stats import Interval, normal_quantile
 from trainables.decisions.fronts import StudyFront
-from trainables.study.text import interval_text
+from trainables.study.text import comparison_text
 
 
 def difference(one: StudyFront, other: StudyFront, pairs: int = 1) -> tuple[float, Interval]:
@@ -28,11 +29,12 @@ def difference_lines(fronts: Sequence[StudyFront]) -> list[str]:
     lines = []
     for one, other in pairs:
         value, (low, high) = difference(one, other, len(pairs))
-        what = f"hypervolume of {one.name} minus that of {other.name}: {value:+.4f}"
         better = one.name if low > 0 else other.name if high < 0 else ""
         verdict = f"the front of {better} is better" if better else "the fronts cannot be distinguished"
-        known = f" (95 % interval {interval_text(Interval(low, high))}): {verdict}"
-        lines.append(what + (known if math.isfinite(high - low) else "; there is no interval without two replicates per point"))
+        if not math.isfinite(high - low):
+            verdict += ", because there is no interval without two replicates per point"
+        compared = comparison_text("hypervolume", one.name, other.name, Difference(value, Interval(low, high)), decimals=4)
+        lines.append(f"{compared}: {verdict}")
     if not pairs:
         return []
     every = "" if len(pairs) == 1 else f"all {len(pairs)} intervals hold at once; "

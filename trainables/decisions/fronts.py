@@ -21,6 +21,7 @@ from core.flags import raised
 from core.space import Value
 from core.stats import Interval
 from core.study import Objective
+from trainables.study.text import counted
 from trainables.study.tracking_uri import sqlite_path
 from trainables.tracking.client import (
     DATA,
@@ -227,7 +228,7 @@ def warnings(fronts: Sequence[StudyFront]) -> list[str]:
         kinds = _by_study(fronts, [front.kind for front in fronts])
         lines.append(f"warning: a sweep's front is selected from noisy trials and looks better than a confirmed one, {kinds}")
     if sweeps := [front for front in fronts if not front.confirmed]:
-        trials = _by_study(sweeps, [f"{front.trials} trials" for front in sweeps])
+        trials = _by_study(sweeps, [counted(front.trials, "trial") for front in sweeps])
         lines.append(f"warning: the hypervolume of a sweep rewards noise and the number of trials, {trials}; confirm the front")
     return lines
 

@@ -12,7 +12,7 @@ from core.space import Value
 from trainables.decisions.choice import BOOKKEEPING, Pick
 from trainables.study.outcome import Outcome
 from trainables.study.plan import Plan
-from trainables.study.text import interval_text, named, show
+from trainables.study.text import counted, decimal, interval_text, named, show
 from trainables.study.verdicts import MIA_AUC
 
 MAX_DESCRIPTION = 5000
@@ -42,7 +42,7 @@ def card(
     sizes = {k: v for k, v in params.items() if k.startswith("split.")}
     other = [n for n in picked.network.metrics if n not in picked.chosen.values and not n.startswith(BOOKKEEPING)]
     other = [n for n in other if all(n in network.metrics for network in picked.networks)]
-    source = f"{len(picked.networks)} replicates with new seeds and members" if picked.confirmed else "the sweep"
+    source = f"{counted(len(picked.networks), 'replicate')} with new seeds and members" if picked.confirmed else "the sweep"
     flags = [f"`{name}`" + (f": {FLAGS[name].means}" if name in FLAGS else "") for name in raised_flags(picked)]
     sections = [
         f"# {plan.study}: {named(picked.trial)}", plan.question,
@@ -71,8 +71,8 @@ def _table(picked: Pick) -> str:
     rows = ["| metric | value | 95 % interval | mean as measured | chance level | this network |", "| --- " * 6 + "|"]
     for metric, value in picked.chosen.values.items():
         chance = f"{value.chance:.4f}" + ("" if value.resolved else " (not resolved)") if math.isfinite(value.chance) else ""
-        cells = [f"{value.shrunk:.4f}", interval_text(value.shrunk_interval), f"{value.mean:.4f}", chance]
-        rows.append(f"| {' | '.join([metric, *cells, f'{picked.own(metric):.4f}'])} |")
+        cells = [decimal(value.shrunk, 4), interval_text(value.shrunk_interval), decimal(value.mean, 4), chance]
+        rows.append(f"| {' | '.join([metric, *cells, decimal(picked.own(metric), 4)])} |")
     return "\n".join(rows)
 
 
@@ -81,7 +81,7 @@ def _other_table(picked: Pick, metrics: list[str]) -> str:
     rows = ["| metric | mean | this network |", "| --- | --- | --- |"]
     for metric in metrics:
         mean = float(np.mean([network.metrics[metric] for network in picked.networks]))
-        rows.append(f"| {metric} | {mean:.4f} | {picked.network.metrics[metric]:.4f} |")
+        rows.append(f"| {metric} | {decimal(mean, 4)} | {decimal(picked.network.metrics[metric], 4)} |")
     return "\n".join(rows)
 
 

@@ -21,7 +21,6 @@ from trainables.storage.store import Store
 from trainables.study.outcome import Outcome
 from trainables.study.plan import Plan
 from trainables.study.site import Site
-from trainables.study.text import interval_text
 from trainables.tracking.client import NAME, NUMBER, VERSION
 from trainables.tracking.registry import LoadedModel, log_model, register_model, registered_version
 
@@ -98,7 +97,7 @@ def _tags(picked: Pick, outcome: Outcome, plan: Plan, fingerprint: str, weights:
     }  # fmt: skip
     for metric in (o.metric for o in plan.objectives):
         value = chosen.values[metric]
-        tags |= {metric: repr(value.shrunk), f"{metric}.interval": interval_text(value.shrunk_interval)}
+        tags |= {metric: repr(value.shrunk), f"{metric}.interval": " to ".join(map(repr, value.shrunk_interval))}
         tags |= {f"{metric}.mean": repr(value.mean), f"{metric}.this_network": repr(picked.own(metric))}
         if math.isfinite(value.chance):
             tags |= {f"{metric}.chance": repr(value.chance), f"{metric}.resolved": str(value.resolved).lower()}

@@ -25,8 +25,21 @@ from trainables.study.outcome import Confirmation, Outcome, Verdict
 from trainables.study.plan import Plan
 from trainables.study.replicates import Replicate
 from trainables.study.results import AuditResult, NetworkResult, TrainingResult
-from trainables.study.text import numbers
+from trainables.study.text import counted, listed, numbered_trials, plural
 from trainables.study.verdicts import Standing, concluded, stand
+
+
+def announcement(plan: Plan, outcome: Outcome) -> str:
+    """The line that announces the step: what is trained again, and how often."""
+    front, points = len(outcome.front()), len(outcome.to_confirm())
+    others = f" and {counted(points - front, 'other baseline')}" if points > front else ""
+    trainings = f"{counted(plan.first_replicates, 'training')} of each"
+    if plan.replicates > plan.first_replicates:
+        trainings += (
+            ", then of undecided points and of their rivals (the points that come nearest to dominating them), at most "
+            f"{plan.replicates * points} in all"
+        )
+    return f"confirming the {counted(front, 'trial')} of the front{others} on the test part: {trainings}"
 
 
 def confirm(plan: Plan, outcome: Outcome, executor: Executor) -> Confirmation | None:
@@ -61,6 +74,8 @@ class _Rounds:
     """Shadow models by point."""
     chance: dict[tuple[int, ...], float] = field(default_factory=dict)
     """Chance levels that are known; see `trainables.study.verdicts.stand`."""
+    is_explained: bool = False
+    """Whether it has been reported that the number of decided points can fall."""
 
     def __post_init__(self):
         self.points = {trial.number: trial for trial in self.outcome.to_confirm()}
@@ -124,13 +139,15 @@ class _Rounds:
         targets = {key: target for key, target in targets.items() if self.audited.get(key) != target}
         self.audited |= targets
         audits = audit_all(targets, ExpectedModels(self.plan.siblings, self.plan.shadows), self.executor)
-        others = "siblings and shadow models" if self.plan.shadows else "siblings"
-        self.executor.report(f"{len(targets)} replicate{'s' * (len(targets) != 1)} audited by {others}")
+        others = ["another replicate of its point"] * bool(self.plan.siblings)
+        others += [counted(self.plan.shadows, "shadow model")] * bool(self.plan.shadows)
+        by = f", each by {listed(others)}" if others else ""
+        self.executor.report(f"{counted(len(targets), 'replicate')} audited{by}")
         return audits
 
     def _report(self, standing: Standing | None, last: bool) -> None:
         """Report which points are decided, and at the end how many replicates were used."""
-        used = f"{len(self.replicates)} replicates used" if last else ""
+        used = f"{counted(len(self.replicates), 'replicate')} used" if last else ""
         if standing is None:
             self.executor.report(f"every replicate failed; {used}")
             return
@@ -138,6 +155,10 @@ class _Rounds:
             number for number, probability in zip(standing.points, standing.probabilities, strict=True)
             if Verdict.of(probability) is Verdict.UNDECIDED
         }  # fmt: skip
-        decided = f"{len(standing.points) - len(undecided)} of {len(standing.points)} points are decided"
-        rest = f"undecided: trials {numbers(undecided)}" if undecided else ""
-        self.executor.report("; ".join(filter(None, (used, decided, rest))))
+        decided = len(standing.points) - len(undecided)
+        parts = [used, f"{decided} of {counted(len(standing.points), 'point')} {plural(decided, 'is', 'are')} decided"]
+        parts += [f"undecided: {numbered_trials(undecided)}"] * bool(undecided)
+        if not last and not self.is_explained:
+            parts.append("a verdict can become undecided again when further replicates come in")
+            self.is_explained = True
+        self.executor.report("; ".join(filter(None, parts)))

@@ -13,6 +13,7 @@ from trainables.reporting.recommendation import recommended
 from trainables.reporting.style import BLUE, GREY, INK, ORANGE, PURPLE, without_ticks
 from trainables.study.outcome import Confirmed, Outcome
 from trainables.study.replicates import OVER_EPSILON
+from trainables.study.text import counted
 
 DASHES = ("-", "--", "-.", (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
 """Line styles that distinguish lines in black and white."""
@@ -117,7 +118,7 @@ def _audit(point: Confirmed) -> Any:
     roc, confidence = figure.subplots(1, 2)
     _draw_roc(roc, point)
     _draw_confidence(confidence, point)
-    figure.suptitle(f"trial {point.number}, {point.replicates} replicates", fontsize=9)
+    figure.suptitle(f"trial {point.number}, {counted(point.replicates, 'replicate')}", fontsize=9)
     return figure
 
 

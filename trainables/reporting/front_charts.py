@@ -27,7 +27,7 @@ from trainables.reporting.style import (
     plotted,
 )  # fmt: skip
 from trainables.study.outcome import Confirmed, Outcome, Verdict
-from trainables.study.text import columns, flagged, label, show
+from trainables.study.text import columns, decimal, flagged, interval_text, label, numbered_trials, show
 from trainables.study.trial import Trial
 from trainables.study.trial_names import described
 
@@ -72,7 +72,7 @@ def key(outcome: Outcome) -> list[tuple[str, str, str]]:
         (True, "blue", "\u25cf", "front"),
         (any(t.baseline for t in outcome.completed), "ink", "\u25a1", "baseline, with its name, filled if on the front"),
         (recommended(outcome) is not None, "ink", "\u25ef", f"around a point: {RING[bool(outcome.confirmed)]}"),
-        (bool(flagged(outcome)), "purple", "\u25ef", "flagged, on the front"),
+        (bool(flagged(outcome)), "purple", "\u25ef", "flagged in the sweep, on its front"),
         (excluded, "purple", "\u00d7", "excluded from the front by a flag"),
         (Verdict.STAYS in verdicts, "orange", "\u25c6", "confirmed, stays on the front"),
         (Verdict.UNDECIDED in verdicts, "orange", "\u25c7", "confirmed, undecided"),
@@ -82,7 +82,7 @@ def key(outcome: Outcome) -> list[tuple[str, str, str]]:
             any(chance_line(outcome, o) is not None for o in outcome.objectives),
             "outline",
             "\u2508",
-            "chance level; an AUC below it is not resolved",
+            "chance level; an AUC that does not exceed it is not resolved",
         ),
         (bool(verdicts), "join", "\u2500", "from the sweep to the confirmation of a point"),
     ]
@@ -113,8 +113,7 @@ def _chart(outcome: Outcome, objectives: Sequence[Objective], name: str, plotly:
     names, hidden = " \N{MULTIPLICATION SIGN} ".join(label(o) for o in objectives), ""
     ranges = [(o.metric, *axis_range(outcome, o)) for o in objectives]
     if outside := [t for t in plotted(outcome) if any(not low <= t.metrics[name] <= high for name, low, high in ranges)]:
-        word = "trial" if len(outside) == 1 else "trials"
-        hidden = f"; not shown: {word} {', '.join(str(t.number) for t in outside)} (excluded by a flag)"
+        hidden = f"; not shown: {numbered_trials([t.number for t in outside])} (excluded by a flag)"
     kind = "3D" if is_3d else "2D"
     description = f"{kind} scatter plot of {names} with a point per trial{hidden}; the tables contain the same numbers"
     return {"div": Markup(div), "caption": names + hidden, "description": description}
@@ -170,9 +169,9 @@ def _groups(outcome: Outcome) -> list[_Group]:
 def _hover(trial: Trial, values: Mapping[str, float], outcome: Outcome, columns: Sequence[str], kind: str = "") -> str:
     """The text that plotly shows over a point; plotly interprets tags in it, so names are escaped."""
     lines = [f"<b>{kind}{escape(described(trial, outcome), quote=False)}</b>"]
-    lines += [f"{escape(label(o), quote=False)}: {values[o.metric]:.4f}" for o in outcome.objectives]
+    lines += [f"{escape(label(o), quote=False)}: {decimal(values[o.metric], 4)}" for o in outcome.objectives]
     lines += [escape(f"{c} = {show(trial.params[c])}", quote=False) for c in columns if c in trial.params]
-    lines += [f"<i>flags: {escape(', '.join(trial.flags), quote=False)}</i>"] if trial.flags else []
+    lines += [f"<i>flags in the sweep: {escape(', '.join(trial.flags), quote=False)}</i>"] if trial.flags else []
     return "<br>".join(lines)
 
 
@@ -238,8 +237,8 @@ def _cut_marks(outcome: Outcome, objectives: Sequence[Objective]) -> list[dict[s
 
 
 def _cut_text(point: Confirmed, objective: Objective) -> str:
-    low, high = point.intervals[objective.metric]
-    return f"trial {point.number}: {escape(label(objective), quote=False)} {low:.3f} to {high:.3f}"
+    interval = interval_text(point.intervals[objective.metric], decimals=3)
+    return f"trial {point.number}: {escape(label(objective), quote=False)} {interval}"
 
 
 def _names(outcome: Outcome, objectives: Sequence[Objective]) -> list[dict[str, Any]]:

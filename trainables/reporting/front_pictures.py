@@ -86,7 +86,8 @@ def _draw_pair(axis: Any, outcome: Outcome, x: Objective, y: Objective) -> None:
         fill = BLUE if trial.number in front else "white"
         axis.plot(*at([trial]), shape, ms=7.5, color=fill, mec=INK, mew=1, label=trial.baseline, ls="none", zorder=5)
     if with_flag := flagged(outcome):
-        axis.plot(*at(with_flag), "o", ms=9.5, mfc="none", mec=PURPLE, mew=1.6, label="flagged, on the front", zorder=5.5)
+        name = "flagged in the sweep, on its front"
+        axis.plot(*at(with_flag), "o", ms=9.5, mfc="none", mec=PURPLE, mew=1.6, label=name, zorder=5.5)
     if excluded := [t for t in plotted(outcome) if t.excluded]:
         axis.plot(*at(excluded), "x", ms=5, color=PURPLE, mew=1.2, label="excluded by a flag", zorder=5.5)
     if (number := recommended(outcome)) is not None:

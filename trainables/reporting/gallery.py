@@ -9,6 +9,7 @@ import numpy as np
 from core.metrics import UNBOUNDED
 from trainables.reporting.style import BLUE, GREY, INK, without_ticks
 from trainables.study.outcome import Outcome
+from trainables.study.text import decimal
 from trainables.study.trial import Trial
 
 COLUMNS = 10
@@ -66,7 +67,7 @@ def _reconstructions(number: int, attack: str, arrays: Mapping[str, np.ndarray])
         for offset, key in ((0, "images"), (1, "nearest")):
             _show(grid[2 * row + offset, column], data[key][k])
         grid[2 * row, column].set_title(f"class {data['classes'][k]}", fontsize=6.5, pad=2)
-        grid[2 * row + 1, column].set_title(f"cos {data['cosine'][k]:.2f}  L2 {data['l2'][k]:.1f}", fontsize=6, pad=2)
+        grid[2 * row + 1, column].set_title(f"cos {decimal(data['cosine'][k], 2)}  L2 {data['l2'][k]:.1f}", fontsize=6, pad=2)
     figure.suptitle(f"trial {number}: reconstructions by {attack}, each above the nearest member", fontsize=9)
     return figure
 

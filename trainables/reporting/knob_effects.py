@@ -9,7 +9,7 @@ from core.flags import FLAGS
 from core.study import Objective
 from trainables.reporting.importance import LEVEL, MIN_R2, Effect, KnobStep, Response, responses
 from trainables.study.outcome import Outcome
-from trainables.study.text import capital, describe_change, label, listed, show, signed
+from trainables.study.text import capital, counted, describe_change, label, listed, plural, show, signed
 
 TRUSTED_FLAGS = ("at_chance",)
 """Excluding flags that do not make the metrics of a trial untrustworthy."""
@@ -43,8 +43,8 @@ def sentences(outcome: Outcome, by_metric: Mapping[str, Response], steps: Sequen
     trials = next(iter(by_metric.values())).trials
     lines = []
     if count := len(outcome.early_stopped):
-        missing = "1 trial that was stopped early is" if count == 1 else f"{count} trials that were stopped early are"
-        lines.append(Markup("{} not included, which may bias these effects.").format(missing))
+        trials_that, are = counted(count, "trial that was", "trials that were"), plural(count, "is", "are")
+        lines.append(Markup("{} stopped early {} not included, which may bias these effects.").format(trials_that, are))
     lines += [_describe_importance(o, by_metric[o.metric]) for o in outcome.objectives if by_metric[o.metric].importance]
     lines += [_describe_useless(o, by_metric[o.metric]) for o in outcome.objectives if not by_metric[o.metric].importance]
     significant = [s for s in steps if any(s in r.effects and r.effects[s].significant for r in by_metric.values())]

@@ -26,6 +26,7 @@ from trainables.storage.networks import StoredNetwork
 from trainables.storage.results import evidence
 from trainables.storage.versions import Version
 from trainables.study.plan import Plan
+from trainables.study.text import counted, plural
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Audits:
     @property
     def how(self) -> str:
         """Description that continues "networks ..."."""
-        return f"with the standard audits and {self.shadows} shadow models for each confirmed point"
+        return f"with the standard audits and {counted(self.shadows, 'shadow model')} for each confirmed point"
 
     @property
     def command(self) -> tuple[str, list[str]]:
@@ -88,7 +89,8 @@ class Audits:
         targets = audit_targets(jobs, plan.siblings, shadows_of(jobs, count, executor))
         by_point = {point: len(target.shadows) for (point, _), target in targets.items()}
         if lost := sum(count - trained for trained in by_point.values()):
-            executor.report(f"{lost} shadow models could not be trained; audits continue without them; repeat the command to retry")
+            models, them = counted(lost, "shadow model"), plural(lost, "it", "them")
+            executor.report(f"{models} could not be trained; audits continue without {them}; repeat the command to retry")
         by_folder = {target.folder: target for target in targets.values()}
         return Audits(self.shadows, by_folder, ExpectedModels(plan.siblings, count))
 

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ray.exceptions import RayError
@@ -20,8 +20,9 @@ from trainables.storage.study_images import study_images
 from trainables.storage.takeover import is_finished, stored_plan
 from trainables.storage.versions import Version, versions, write_version
 from trainables.study.outcome import TIMESTAMP_FORMAT, Outcome
-from trainables.study.results import AuditResult
+from trainables.study.results import AuditResult, merged
 from trainables.study.site import Site
+from trainables.study.text import counted, decimal, plural
 from trainables.terminal.closing import flag_lines, front_table, location_lines, revision_lines, undelivered_line
 from trainables.terminal.provenance import command_line, facts, resume_command
 from trainables.tracking.artifacts import check_artifacts
@@ -96,8 +97,8 @@ def _check_finished(run: StudyRun) -> None:
     plan, ended = run.plan, ended_trials(run.store)
     if len(ended) < plan.trials or not is_finished(run.store):
         raise InputError(
-            f"{plan.name} is not finished, {len(ended)} of its {plan.trials} trials have ended; "
-            f"finish it with `{resume_command(plan, run.site)}`"
+            f"{plan.name} is not finished, {len(ended)} of its {counted(plan.trials, 'trial')} "
+            f"{plural(len(ended), 'has', 'have')} ended; finish it with `{resume_command(plan, run.site)}`"
         )
 
 
@@ -138,12 +139,13 @@ def _run(revision: Revision, networks: Sequence[StoredNetwork], images: Images) 
         if remaining:
             done = len(networks) - len(remaining)
             already = f", {done} of them done before" if done else ""
-            description = f"version {version.number}, {len(networks)} stored networks {revision.reevaluation.how}"
+            stored = counted(len(networks), "stored network")
+            description = f"version {version.number}, {stored} {revision.reevaluation.how}"
             run.terminal.info(f"{run.plan.name}: {description}{already}")
             _reevaluate_all(revision, networks, remaining, images)
         results = [run.store.read(f"{version.folder}/{network.folder}/result.json") for network in networks]
         if lost := results.count(None):
-            return run.stopped(f"{lost} of {len(networks)} networks have no result")
+            return run.stopped(f"{lost} of {counted(len(networks), 'network')} {plural(lost, 'has', 'have')} no result")
         return _finish(revision)
     except (KeyboardInterrupt, OSError, RayError) as error:
         return run.stopped(error)
@@ -152,14 +154,18 @@ def _run(revision: Revision, networks: Sequence[StoredNetwork], images: Images) 
 def _reevaluate_all(
     revision: Revision, networks: Sequence[StoredNetwork], remaining: Sequence[StoredNetwork], images: Images
 ) -> None:  # fmt: skip
-    """Run one task for each remaining network."""
+    """Run one task for each remaining network, and print those that failed or changed, and at the end how many did not change."""
     run, shown, done = revision.run, revision.reevaluation.shown_metric, itertools.count(1)
-    by_name = {network.name: network for network in remaining}
+    by_name, unchanged = {network.name: network for network in remaining}, []
 
     def ended(name: str, result: AuditResult) -> None:
-        values = (metrics.get(shown, float("nan")) for metrics in (by_name[name].metrics, result.metrics))
-        shift = f"{shown} {' -> '.join(f'{value:.3f}' for value in values)}"
-        run.terminal.info(f"[{next(done)}/{len(remaining)}] {name} " + (f"failed: {result.error}" if result.error else f" {shift}"))
+        count, change = f"[{next(done)}/{len(remaining)}]", change_text(shown, by_name[name].metrics, result.metrics)
+        if result.error:
+            run.terminal.info(f"{count} {name} failed: {result.error}")
+        elif change:
+            run.terminal.info(f"{count} {name}  {change}")
+        else:
+            unchanged.append(name)
 
     with cluster.joined(run.site) as capacity:
         if not revision.version.finished:
@@ -173,6 +179,14 @@ def _reevaluate_all(
             if logs := session.keep_logs():
                 run.terminal.error(f"Ray's logs: {logs}")
             raise
+    if unchanged:
+        run.terminal.info(f"{shown} unchanged: {len(unchanged)} of {counted(len(remaining), 'network')}")
+
+
+def change_text(metric: str, before: Mapping[str, float], update: Mapping[str, float]) -> str:
+    """The change of a metric by a re-evaluation, with three decimals; empty if that does not change it."""
+    texts = [decimal(own[metric]) for own in (before, merged(before, update)) if metric in own]
+    return f"{metric} {' -> '.join(texts)}" if len(set(texts)) == 2 or (texts and metric not in before) else ""
 
 
 def _finish(revision: Revision) -> int:

@@ -21,6 +21,7 @@ from trainables.storage.study_images import study_images
 from trainables.study.data_identity import DataIdentity
 from trainables.study.plan import Plan
 from trainables.study.site import Site
+from trainables.study.text import counted, plural
 from trainables.tracking.addresses import answers, parts_of
 from trainables.tracking.artifacts import check_artifacts
 from trainables.tracking.client import check_tracking
@@ -57,9 +58,8 @@ def check(plan: Plan, site: Site) -> Images:
         InputError: the message says what to change; for a stored plan, also if the images are others than when it started.
     """
     if plan.trials < len(plan.baselines) + 1:
-        raise InputError(
-            f"--trials {plan.trials} is too few: {len(plan.baselines)} baselines run first, so at least {len(plan.baselines) + 1}"
-        )
+        first = f"{counted(len(plan.baselines), 'baseline')} {plural(len(plan.baselines), 'runs', 'run')} first"
+        raise InputError(f"--trials {plan.trials} is too few: {first}, so at least {len(plan.baselines) + 1}")
     if plan.rungs and site.workers_per_trial:
         raise InputError("--early-stopping cannot stop a trial of several Ray Train workers; use --workers-per-trial 0")
     check_hardware(site)
@@ -141,10 +141,11 @@ def check_hardware(site: Site) -> None:
         return
     workers = max(1, site.workers_per_trial)
     gpus, cpus = torch.cuda.device_count(), os.cpu_count() or 1
+    present = f"the {counted(gpus, 'GPU')} of this machine"
     if site.gpus_per_worker and site.gpus_per_worker * workers > gpus:
-        raise InputError(f"{workers} x --gpus-per-worker {site.gpus_per_worker:g} is more than the {gpus} GPUs of this machine")
+        raise InputError(f"{workers} x --gpus-per-worker {site.gpus_per_worker:g} is more than {present}")
     if site.gpus_per_shadow and site.gpus_per_shadow > gpus:
-        raise InputError(f"--gpus-per-shadow {site.gpus_per_shadow:g} is more than the {gpus} GPUs of this machine")
+        raise InputError(f"--gpus-per-shadow {site.gpus_per_shadow:g} is more than {present}")
     if site.cpus_per_worker * workers > cpus:
         wanted = f"{workers} x --cpus-per-worker {site.cpus_per_worker:g}"
         raise InputError(f"{wanted} is more than the {cpus} CPU cores of this machine")

@@ -16,6 +16,7 @@ from trainables.storage.results import ended_trials, suggestion, trial_numbers
 from trainables.storage.store import Store
 from trainables.study.plan import Plan
 from trainables.study.site import Site
+from trainables.study.text import counted
 from trainables.study.trial import Trial
 
 TUNE_FOLDER = "ray"
@@ -42,7 +43,7 @@ class RecoveredState:
     def __str__(self) -> str:
         ended, interrupted = len(self.ended), len(self.interrupted)
         total = ended + interrupted + self.remaining
-        return f"resumed: {ended} of {total} trials finished, {interrupted} in progress, {self.remaining} to run"
+        return f"resumed: {ended} of {counted(total, 'trial')} finished, {interrupted} in progress, {self.remaining} to run"
 
 
 def resume_state(store: Store, plan: Plan) -> RecoveredState:

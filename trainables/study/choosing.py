@@ -18,6 +18,7 @@ from core.shrinkage import shrunken
 from core.stats import Interval, mean_bounds, normal_quantile
 from core.study import Constraint, Objective
 from trainables.study.outcome import Confirmation, Confirmed
+from trainables.study.text import counted, decimal
 from trainables.study.verdicts import MIA_AUC
 
 MIN_PROBABILITY = 0.05
@@ -287,8 +288,8 @@ def _none_feasible(
         return sum(map(bool, amounts)), sum(amounts)
 
     nearest = min(range(len(front)), key=violations)
-    measured = ", ".join(f"{name} {shrunk[name][nearest]:.4f}" for name in dict.fromkeys(c.metric for c in constraints))
+    measured = ", ".join(f"{name} {decimal(shrunk[name][nearest], 4)}" for name in dict.fromkeys(c.metric for c in constraints))
     return InputError(
-        f"none of the {len(front)} points on the front has {' and '.join(map(str, constraints))}; "
-        f"the nearest is trial {front[nearest].number} with {measured}"
+        f"no point on the front has {' and '.join(map(str, constraints))}; "
+        f"the nearest of {counted(len(front), 'point')} is trial {front[nearest].number} with {measured}"
     )

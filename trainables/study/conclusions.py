@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
@@ -11,9 +11,19 @@ from core.estimates import Difference
 from core.front_estimates import STAYS
 from core.study import Objective
 from trainables.study.choosing import Chosen, Preference, choose_point
-from trainables.study.contrasts import side
+from trainables.study.contrasts import is_mismatched, side
 from trainables.study.outcome import Confirmation, Confirmed, ContrastAnswer, Outcome, Verdict
-from trainables.study.text import describe_change, difference_text, duration, label, listed, numbers
+from trainables.study.text import (
+    comparison_text,
+    counted,
+    decimal,
+    describe_change,
+    difference_text,
+    duration,
+    label,
+    listed,
+    plural,
+)
 from trainables.study.trial_names import described
 
 UNDEFENDED = "undefended"
@@ -53,6 +63,24 @@ def pick_command(chosen: Chosen, outcome: Outcome) -> str:
     return shlex.join(["python", "studies/pick.py", outcome.name, *chosen.words])
 
 
+def why_chosen(chosen: Chosen, outcome: Outcome) -> str:
+    """The criterion by which the point to ship is chosen, and among which points."""
+    if outcome.require:
+        wanted = " and ".join(map(str, outcome.require))
+        count = f"{chosen.feasible} of {chosen.among}"
+        return f"the balanced one (--balanced) of the points on the confirmed front with {wanted} ({count})"
+    points = f"the {chosen.among} points" if chosen.among > 1 else "the only point"
+    return f"the balanced compromise (--balanced) of {points} on the confirmed front, as no requirement was given"
+
+
+def front_caveat(point: Confirmed) -> str:
+    """The reservation about a point of which it is not decided that it stays on the front; empty if it stays."""
+    if point.verdict is Verdict.STAYS:
+        return ""
+    probability = f"its probability of being on the front is {probability_text(point.probability)}"
+    return f"the verdict on its place on the front is {point.verdict}: {probability}"
+
+
 def undefended(outcome: Outcome) -> int | None:
     """Number of the confirmed baseline without a defence: the one of that name, or else the first; None if there is none."""
     confirmed = {point.number for point in outcome.confirmed}
@@ -67,21 +95,37 @@ def side_word(difference: Difference, objective: Objective) -> str:
 
 
 def contrast_numbers(answer: ContrastAnswer, outcome: Outcome) -> list[tuple[str, str]]:
-    """The name and the paired difference of each objective, that of the contrast's own objective first."""
-    ordered = sorted(outcome.objectives, key=lambda o: o.metric != answer.contrast.objective)
+    """The name and the paired difference of each objective, that of the contrast's own first, without one that is matched."""
+    others = [o for o in outcome.objectives if o.metric != answer.contrast.matched]
+    ordered = sorted(others, key=lambda o: o.metric != answer.contrast.objective)
     return [(label(o), difference_text(answer.differences[o.metric])) for o in ordered]
 
 
 def contrast_points(answer: ContrastAnswer, outcome: Outcome) -> str:
     """The two points of a contrast."""
-    return f"{called(answer.treatment, outcome)} minus {called(answer.control, outcome)}"
+    return f"{called(answer.treatment, outcome)} compared with {called(answer.control, outcome)}"
+
+
+def matched_text(answer: ContrastAnswer, outcome: Outcome) -> str:
+    """The values of both points in the metric in which a contrast matches them; empty if it matches none."""
+    name, treatment, confirmation = answer.contrast.matched, answer.contrast.treatment, outcome.confirmation
+    if isinstance(treatment, str) or confirmation is None:
+        return ""
+    own, other = (decimal(confirmation.estimates.mean(number, name)) for number in (answer.treatment, answer.control))
+    settings = listed([f"{knob}={value}" for knob, value in treatment.items()])
+    metric = label(next(o for o in outcome.objectives if o.metric == name))
+    return (
+        f"of the points with {settings}, trial {answer.treatment} is nearest to trial {answer.control} in {metric}: "
+        f"{own} against {other}, {difference_text(answer.differences[name])}"
+        f"{', which is too far for an answer' if is_mismatched(answer) else ''}"
+    )
 
 
 def contrast_line(answer: ContrastAnswer, outcome: Outcome) -> str:
     """The answer to a contrast in one line."""
-    own = next(o for o in outcome.objectives if o.metric == answer.contrast.objective)
-    trials = f"trial {answer.treatment} minus trial {answer.control}"
-    return f"{answer.contrast.question} {answer.answer}: {own.metric} {difference_text(answer.differences[own.metric])}, {trials}"
+    name, (one, other) = answer.contrast.objective, (f"trial {number}" for number in (answer.treatment, answer.control))
+    found = comparison_text(name, one, other, answer.differences[name])
+    return "; ".join(filter(None, (f"{answer.contrast.question} {answer.answer}: {found}", matched_text(answer, outcome))))
 
 
 def probability_text(probability: float) -> str:
@@ -91,13 +135,11 @@ def probability_text(probability: float) -> str:
 
 def certainty(chosen: Chosen, outcome: Outcome) -> str:
     """The probability that the chosen point is the best one, with its runners-up."""
+    probability = f"Its probability of being the best choice is {probability_text(chosen.probability)}"
     if not chosen.runners_up:
-        return f"It is the best choice with probability {probability_text(chosen.probability)}; there are no runners-up."
+        return f"{probability}; there are no runners-up."
     runners_up = [f"{called(r.point.number, outcome)}, {probability_text(r.probability)}" for r in chosen.runners_up]
-    return (
-        f"It is the best choice with probability {probability_text(chosen.probability)}. Runners-up, which cannot be distinguished "
-        f"from it: {'; '.join(runners_up)}."
-    )
+    return f"{probability}. Runners-up, which cannot be distinguished from it, with theirs: {'; '.join(runners_up)}."
 
 
 def cost(chosen: Chosen, baseline: int, outcome: Outcome) -> str:
@@ -159,6 +201,37 @@ class Undecided:
     """The command that decides it; empty if there is none."""
 
 
+@dataclass(frozen=True)
+class _Open:
+    """Open verdicts and contrasts with the number of replicates that each of their points needs in all."""
+
+    verdicts: Mapping[int, float]
+    """Replicates that decide the verdict on a point, by number of the trial."""
+    contrasts: Sequence[ContrastAnswer]
+
+    def where(self, affordable: bool) -> "_Open":
+        """Those that at most `MAX_REPLICATES` of each point decide, or the other ones, without contrasts that none decide."""
+        verdicts = {number: needed for number, needed in self.verdicts.items() if (needed <= MAX_REPLICATES) is affordable}
+        matched = [answer for answer in self.contrasts if not is_mismatched(answer)]
+        return _Open(verdicts, [answer for answer in matched if (answer.replicates_needed <= MAX_REPLICATES) is affordable])
+
+    def __str__(self) -> str:
+        pairs = [f"in {a.contrast.objective} between trials {a.treatment} and {a.control}" for a in self.contrasts]
+        trials = listed([str(number) for number in sorted(self.verdicts)])
+        parts = [f"the {plural(len(self.verdicts), 'verdict')} on {plural(len(self.verdicts), 'trial')} {trials}"] * bool(trials)
+        parts += [f"the {plural(len(pairs), 'contrast')} {listed(pairs)}"] * bool(pairs)
+        return ", and ".join(parts)
+
+    @property
+    def needed(self) -> dict[int, float]:
+        """Replicates by number of the trial."""
+        needed = dict(self.verdicts)
+        for answer in self.contrasts:
+            for number in (answer.treatment, answer.control):
+                needed[number] = max(needed.get(number, 0.0), answer.replicates_needed)
+        return needed
+
+
 def undecided(outcome: Outcome) -> Undecided:
     """List the open verdicts and contrasts, with the price of deciding them."""
     confirmation = outcome.confirmation
@@ -168,13 +241,10 @@ def undecided(outcome: Outcome) -> Undecided:
     answers = [answer for answer in confirmation.contrasts if answer.answer == "undecided"]
     if not points and not answers:
         return Undecided(("Every verdict and every contrast is decided.",))
-    needed = {point.number: _replicates_to_decide(point) for point in points}
-    for answer in answers:
-        for number in (answer.treatment, answer.control):
-            needed[number] = max(needed.get(number, 0.0), answer.replicates_needed)
-    parts = [f"{len(points)} of {len(confirmation.points)} verdicts on points"] * bool(points)
-    parts += [f"{len(answers)} of {len(confirmation.contrasts)} contrasts"] * bool(answers)
-    return _priced(f"Undecided: {' and '.join(parts)}.", outcome, confirmation, needed)
+    parts = [f"{len(points)} of {counted(len(confirmation.points), 'verdict')} on points"] * bool(points)
+    parts += [f"{len(answers)} of {counted(len(confirmation.contrasts), 'contrast')}"] * bool(answers)
+    left = _Open({p.number: _replicates_to_decide(p) for p in points}, answers)
+    return _priced(f"Undecided: {' and '.join(parts)}.", outcome, confirmation, left)
 
 
 def _replicates_to_decide(point: Confirmed) -> float:
@@ -184,25 +254,30 @@ def _replicates_to_decide(point: Confirmed) -> float:
     return math.ceil(point.replicates * (normal.inv_cdf(STAYS) / distance) ** 2) if distance > 1e-3 else math.inf
 
 
-def _priced(line: str, outcome: Outcome, confirmation: Confirmation, needed: Mapping[int, float]) -> Undecided:
-    """The number of further replicates and their time, for the points that `MAX_REPLICATES` can decide."""
+def _priced(line: str, outcome: Outcome, confirmation: Confirmation, left: _Open) -> Undecided:
+    """The number of further replicates and their time, for everything that `MAX_REPLICATES` per point can decide."""
     present = {point.number: point.replicates for point in confirmation.points}
-    extra = {n: max(1, int(r) - present[n]) for n, r in needed.items() if r <= MAX_REPLICATES}
-    beyond = set(needed) - set(extra)
+    affordable, beyond = left.where(affordable=True), left.where(affordable=False)
     lines, command = [line], ""
-    if extra:
-        total, seconds = sum(extra.values()), confirmation.seconds_per_replicate
-        average = math.ceil((sum(present.values()) + total) / len(present))
-        command = shlex.join([*command_words(outcome), "--replicates", str(average)])
+    if mismatched := [answer for answer in left.contrasts if is_mismatched(answer)]:
+        their = f"{plural(len(mismatched), 'its', 'their')} points"
+        lines.append(f"No replicates decide {_Open({}, mismatched)}, as {their} differ in the metric that is to be the same.")
+    if beyond.needed:
         lines.append(
-            f"To decide {'the others' if beyond else 'them'}, roughly {total} more replicates of "
-            f"{duration(seconds)} are needed ({duration(total * seconds)} of computing; cached trainings are reused):"
+            f"Too close to call, as more than {MAX_REPLICATES} replicates of a point, or more judged images, would be needed: "
+            f"{beyond}."
         )
-    if beyond:
-        lines.insert(1, (
-            f"Too close to call, with over {MAX_REPLICATES} replicates each or more judged images needed: "
-            f"{'trial' if len(beyond) == 1 else 'trials'} {numbers(beyond)}."
-        ))  # fmt: skip
+    if extra := {n: max(1, int(r) - present[n]) for n, r in affordable.needed.items()}:
+        more, seconds = sum(extra.values()), confirmation.seconds_per_replicate
+        total = sum(present.values()) + more
+        mean, budget = total / len(present), math.ceil(total / len(present))
+        command = shlex.join([*command_words(outcome), "--replicates", str(budget)])
+        lines += [
+            f"To decide {affordable}, roughly {counted(more, 'more replicate')} of {duration(seconds)} "
+            f"{plural(more, 'is', 'are')} needed ({duration(more * seconds)} of computing).",
+            f"With the {total - more} so far, these are {total} for {counted(len(present), 'point')}, {mean:.3g} per point on "
+            f"average{', rounded up to' if budget > mean else ':'} --replicates {budget}. Stored trainings are not repeated:",
+        ]
     return Undecided(tuple(lines), command)
 
 
@@ -223,6 +298,6 @@ def how_to_confirm(outcome: Outcome) -> tuple[str, str]:
     if not outcome.front():
         return "The front is empty; change the constraints or the search space, and run", shlex.join(command_words(outcome))
     if "--no-confirm" in outcome.facts.get("command", ""):
-        reason = "The confirmation step was skipped with --no-confirm. This runs it, and reuses the cached trainings"
+        reason = "The confirmation step was skipped with --no-confirm. This runs it; stored trainings are not repeated"
         return reason, shlex.join(command_words(outcome))
     return "The confirmation step has not succeeded yet.", resume

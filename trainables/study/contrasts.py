@@ -99,6 +99,13 @@ def answer(
     return ContrastAnswer(contrast, treatment, control, given, differences, needed)
 
 
+def is_mismatched(answer: ContrastAnswer) -> bool:
+    """Whether a contrast is undecided only because its points differ in the metric in which they are to be equal."""
+    difference = answer.differences[answer.contrast.objective]
+    is_clear = side(difference, 1) != 0 or max(map(abs, difference.interval)) <= answer.contrast.margin
+    return answer.answer == "undecided" and is_clear
+
+
 def side(difference: Difference, direction: int, margin: float = 0.0) -> int:
     """1 if a difference is decidedly better than `margin`, -1 if it is decidedly worse, otherwise 0."""
     low, high = sorted(direction * end for end in difference.interval)

@@ -51,11 +51,9 @@ class DataIdentity:
 
     def differences(self, now: "DataIdentity") -> str:
         """Describe how another pool differs from this one; empty if it does not."""
-        texts = {
-            "images": "{} images", "channels": "{} channels", "height": "height {}", "width": "width {}", "classes": "{} classes",
-        }  # fmt: skip
         before, after = asdict(self), asdict(now)
-        counts = [f"{text.format(before[n])} then, {after[n]} now" for n, text in texts.items() if before[n] != after[n]]
+        names = ("images", "channels", "height", "width", "classes")
+        counts = [f"{name}: {before[name]} then, {after[name]} now" for name in names if before[name] != after[name]]
         if counts:
             return ", ".join(counts)
         return " and ".join(f"other {name}" for name in ("pixels", "labels") if before[name] != after[name])

@@ -1,4 +1,4 @@
-"""Rows of front.csv, confirmed.csv and contrasts.csv, and their conversion to CSV and JSON."""
+"""Rows of front.csv, confirmed.csv and contrasts.csv, the point to ship, and their conversion to CSV and JSON."""
 
 import io
 import math
@@ -7,6 +7,7 @@ from csv import DictWriter
 from typing import Any
 
 from core.space import Value
+from trainables.study.conclusions import choice, pick_command, why_chosen
 from trainables.study.outcome import Outcome
 
 
@@ -40,7 +41,10 @@ def confirmed_rows(outcome: Outcome) -> list[dict[str, Value]]:
 
 
 def contrast_rows(outcome: Outcome) -> list[dict[str, Value]]:
-    """Rows of contrasts.csv: the question, the answer, and the paired difference of each objective with its 95 % interval."""
+    """Rows of contrasts.csv: the question, the answer, and the paired difference of each objective with its 95 % interval.
+
+    If the treatment was matched to the control, there are also the means of both in that metric.
+    """
     rows: list[dict[str, Value]] = []
     confirmation = outcome.confirmation
     for a in confirmation.contrasts if confirmation else ():
@@ -50,10 +54,31 @@ def contrast_rows(outcome: Outcome) -> list[dict[str, Value]]:
         }  # fmt: skip
         for name, (value, (low, high)) in a.differences.items():
             row |= {f"{name}_difference": value, f"{name}_difference_low": low, f"{name}_difference_high": high}
+        if confirmation and (name := a.contrast.matched):
+            treatment, control = (confirmation.estimates.mean(number, name) for number in (a.treatment, a.control))
+            row |= {"matched_treatment": treatment, "matched_control": control}
         rows.append(row | {"replicates_needed": a.replicates_needed, "reason": ""})
     for question, reason in confirmation.unanswered.items() if confirmation else ():
         rows.append({"question": question, "answer": "none", "reason": reason})
     return rows
+
+
+def point_to_ship(outcome: Outcome) -> dict[str, Any] | None:
+    """The point to ship for programs: its trial, its probabilities, its runners-up, and the command that registers its model.
+
+    None if no point is confirmed; without `trial` if none can be shipped, which `reason` explains.
+    """
+    if outcome.confirmation is None:
+        return None
+    chosen = choice(outcome)
+    if isinstance(chosen, str):
+        return {"trial": None, "reason": chosen}
+    return {
+        "trial": chosen.point.number, "reason": why_chosen(chosen, outcome), "verdict": chosen.point.verdict.value,
+        "probability_non_dominated": chosen.point.probability, "probability_best": chosen.probability,
+        "runners_up": [{"trial": r.point.number, "probability_best": r.probability} for r in chosen.runners_up],
+        "command": pick_command(chosen, outcome),
+    }  # fmt: skip
 
 
 def csv(rows: Sequence[Mapping[str, Value]]) -> str:

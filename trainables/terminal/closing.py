@@ -18,17 +18,35 @@ from trainables.study.conclusions import (
     choice,
     contrast_line,
     cost,
+    front_caveat,
     pick_command,
     undecided,
     undefended,
+    why_chosen,
 )  # fmt: skip
 from trainables.study.mlflow_pages import trials_page
 from trainables.study.outcome import Confirmed, Outcome, Verdict
 from trainables.study.site import Site
-from trainables.study.tables import confirmed_rows, front_rows
-from trainables.study.text import flags_on_all, is_known, numbers, short
+from trainables.study.tables import confirmed_rows, contrast_rows, front_rows, point_to_ship
+from trainables.study.text import (
+    capital,
+    counted,
+    counted_verdicts,
+    decimal,
+    directed,
+    flags_on_all,
+    is_known,
+    numbered_trials,
+    plural,
+    short,
+)
 from trainables.study.tracking_uri import shown, ui_command
 from trainables.terminal.console import Terminal
+
+SAME = "the same network, with the same images, settings, seed and code, is stored from an earlier training"
+"""The reason why a trial is not trained."""
+MARK = " ?"
+"""Mark of an AUC that does not exceed its chance level."""
 
 
 def front_table(outcome: Outcome) -> Table:
@@ -41,10 +59,10 @@ def front_table(outcome: Outcome) -> Table:
     marked = {trial.number for trial in outcome.completed if set(trial.flags) - set(common)}
     others = [t for t in outcome.completed if t.number in confirmed and t not in front]
     title = f"Front of {outcome.name}" + (f", version {outcome.version}" if outcome.revisions else "")
-    captions = ["verdicts with the probability to be on the front; means \u00b1 half of the 95 % interval; ? not resolved"] * bool(
-        confirmed
-    )
-    captions += ["! flagged, see below"] * any(trial.number in marked for trial in (*front, *others))
+    captions = ["verdict with the probability of being on the front; means \u00b1 half of the 95 % interval"] * bool(confirmed)
+    means = {n: _confirmed_cells(confirmed.get(n), outcome) for n in (t.number for t in (*front, *others))}
+    captions += ["? not resolved: does not exceed the chance level"] * any(c.endswith(MARK) for own in means.values() for c in own)
+    captions += ["! flagged in the sweep, see below"] * any(trial.number in marked for trial in (*front, *others))
     table = Table(title=title, title_justify="left", caption="; ".join(captions) or None, caption_justify="left")
     table.add_column("trial", justify="right", min_width=5)
     if confirmed:
@@ -54,9 +72,7 @@ def front_table(outcome: Outcome) -> Table:
     for heading in searched:
         table.add_column(heading, justify="right")
     for trial in (*front, *others):
-        cells = (
-            _confirmed_cells(confirmed.get(trial.number), outcome) if confirmed else [f"{trial.metrics[m]:.3f}" for m in metrics]
-        )
+        cells = means[trial.number] if confirmed else [decimal(trial.metrics[m]) for m in metrics]
         table.add_row(
             f"{trial.number} {trial.baseline}".strip() + " !" * (trial.number in marked), *cells,
             *(short(trial.params[name]) if name in trial.params else "-" for name in searched),
@@ -73,7 +89,7 @@ def _confirmed_cells(point: Confirmed | None, outcome: Outcome) -> list[str]:
     for metric in (o.metric for o in outcome.objectives):
         low, high = point.intervals[metric]
         width = f"\u00b1{(high - low) / 2:.3f}" if is_known(point.intervals[metric]) else ""
-        cells.append(f"{point.means[metric]:.3f}{width}" + (" ?" if metric == "mia_auc" and not point.resolved else ""))
+        cells.append(f"{decimal(point.means[metric])}{width}" + MARK * (metric == "mia_auc" and not point.resolved))
     flags = f" ({', '.join(point.flags)})" if point.flags else ""
     return [f"{point.verdict}{flags} {point.probability:.2f}", *cells]
 
@@ -87,17 +103,18 @@ def confirmation_lines(outcome: Outcome) -> list[str]:
     if outcome.confirmation is None:
         return chance
     groups = {verdict: [c.number for c in outcome.confirmed if c.verdict is verdict] for verdict in Verdict}
-    words = [f"{len(own)} {verdict}" + (f" (trials {numbers(own)})" if own else "") for verdict, own in groups.items()]
-    lines = [f"confirmation of {len(outcome.confirmed)} points: {'; '.join(words)}", *chance]
+    words = [counted_verdicts(verdict, len(own)) + f" ({numbered_trials(own)})" * bool(own) for verdict, own in groups.items()]
+    lines = [f"confirmation of {counted(len(outcome.confirmed), 'point')}: {'; '.join(words)}", *chance]
     lines += [f"contrast: {contrast_line(answer, outcome)}" for answer in outcome.confirmation.contrasts]
     lines += [f"contrast: {question} no answer: {why}" for question, why in outcome.confirmation.unanswered.items()]
     chosen, baseline = choice(outcome), undefended(outcome)
     if isinstance(chosen, str):
         lines.append(f"point to ship: none, {chosen}")
     else:
-        lines.append(f"point to ship: {called(chosen.point.number, outcome)}; {pick_command(chosen, outcome)}")
+        lines.append(f"point to ship: {called(chosen.point.number, outcome)}, {why_chosen(chosen, outcome)}")
+        lines += [f"{capital(caveat)}."] if (caveat := front_caveat(chosen.point)) else []
         lines += [cost(chosen, baseline, outcome)] if baseline not in (None, chosen.point.number) else []
-        lines.append(certainty(chosen, outcome))
+        lines += [certainty(chosen, outcome), "To register its model:", f"  {pick_command(chosen, outcome)}"]
     left = undecided(outcome)
     return [*lines, *left.lines, *([f"  {left.command}"] if left.command else [])]
 
@@ -114,26 +131,34 @@ def _chance_line(outcome: Outcome) -> str:
     if not levels:
         return ""
     span = f"{min(levels):.3f}" + (f" to {max(levels):.3f}" if f"{min(levels):.3f}" != f"{max(levels):.3f}" else "")
-    return f"chance level of mia_auc: {span}" + (f"; not resolved: trials {numbers(below)}" if below else "")
+    return f"chance level of mia_auc: {span}" + (f"; not resolved: {numbered_trials(below)}" if below else "")
 
 
 def flag_lines(outcome: Outcome) -> list[str]:
-    """One line for each flag that is on the front or excludes a trial from it: trials, meaning and advice."""
+    """One line for each flag that is on the front or excludes a trial from it: whose numbers raise it, trials, meaning, advice."""
     front, excluded = ({t.number for t in trials} for trials in (outcome.front(), outcome.excluded()))
     lines, common = [], flags_on_all(outcome)
     for name, trials in outcome.flags().items():
         raised = {t.number for t in trials}
         where = [
-            f"{place} {numbers(raised & group)}"
-            for place, group in (("on the front: trials", front), ("excluded from the front: trials", excluded))
+            f"{place}: {numbered_trials(raised & group)}"
+            for place, group in (("on its front", front), ("excluded from its front", excluded))
             if raised & group
         ]
         if name in common and not (name in FLAGS and FLAGS[name].excludes):
             where = ["every trial"]
         if where:
-            text = f": {FLAGS[name].means}; {FLAGS[name].advice}" if name in FLAGS else ""
-            lines.append(f"flag {name} ({'; '.join(where)}){text}")
+            lines.append(_flag_line(name, "the sweep's numbers", "; ".join(where)))
+    for name in sorted({flag for point in outcome.confirmed for flag in point.flags}):
+        points = [point.number for point in outcome.confirmed if name in point.flags]
+        lines.append(_flag_line(name, "the confirmed numbers", f"excluded from their front: {numbered_trials(points)}"))
     return lines
+
+
+def _flag_line(name: str, numbers: str, where: str) -> str:
+    """The line about a flag that is raised by the numbers of the sweep or of the confirmation step."""
+    text = f": {FLAGS[name].means}; {FLAGS[name].advice}" if name in FLAGS else ""
+    return f"flag {name}, raised by {numbers} ({where}){text}"
 
 
 def revision_lines(outcome: Outcome) -> list[str]:
@@ -144,14 +169,15 @@ def revision_lines(outcome: Outcome) -> list[str]:
         return ", ".join(f"{n} {trials[n].baseline}".strip() for n in numbers) or "none"
 
     lines = [
-        f"{metric}: {shift.mean:+.3f} on average over {len(outcome.completed)} trials, "
-        f"largest {shift.largest:+.3f} (trial {shift.trial})"
+        f"{metric}: on average {directed(shift.mean)} over {counted(len(outcome.completed), 'trial')}; "
+        f"largest change {directed(shift.largest)} (trial {shift.trial})"
         for metric, shift in revision.shifts.items()
     ]
     lines += [] if lines else ["no objective changed"]
     lines.append(f"left the front: {names(revision.left)}; entered it: {names(revision.entered)}")
     for flag in sorted({flag for flags in revision.raised.values() for flag in flags}):
-        lines.append(f"new flag {flag}: trials {names(n for n, flags in revision.raised.items() if flag in flags)}")
+        raised = [number for number, flags in revision.raised.items() if flag in flags]
+        lines.append(f"new flag {flag}: {plural(len(raised), 'trial')} {names(raised)}")
     return lines
 
 
@@ -170,6 +196,7 @@ def summary_json(outcome: Outcome, folder: str, site: Site, mlflow_run: str, cod
     return {
         "name": outcome.name, "study": outcome.study, "exit_code": code, "version": outcome.version, "trials": counts,
         "hypervolume": outcome.hypervolume(), "front": front_rows(outcome), "confirmed": confirmed_rows(outcome),
+        "contrasts": contrast_rows(outcome), "point_to_ship": point_to_ship(outcome),
         "folder": redacted(folder), "tracking_uri": shown(site.tracking_uri), "mlflow_run": mlflow_run,
     }  # fmt: skip
 
@@ -196,13 +223,14 @@ def print_summary(outcome: Outcome, folder: str, site: Site, terminal: Terminal,
     lost = set() if outcome.revisions else unconfirmed
     for point in outcome.confirmed:
         if point.failed:
-            error(f"confirmation: {point.failed} replicates of trial {point.number} failed")
+            error(f"confirmation: {counted(point.failed, 'replicate')} of trial {point.number} failed")
     if lost:
-        error(f"confirmation: every replicate failed of trials {numbers(lost)}")
+        error(f"confirmation: every replicate failed of {numbered_trials(lost)}")
     elif unconfirmed:
-        info(f"confirmation: trials {numbers(unconfirmed)} are not confirmed, because they entered the front later")
+        are, they = plural(len(unconfirmed), "is", "are"), plural(len(unconfirmed), "it", "they")
+        info(f"confirmation: {numbered_trials(unconfirmed)} {are} not confirmed, because {they} entered the front later")
     if reused := sum(bool(trial.reused_from) for trial in outcome.trials):
-        info(f"{reused} of {len(outcome.trials)} trials reused cached results of the same content")
+        info(f"{reused} of {counted(len(outcome.trials), 'trial')} {plural(reused, 'was', 'were')} not trained again: {SAME}")
     for line in (*flag_lines(outcome), *location_lines(folder, site, outcome)):
         info(line)
     if undelivered:
@@ -210,7 +238,7 @@ def print_summary(outcome: Outcome, folder: str, site: Site, terminal: Terminal,
     for trial in outcome.failed:
         error(f"trial {trial.number} failed: {trial.error}")
     if missing := outcome.planned - len(outcome.trials):
-        error(f"{missing} trials were not run; resume with --resume {outcome.name}")
+        error(f"{counted(missing, 'trial')} {plural(missing, 'was', 'were')} not run; resume with --resume {outcome.name}")
     if not outcome.front():
         error(_why_empty(outcome))
     incomplete = outcome.failed or undelivered or missing or lost or not outcome.front()
@@ -221,7 +249,7 @@ def undelivered_line(count: int, error: str, command: str) -> str:
     """The line about writes that did not reach MLflow, and what delivers them."""
     is_full = any(text in error for text in ("temporary folder", "No space left", "disk is full", "Read-only", "readonly"))
     when = "when it can be written again" if is_full else "when it is up again"
-    return f"{count} writes did not reach MLflow ({error}); {when}: {command}"
+    return f"{counted(count, 'write')} did not reach MLflow ({error}); {when}: {command}"
 
 
 def _why_empty(outcome: Outcome) -> str:
@@ -231,5 +259,5 @@ def _why_empty(outcome: Outcome) -> str:
         return "the front is empty: no trial is better than chance and free of excluding flags; train longer"
     wanted = " and ".join(map(str, outcome.require))
     nearest = min(feasible, key=lambda trial: sum(pareto.violations(trial.metrics, outcome.require)))
-    values = ", ".join(f"{c.metric} {nearest.metrics.get(c.metric, float('nan')):.4f}" for c in outcome.require)
+    values = ", ".join(f"{c.metric} {decimal(nearest.metrics.get(c.metric, math.nan), 4)}" for c in outcome.require)
     return f"the front is empty: no trial has {wanted}; the nearest is trial {nearest.number} with {values}; relax the constraints"

@@ -11,7 +11,7 @@ from rich.table import Table
 from core import pareto
 from core.space import Value
 from trainables.study.outcome import Outcome
-from trainables.study.text import named
+from trainables.study.text import decimal, named
 from trainables.study.trial import Trial
 from trainables.study.trial_state import TrialState
 from trainables.terminal.console import Terminal
@@ -64,7 +64,7 @@ class Progress:
                 epochs = f"epoch {trial.stopped_epoch} of {trial.params['epochs']}"
                 self.info(f"{count} {named(trial)} stopped early after {epochs}: dominated at this rung")
             case _:
-                numbers = "  ".join(f"{o.metric} {trial.metrics[o.metric]:.3f}" for o in self.outcome.objectives)
+                numbers = "  ".join(f"{o.metric} {decimal(trial.metrics[o.metric])}" for o in self.outcome.objectives)
                 self.info(f"{count} {named(trial)}  {numbers}  hypervolume {self.hypervolume:.3f}")
 
     @property
@@ -96,7 +96,7 @@ class Progress:
         best = []
         for o in self.outcome.objectives:
             values = [t.metrics[o.metric] for t in completed]
-            best.append(f"{(max if o.direction == 'max' else min)(values):.3f}" if values else "-")
+            best.append(decimal((max if o.direction == "max" else min)(values)) if values else "-")
         table.add_row(
             f"{len(completed)}/{self.outcome.planned}", str(len(self.running)), str(len(self.outcome.early_stopped)),
             str(len(self.outcome.failed)), *best, f"{self.hypervolume:.3f}", self.eta(),

@@ -17,6 +17,7 @@ from trainables.study.options import all_options, options_of
 from trainables.study.outcome import TIMESTAMP_FORMAT
 from trainables.study.plan import Plan
 from trainables.study.site import REPOSITORY, Site
+from trainables.study.text import counted
 from trainables.terminal.source import NAME, own_commit, own_version
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow")
@@ -39,7 +40,7 @@ def study_facts(plan: Plan, command: Sequence[str]) -> dict[str, str]:
     """The facts of a study's first driver: those of its command, its settings and its search."""
     defaults = TrialConfig().params()
     settings = {name: value for name, value in plan.config.params().items() if defaults.get(name) != value}
-    search = [f"{plan.trials} trials", f"sampler {plan.sampler}", f"seed {plan.seed}"]
+    search = [counted(plan.trials, "trial"), f"sampler {plan.sampler}", f"seed {plan.seed}"]
     if plan.seeds_per_trial > 1:
         search.append(f"means over {plan.seeds_per_trial} seeds")
     if plan.rungs:
@@ -52,11 +53,9 @@ def study_facts(plan: Plan, command: Sequence[str]) -> dict[str, str]:
     }
     if not plan.replicates:
         return recorded
-    judge = plan.config.set(plan.confirm).judge
+    judge, budget = plan.config.set(plan.confirm).judge, f"{counted(plan.replicates, 'replicate')} per point on average"
     return recorded | {
-        "confirmation": ", ".join(
-            [f"{plan.replicates} replicates per point on average", *(f"{name}={value}" for name, value in plan.confirm.items())]
-        ),
+        "confirmation": ", ".join([budget, *(f"{name}={value}" for name, value in plan.confirm.items())]),
         "confirmation attacks": ", ".join(SUITES[judge.suite](judge.steps, judge.restarts)),
     }
 

@@ -108,7 +108,7 @@ ROWS: Rows = {
     "one and a half GPUs": (["--gpus-per-worker", "1.5"], ["--gpus-per-worker", "1.5 is neither a fraction"]),
     "more GPUs for a shadow model than there are": (
         ["--gpus-per-shadow", "99"],
-        ["--gpus-per-shadow 99 is more than the", "GPUs of this machine"],
+        ["--gpus-per-shadow 99 is more than the", " of this machine"],
     ),
     "shadow models of nothing": (
         ["--shadows", "2", "--no-confirm"],
@@ -123,7 +123,7 @@ ROWS: Rows = {
     "NaN GPUs": (["--gpus-per-worker", "nan"], ["--gpus-per-worker", "'nan' is not a finite number"]),
     "more GPUs than exist": (
         ["--gpus-per-worker", "99"],
-        ["--gpus-per-worker 99 is more than the", "GPUs of this machine"],
+        ["--gpus-per-worker 99 is more than the", " of this machine"],
     ),
     "no cores": (["--cpus-per-worker", "0"], ["--cpus-per-worker", "more than 0"]),
     "negative cores": (["--cpus-per-worker", "-1"], ["--cpus-per-worker", "-1 is neither"]),

@@ -38,6 +38,12 @@ def losses(*points: Point):
     return pareto.losses([measured(p) for p in points], OBJECTIVES)
 
 
+def cells(table: str) -> dict[str, list[str]]:
+    """The cells of a printed table by the first one of their row."""
+    rows = ([cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines() if "│" in line)
+    return {first: rest for first, *rest in rows}
+
+
 def test_table_csv_and_figure_agree_and_are_the_same_for_every_run(store, tmp_path, capsys):
     outputs = []
     for folder in (tmp_path / "a/b", tmp_path / "again"):
@@ -47,17 +53,20 @@ def test_table_csv_and_figure_agree_and_are_the_same_for_every_run(store, tmp_pa
         outputs.append([out.replace(str(folder), ""), *files])
     assert outputs[0] == outputs[1]
     out = outputs[0][0]
-    lines = {
-        line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:-1]] for line in out.splitlines() if "│" in line
-    }
+    volumes, points = (cells(part) for part in out.split("Points of each front"))
+    headings = [[cell.strip() for cell in line.split("┃")[1:-1]] for line in out.splitlines() if "┃" in line]
+    assert headings == [
+        ["study", "trials", "confirmed", "95 % interval", "of the sweep"],
+        ["study", "numbers", "points", *(f"best {name} (trial)" for name in NAMES), "non-dominated", "epsilon indicator"],
+    ]
     three = pareto.hypervolume(losses(ACCURATE, ROBUST, PRIVATE))
     indicator = epsilon_indicator(losses(ACCURATE, ROBUST, PRIVATE), losses(BETTER))
-    assert lines["three"] == [
-        "sweep", "3", "3", "-", "-", f"{three:.4f}", "0.950 (0)", "0.600 (1)", "0.510 (2)", "2/3 (67%)", f"{indicator:.3f}",
-    ]  # fmt: skip
-    assert lines["confirmed"][:6] == ["confirmed", "3", "2", "0.5000", "0.400 to 0.600", f"{three:.4f}"]
-    assert lines["empty"] == ["sweep", "0", "0", "-", "-", "0.0000", "-", "-", "-", "-", "-"]
-    assert lines["all together"][:4] == ["", "7", "3", ""]
+    assert volumes["three"] == ["3", "-", "-", f"{three:.4f}"]
+    assert points["three"] == ["sweep", "3", "0.950 (0)", "0.600 (1)", "0.510 (2)", "2/3 (67%)", f"{indicator:.3f}"]
+    assert volumes["confirmed"] == ["3", "0.5000", "0.400 to 0.600", f"{three:.4f}"]
+    assert points["confirmed"][:2] == ["confirmed", "2"]
+    assert volumes["empty"] == ["0", "-", "-", "0.0000"] and points["empty"] == ["sweep", "0", "-", "-", "-", "-", "-"]
+    assert points["all studies together"] == ["", "6", "", "", "", "3/6 (50%)", ""] and "all studies together" not in volumes
     assert "accuracy 0.1 to 1, robust_accuracy 0 to 1, mia_auc 1 to 0.5" in out
     rows = list(csv.DictReader(io.StringIO(outputs[0][1].decode())))
     assert [(row["study"], row["points"], row["trial"], row["non_dominated"]) for row in rows] == [
@@ -115,7 +124,7 @@ def test_an_unfair_comparison_is_printed_with_warnings(store, tmp_path, capsys):
         "warning: the hypervolume of a sweep rewards noise and the number of trials, three: 3 trials; strong: 3 trials; "
         "confirm the front",
     ]
-    assert "minus" not in out
+    assert "the hypervolume of three" not in out
     _, out, _ = run(capsys, "three", "more", "--tracking-uri", store, "--output", str(tmp_path))
     (warning,) = [line for line in out.splitlines() if line.startswith("warning: ")]
     assert "three: 3 trials; more: 5 trials" in warning
@@ -123,8 +132,8 @@ def test_an_unfair_comparison_is_printed_with_warnings(store, tmp_path, capsys):
 
 def test_two_confirmed_fronts_are_distinguished_by_their_hypervolumes(store, tmp_path, capsys):
     code, out, _ = run(capsys, "confirmed", "excluded", "--tracking-uri", store, "--output", str(tmp_path))
-    assert code == 0 and [line for line in out.splitlines() if line.startswith(("hypervolume of", "assumed", "warning"))] == [
-        "hypervolume of confirmed minus that of excluded: +0.2000 (95 % interval 0.0197 to 0.3118): "
+    assert code == 0 and [line for line in out.splitlines() if line.startswith(("the hypervolume of", "assumed", "warning"))] == [
+        "the hypervolume of confirmed is 0.2000 higher than that of excluded (95 % interval 0.0197 to 0.3118): "
         "the front of confirmed is better",
         "assumed: the errors of the studies are independent. Their networks are judged on images of the same pool, which makes the "
         "intervals too wide rather than too narrow.",
@@ -136,4 +145,4 @@ def test_the_script_runs_the_command(store, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["compare.py", "three", "better", "--tracking-uri", store, "--output", str(tmp_path)])
     with pytest.raises(SystemExit) as exit_info:
         runpy.run_path(str(ROOT / "studies/compare.py"), run_name="__main__")
-    assert exit_info.value.code == 0 and "all together" in capsys.readouterr().out
+    assert exit_info.value.code == 0 and "all studies together" in capsys.readouterr().out

@@ -27,6 +27,7 @@ def test_json_prints_one_object_to_stdout_and_text_to_stderr(crl_study, run_stud
     table = rows(crl_study.cwd / "runs" / end["name"] / "front.csv")
     assert [row["trial"] for row in end["front"]] == [int(row["trial"]) for row in table] and table
     assert {"trial", "accuracy", "robust_accuracy", "mia_auc"} <= end["front"][0].keys()
+    assert end["contrasts"] == [] and end["point_to_ship"] is None  # nothing is confirmed
     client = MlflowClient(crl_study.tracking_uri)
     assert client.get_run(end["mlflow_run"]).info.run_name == end["name"]
     assert "[5/5] trial" in done.stderr and "Front of" in done.stderr and not re.search(r"\bwarning", done.stderr, re.I)

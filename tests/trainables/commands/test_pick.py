@@ -24,7 +24,7 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "no finite limit": (["s-1", *BEST, "--require", "accuracy>=nan"], ["'nan' is not a finite number"]),
     "nothing satisfies": (
         ["s-1", *BEST, "--require", "accuracy>=0.95"],
-        ["none of the 1 points on the front has accuracy>=0.95; the nearest is trial 0 with accuracy 0.9000"],
+        ["no point on the front has accuracy>=0.95; the nearest of 1 point is trial 0 with accuracy 0.9000"],
     ),
     "not confirmed": (["bare", *BEST], ["no point of bare was confirmed", "without --no-confirm", "--unconfirmed"]),
     "all flagged": (["flagged", *BEST], ["no point of flagged is left on the front (excluding flags: trial 0: zero_gradients)"]),
@@ -102,11 +102,12 @@ def test_a_confirmed_point_is_printed_with_its_interval_the_chance_level_and_the
     shrunk = float(accuracy.split()[1])
     assert 0.75 < shrunk < 13 / 15 and "mean as measured 0.8667; this network 0.9000" in accuracy
     assert "chance level 0." in auc and "not resolved" in auc and "this network 0.6000" in auc  # not the largest AUC, 0.7
-    assert "network: trial 0, replicate 1, the median of 3 by accuracy" in lines
+    assert "network: trial 0, replicate 1, the median of the 3 replicates by accuracy" in lines
     (certainty,) = [line for line in lines if line.startswith("certainty: ")]
     runners = [line for line in lines if line.startswith("runner-up: ")]
-    assert "it is the best point with probability 0." in certainty and len(runners) == int(certainty.split("; ")[1][0]) > 0
-    assert all("the best with probability" in line and "its difference: accuracy -0." in line for line in runners)
+    assert "its probability of being the best choice is 0." in certainty and len(runners) == int(certainty.split("; ")[1][0]) > 0
+    differences = "compared with trial 0, with 95 % intervals: accuracy 0."
+    assert all("; its probability of being the best choice is 0." in line and differences in line for line in runners)
     assert any(line.startswith("caveat: robust_accuracy>=0.4 is met with probability 0.") for line in lines)
     assert any(line.startswith("caveat: mia_auc is not resolved") for line in lines)
     assert choice(capfd, "--maximize", "accuracy", "--require", "robust_accuracy>=0.4") == lines

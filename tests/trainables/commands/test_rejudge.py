@@ -21,7 +21,7 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "unfinished study": (["half", "--suite", "strong"], ["half is not finished, 2 of its 3 trials", "studies/s.py --resume half"]),
     "no concurrency": (["s-1", "--suite", "strong", "--concurrency", "0"], ["--concurrency", "0 is less than 1"]),
     "no CPU cores": (["s-1", "--suite", "strong", "--cpus-per-worker", "0"], ["--cpus-per-worker", "more than 0"]),
-    "too many GPUs": (["s-1", "--suite", "strong", "--gpus-per-worker", "99"], ["is more than the", "GPUs of this machine"]),
+    "too many GPUs": (["s-1", "--suite", "strong", "--gpus-per-worker", "99"], ["is more than the", " of this machine"]),
     "tracking in a folder": (["s-1", "--suite", "strong", "--tracking-uri", "mlruns"], ["is none of: sqlite:///FILE"]),
     "empty storage": (["s-1", "--suite", "strong", "--storage", "elsewhere"], ["no study 's-1' in --storage elsewhere"]),
 }  # fmt: skip

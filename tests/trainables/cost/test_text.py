@@ -15,7 +15,7 @@ from trainables.cost.confirmation import Span
 from trainables.cost.estimate import estimate
 from trainables.cost.pilots import Cost, Measurements
 from trainables.cost.place import Place
-from trainables.cost.text import cost_lines, counted, duration, measured_lines, pilot_line, size, span, unmeasured_line
+from trainables.cost.text import cost_lines, counted_span, duration, measured_lines, pilot_line, size, span, unmeasured_line
 from trainables.study.site import Site
 
 WHOLE = cost(10.0, evaluation(2.0, 1.0), evaluation(20.0, 4.0))
@@ -47,9 +47,8 @@ def test_a_duration_has_the_unit_that_suits_it(seconds, text):
 def test_sizes_and_ranges_as_text():
     assert [size(count) for count in (15.4e6, 2.34e9)] == ["15 MB", "2.3 GB"]
     assert span(Span(4.4, 6.6)) == "4 to 7" and span(Span(5.9, 6.1)) == "6"
-    assert [counted(1, "trial"), counted(2, "trial"), counted(Span(0.9, 1.1), "trial"), counted(Span(1, 1e4), "trial")] == [
-        "1 trial", "2 trials", "1 trial", "1 to 10,000 trials",
-    ]  # fmt: skip
+    spans = (Span(0.9, 1.1), Span(1, 1e4), Span(2, 2))
+    assert [counted_span(ends, "trial") for ends in spans] == ["1 trial", "1 to 10,000 trials", "2 trials"]
 
 
 def test_a_configuration_is_described_by_the_cost_of_its_phases():
@@ -64,8 +63,8 @@ def test_what_was_not_measured_is_said():
     assert "7 of 7 configurations measured in 33 s, with networks that were trained for 100 % of their epochs" in lines()
     assert "that were trained for a few steps only" in lines(of=replace(WHOLE, training=replace(WHOLE.training, trained=0.0)))
     text = lines(missing=2)
-    assert "5 of 7 configurations" in text and "2 not measured in time; they are assumed to cost as much as the mean" in text
-    assert "1 not measured in time; it is assumed to cost" in lines(missing=1)
+    assert "5 of 7 configurations" in text and "2 were not measured in time; they are assumed to cost as much as the mean" in text
+    assert "1 was not measured in time; it is assumed to cost" in lines(missing=1)
     assert "1 cannot be trained on these images; such trials fail and cost little" in lines(skipped=1)
     assert not any(words in lines() for words in ("not measured", "cannot be trained", "the attacks of the"))
 

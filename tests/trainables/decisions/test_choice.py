@@ -26,15 +26,15 @@ def test_the_network_is_the_median_replicate_in_the_metric_that_is_optimised(pre
     picked = choose(values, preference)
     own = values[1][metric]
     assert picked.own(metric) == sorted(own)[2] == own[int(picked.network.folder[-1]) - 1]
-    assert f"{picked.network.name}, the median of 5 by {metric}" in picked.which
+    assert f"{picked.network.name}, the median of the 5 replicates by {metric}" in picked.which
 
 
 @pytest.mark.parametrize("aucs, replicate, which", [
     ([0.6], 1, "the only replicate that succeeded"),
-    ([0.6, 0.7], 2, "the worse of the two middle ones of 2 by mia_auc (audit loss)"),
-    ([0.9, 0.7, 0.8], 3, "the median of 3 by mia_auc (audit loss)"),
-    ([0.7, 0.9, 0.8, 0.6], 3, "the worse of the two middle ones of 4 by mia_auc (audit loss)"),
-    ([0.7, 0.7, 0.7], 2, "the median of 3 by mia_auc (audit loss)"),
+    ([0.6, 0.7], 2, "the worse of the 2 replicates by mia_auc (audit loss)"),
+    ([0.9, 0.7, 0.8], 3, "the median of the 3 replicates by mia_auc (audit loss)"),
+    ([0.7, 0.9, 0.8, 0.6], 3, "the worse of the two in the middle of the 4 replicates by mia_auc (audit loss)"),
+    ([0.7, 0.7, 0.7], 2, "the median of the 3 replicates by mia_auc (audit loss)"),
 ])  # fmt: skip
 def test_of_two_middle_replicates_the_worse_one_and_of_equal_ones_the_first_order_is_shipped(aucs, replicate, which):
     values = {1: {"accuracy": [0.9] * len(aucs), "robust_accuracy": [0.5] * len(aucs), "mia_auc": aucs}}
@@ -54,7 +54,10 @@ def test_the_network_of_a_balanced_choice_is_the_median_by_the_distance_to_the_i
     distance = picked.chosen.distance
     of = [distance.of_one({name: own[r] for name, own in values[1].items()}) for r in range(3)]
     assert picked.trial.number == 1 and picked.network.folder == f"confirm/00001/{np.argsort(of)[1] + 1}"
-    assert picked.which.endswith("the median of 3 by distance to the ideal") and picked.request == "the balanced compromise"
+    assert (
+        picked.which.endswith("the median of the 3 replicates by distance to the ideal")
+        and picked.request == "the balanced compromise"
+    )
 
 
 def test_the_auc_of_a_network_is_that_of_the_audit_that_was_chosen_for_its_point():
@@ -98,7 +101,7 @@ def test_a_constraint_that_may_not_be_met_is_a_caveat_with_its_probability():
 
 def test_an_undecided_verdict_is_a_caveat():
     (caveat,) = choose(POINTS).caveats
-    assert caveat == "the verdict on its place on the front is undecided: with probability 0.50 no confirmed point dominates it"
+    assert caveat == "the verdict on its place on the front is undecided: its probability of being on the front is 0.500"
 
 
 def test_runners_up_are_listed_with_their_probability_and_difference():
@@ -106,10 +109,15 @@ def test_runners_up_are_listed_with_their_probability_and_difference():
     picked = choose(noisy)
     (other,) = picked.chosen.runners_up
     value, (low, high) = other.differences["mia_auc"]
-    expected = f"trial 2, the best with probability {other.probability:.2f}; its difference: mia_auc {value:+.4f}"
-    assert picked.runners_up == [f"{expected} (95 % interval {low:.4f} to {high:.4f})"]
-    assert picked.certainty.endswith("; 1 other point cannot be distinguished from it")
-    assert choose(POINTS).certainty == "it is the best point with probability 1.00; every other point can be distinguished from it"
+    assert value > 0 and low < 0 < high
+    assert picked.runners_up == [
+        f"trial 2; its probability of being the best choice is {other.probability:.3f}; compared with trial 1, with 95 % "
+        f"intervals: mia_auc {value:.4f} higher ({-low:.4f} lower to {high:.4f} higher)"
+    ]
+    probability = f"its probability of being the best choice is {picked.chosen.probability:.3f}"
+    assert picked.certainty == f"{probability}; 1 other point cannot be distinguished from it"
+    certain = "its probability of being the best choice is 0.999; every other point can be distinguished from it"
+    assert choose(POINTS).certainty == certain
 
 
 def test_the_runners_up_of_a_balanced_choice_are_compared_in_every_objective():
@@ -140,5 +148,8 @@ def test_the_front_of_a_sweep_is_chosen_from_by_its_own_numbers():
     picked = choose(values, LOWEST_AUC, "accuracy>=0.9", unconfirmed=True, networks=networks)
     assert picked.trial.number == 5 and picked.which == "trial 5, as the sweep trained it" and not picked.runners_up
     value = values[5]["mia_auc"][0]
+    seeds = [StoredNetwork(f"trial {n}, seed {s}", f"trials/{n:05d}/seeds/{s}", {}, {k: v[s] for k, v in POINTS[n].items()})
+             for n in POINTS for s in (0, 1)]  # fmt: skip
+    assert choose(POINTS, unconfirmed=True, networks=seeds).which.endswith("the worse of the 2 seeds by mia_auc")
     assert picked.value_text("mia_auc") == f"mia_auc {value:.4f} (95 % interval none; this network {value:.4f})"
     assert picked.candidates == "among 3 points on the front of the sweep, by its own numbers, of which 2 meet the constraints"

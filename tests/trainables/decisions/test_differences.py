@@ -51,10 +51,16 @@ def test_intervals_of_several_pairs_hold_at_once():
 
 def test_a_line_states_for_each_pair_whether_the_fronts_can_be_distinguished():
     first, assumed = difference_lines([A, B])
-    assert first == "hypervolume of a minus that of b: +0.1000 (95 % interval 0.0500 to 0.1500): the front of a is better"
+    assert first == (
+        "the hypervolume of a is 0.1000 higher than that of b (95 % interval 0.0500 to 0.1500): the front of a is better"
+    )
     assert assumed.startswith("assumed: the errors of the studies are independent.")
-    assert difference_lines([B, A])[0].endswith("the front of a is better")
-    assert difference_lines([A, C])[0].endswith("(95 % interval -0.0694 to 0.1094): the fronts cannot be distinguished")
+    assert difference_lines([B, A])[0] == (
+        "the hypervolume of b is 0.1000 lower than that of a (95 % interval 0.0500 to 0.1500): the front of a is better"
+    )
+    assert difference_lines([A, C])[0].endswith(
+        "is 0.0200 higher than that of c (95 % interval 0.0694 lower to 0.1094 higher): the fronts cannot be distinguished"
+    )
     *lines, assumed = difference_lines([A, B, C])
     assert len(lines) == 3 and "all 3 intervals hold at once" in assumed
 
@@ -62,4 +68,7 @@ def test_a_line_states_for_each_pair_whether_the_fronts_can_be_distinguished():
 def test_sweeps_and_fronts_without_an_interval_are_not_distinguished():
     assert difference_lines([A, front("sweep")]) == []
     line, _ = difference_lines([A, front("single", 0.4)])
-    assert line == "hypervolume of a minus that of single: +0.2000; there is no interval without two replicates per point"
+    assert line == (
+        "the hypervolume of a is 0.2000 higher than that of single (no interval): the fronts cannot be distinguished, because "
+        "there is no interval without two replicates per point"
+    )

@@ -7,7 +7,7 @@ from compared import ACCURATE, BETTER, NAMES, OBJECTIVES, PRIVATE, ROBUST, Point
 from matplotlib.image import imread
 
 from core.stats import Interval
-from trainables.commands.compare import comparison_table
+from trainables.commands.compare import hypervolume_table, points_table
 from trainables.decisions import fronts_figure
 from trainables.decisions.fronts import FrontPoint, StudyFront, compare
 from trainables.decisions.fronts_figure import COLORS, SHAPES, comparison_figure
@@ -44,4 +44,5 @@ def test_as_many_studies_as_there_are_pairs_of_colour_and_shape_look_different()
 def test_names_are_neither_mathematics_in_the_figure_nor_markup_in_the_table():
     named = [front("$x^[bold]three$", ACCURATE, ROBUST, PRIVATE), front("$x^[bold]better$", BETTER)]
     assert comparison_figure(named, compare(named)).startswith(b"\x89PNG")
-    assert next(iter(comparison_table(named, compare(named)).columns[0].cells)) == r"$x^\[bold]three$"
+    for table in (hypervolume_table(named), points_table(named, compare(named))):
+        assert next(iter(table.columns[0].cells)) == r"$x^\[bold]three$"

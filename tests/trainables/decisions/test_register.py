@@ -109,7 +109,7 @@ def test_the_registered_model_does_what_was_reported(cwd, monkeypatch, capfd):
     value, (low, high) = point.shrunk["accuracy"], point.shrunk_intervals["accuracy"]
     assert registered.run_id and runs[registered.run_id].data.tags["trilemma.trial"] == str(number)
     assert f"MLflow run: {registered.run_id}" in out and "registered model: models:/tiny/1" in out
-    assert f"chosen: trial {number} of tiny-1" in out and "worse of the two" in out
+    assert f"chosen: trial {number} of tiny-1" in out and "the worse of the 2 replicates by" in out
     assert registered.tags["accuracy"] == repr(value) and registered.tags["accuracy.this_network"] == repr(reported["accuracy"])
     assert registered.tags["accuracy.mean"] == repr(mean) and registered.tags["mia_auc.chance"] == repr(point.chance)
     line = f"accuracy {value:.4f} (95 % interval {low:.4f} to {high:.4f}; mean as measured {mean:.4f}; this network"
@@ -152,6 +152,7 @@ def test_the_registered_model_does_what_was_reported(cwd, monkeypatch, capfd):
         assert part in text, part
     assert registered.tags["data_fingerprint"] == images_fingerprint(images) and registered.tags["members"] == str(members)
     assert registered.tags.keys() >= {"mia_auc", "mia_auc.interval", "commit", "flags", "dataset"}
+    assert registered.tags["accuracy.interval"] == f"{low!r} to {high!r}"
 
     # MLflow itself would record the commit of whatever repository the command is in
     (logged,) = client.search_logged_models([experiment.experiment_id])

@@ -30,13 +30,16 @@ def test_confirm_trains_the_replicates_once_and_shadow_models_only_if_requested(
         Trial(number, config.set({"optimizer.lr": 0.05 * (number + 1)}).params(), finished.metrics(number)) for number in (0, 1)
     ]
 
+    lines: list[str] = []
+
     def confirmed(name: str, shadows: int) -> tuple[Confirmed, ...]:
         plan = finished.plan(name=name, shadows=shadows, **settings)
-        found = confirm(plan, Outcome.of_plan(plan, {}, points), local_executor(IMAGES, tmp_path, name))
+        found = confirm(plan, Outcome.of_plan(plan, {}, points), local_executor(IMAGES, tmp_path, name, lines.append))
         assert found
         return found.points
 
     first = confirmed("s-1", 0)
+    assert "confirmation: 4 replicates audited, each by another replicate of its point" in lines
     assert len(trained(tmp_path)) == 2 * 2 and not (tmp_path / "shadows").exists()
     assert all({"lira", "calibrated", "rmia"} <= point.leaks.keys() and "nn" not in point.leaks for point in first)
     assert all(point.tiers.keys() >= {"threshold", "gradient", "siblings"} and "shadows" not in point.tiers for point in first)
@@ -44,6 +47,7 @@ def test_confirm_trains_the_replicates_once_and_shadow_models_only_if_requested(
     again = confirmed("s-2", 0)
     assert len(trained(tmp_path)) == 2 * 2 and [p.means for p in again] == [p.means for p in first]
     more = confirmed("s-3", 1)
+    assert lines[-2] == "confirmation: 4 replicates audited, each by another replicate of its point and 1 shadow model"
     assert len(trained(tmp_path)) == 2 * 2 + 2 * 1
     assert all("nn" in point.leaks and point.means["mia_auc"] == point.tiers["shadows"][0] for point in more)
     confirmed("s-4", 1)

@@ -1,12 +1,13 @@
 """The allocation of replicates to points, with synthetic evidence."""
 
+import re
 from collections import Counter
 
 import numpy as np
 import planted_replicates
 import pytest
 
-from trainables.execution.confirm import confirm
+from trainables.execution.confirm import announcement, confirm
 from trainables.storage.arrays import to_npz
 from trainables.storage.versions import outcomes
 from trainables.study.outcome import Verdict
@@ -44,8 +45,19 @@ def test_every_point_and_baseline_gets_two_replicates_and_undecided_points_get_t
     verdicts = {point.number: point.verdict for point in found.points}
     assert (verdicts[0], verdicts[1]) == (Verdict.STAYS, Verdict.LEAVES) and Verdict.UNDECIDED in verdicts.values()
     assert lines[0] == "confirmation: [1/at most 20] trial 0, replicate 1"
-    assert lines[8].startswith("confirmation: ") and "of 4 points are decided; undecided: trials" in lines[8]
+    reopening = "; a verdict can become undecided again when further replicates come in"
+    assert re.fullmatch(rf"confirmation: \d of 4 points (is|are) decided; undecided: trials? [\d, ]+{reopening}", lines[8])
+    assert not any(reopening in line for line in lines[9:])  # once is enough
     assert lines[-1].startswith("confirmation: 20 replicates used; ")
+
+
+def test_the_step_is_announced_with_everything_that_is_trained():
+    rivals = "then of undecided points and of their rivals (the points that come nearest to dominating them), at most"
+    first = "confirming the 3 trials of the front and 1 other baseline on the test part: 2 trainings of each"
+    assert announcement(*study(5)) == f"{first}, {rivals} 20 in all"
+    assert announcement(*study(2)) == first
+    only = "confirming the 1 trial of the front on the test part: 1 training of each"
+    assert announcement(*study(1, {0: SWEPT[0]})) == only
 
 
 def test_confirmation_stops_when_every_point_is_decided(tmp_path):

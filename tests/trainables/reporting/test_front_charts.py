@@ -73,7 +73,7 @@ def test_the_legend_of_the_still_figure_has_flags_only_if_there_are_any():
         figure = front_pictures.figures(study)["front.png"]
         return {text.get_text() for text in figure.legends[0].get_texts()}
 
-    flags = {"flagged, on the front", "excluded by a flag"}
+    flags = {"flagged in the sweep, on its front", "excluded by a flag"}
     assert flags <= names(outcome()) and not flags & names(unflagged())
 
 

@@ -29,9 +29,9 @@ def test_the_summary_contains_counts_verdicts_and_flags():
     text = text_of(outcome())
     assert "5 of 6 planned trials are completed, 1 failed. 3 are on the front of the sweep." in text
     assert "Confirmation trained 2 points again, 4 replicates in all" in text
-    assert "0 stays; 0 leaves; 2 undecided." in text
-    assert "On the front but flagged, to be read with care: trial 1: more_steps_help." in text
-    assert "Excluded from the front by their flags: trial 5: zero_gradients, black_box_beats_white_box." in text
+    assert "0 stay; 0 leave; 2 undecided." in text
+    assert "On the front of the sweep but flagged there, to be read with care: trial 1: more_steps_help." in text
+    assert "Excluded from the front of the sweep by their flags: trial 5: zero_gradients, black_box_beats_white_box." in text
 
 
 def test_points_that_stay_or_leave_are_named():
@@ -39,6 +39,15 @@ def test_points_that_stay_or_leave_are_named():
     one, other = study.confirmed
     study.confirmation = confirmation([replace(one, probability=0.97), replace(other, probability=0.02)])
     assert "1 stays (trial 1); 1 leaves (trial 4); 0 undecided." in sentences(study)
+
+
+def test_the_point_to_ship_is_named_with_its_criterion_and_a_caveat_if_its_verdict_is_undecided():
+    study = outcome()
+    criterion = "the balanced compromise (--balanced) of the only point on the confirmed front, as no requirement was given."
+    caveat = "The verdict on its place on the front is undecided: its probability of being on the front is 0.750."
+    assert f"The point to ship is trial 1 (crl lambda=0.333), {criterion} {caveat}" in sentences(study)
+    study.confirmation = confirmation([replace(study.confirmed[0], probability=0.99)])
+    assert criterion in sentences(study) and "undecided:" not in sentences(study)
 
 
 def test_the_knee_of_the_sweep_is_mentioned_only_if_nothing_is_confirmed(study):
@@ -74,8 +83,8 @@ def test_every_revision_of_the_front_is_described():
     after.revisions = [front_revision(before, after, "with the attacks of suite strong", "2026-01-01 00:00:00 +0000", {})]
     text = text_of(after)
     assert (
-        "Version 2 of the front, from the stored networks with the attacks of suite strong: robust accuracy changed by "
-        "\N{MINUS SIGN}0.090 on average, at most by \N{MINUS SIGN}0.450 (trial 1). Left the front: trial 1; entered it: trial 2."
+        "Version 2 of the front, from the stored networks with the attacks of suite strong: robust accuracy 0.090 "
+        "lower on average, largest change 0.450 lower (trial 1). Left the front: trial 1; entered it: trial 2."
     ) in text
     assert "Front of the sweep, version 2" in text
 

@@ -62,10 +62,33 @@ def test_every_network_is_evaluated_once_and_the_front_has_a_new_version(study, 
     assert version.finished and version.settings == {"fooled": 1} and version.facts["command"] == "python studies/fake.py s-1"
     out = capsys.readouterr().out
     assert "[2/4] trial 1  robust_accuracy 0.500 -> 0.400" in out and "[4/4] trial 0, replicate 1  robust_accuracy 0.400" in out
-    assert "Front of s-1, version 2" in out and "robust_accuracy: -0.100 on average over 3 trials, largest -0.100 (trial 0)" in out
-    assert "left the front: none; entered it: none" in out and "flag few_non_members (every trial): fewer" in out
+    assert "Front of s-1, version 2" in out
+    assert "robust_accuracy: on average 0.100 lower over 3 trials; largest change 0.100 lower (trial 0)" in out
+    assert "left the front: none; entered it: none" in out and "flag few_non_members, raised by the sweep's numbers (every" in out
     assert f"report: {study.root}/report.html" in out and "mlflow ui --backend-store-uri sqlite:///mlflow.db" in out
     assert logged() == [[1, 0, 2]] and published() == [[(2, True)]]
+
+
+def test_networks_that_do_not_change_are_counted_and_have_no_line(study, capsys):
+    run_revision(FakeAttack())
+    capsys.readouterr()
+    assert run_revision(FakeAttack(fooled=2)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "[1/4] trial 0  robust_accuracy 0.300 -> 0.200" in lines and not [line for line in lines if "unchanged" in line]
+    assert run_revision(FakeAttack(fooled=0)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "robust_accuracy unchanged: 4 of 4 networks" in lines and not [line for line in lines if line.startswith("[")]
+
+
+@pytest.mark.parametrize("before, update, text", [
+    ({"mia_auc": 0.6}, {"mia_auc": 0.65}, "mia_auc 0.600 -> 0.650"),
+    ({"mia_auc": 0.6}, {"mia_auc": 0.6001}, ""),
+    ({"mia_auc": 0.6}, {"other": 1.0}, ""),  # the audit of a network of the sweep that has been audited already
+    ({}, {"mia_auc": 0.65}, "mia_auc 0.650"),
+    ({}, {"other": 1.0}, ""),
+])  # fmt: skip
+def test_the_change_of_a_metric_is_text_only_if_it_can_be_seen(before, update, text):
+    assert revise.change_text("mia_auc", before, update) == text
 
 
 def test_the_same_revision_again_does_nothing_and_prints_that(study, tmp_path, capsys):
@@ -161,7 +184,7 @@ def test_a_network_whose_task_ray_could_not_run_has_no_result_and_ends_the_revis
         assert run_revision(FakeAttack()) == 3
     assert study.read("versions/2/trials/00002/result.json") is None and not versions(study)[0].finished and not logged()
     out = capsys.readouterr().out
-    assert "trial 2 failed: the machine died" in out and "1 of 4 networks have no result; continue with" in out
+    assert "trial 2 failed: the machine died" in out and "1 of 4 networks has no result; continue with" in out
     assert run_revision(FakeAttack()) == 0 and sorted(evaluated) == sorted(ALL)
 
 
@@ -175,7 +198,7 @@ def test_an_excluding_flag_removes_trials_from_the_front_and_its_advice_is_print
     assert run_revision(FakeAttack(flags={"flag/black_box_beats_white_box": 1.0})) == 1  # every trial raises it
     out = capsys.readouterr().out
     assert "new flag black_box_beats_white_box: trials 0 plain, 1, 2" in out and "left the front: 0 plain, 1, 2" in out
-    assert "flag black_box_beats_white_box (excluded from the front: trials 0, 1, 2): " in out
+    assert "flag black_box_beats_white_box, raised by the sweep's numbers (excluded from its front: trials 0, 1, 2): " in out
     assert "the network's gradients are misleading" in out
     assert "the front is empty" in out and front(study) == {}
 

@@ -116,7 +116,7 @@ def test_an_identical_study_trains_nothing_and_has_the_same_front(crl_study, run
     before = _trained(crl_study.cwd)
     again = run_study.study(crl_study.cwd, *QUICK, "7", "--concurrency", "2")  # rounds of as many replicates
     assert _trained(crl_study.cwd) == before
-    assert "7 of 7 trials reused cached results of the same content" in again.out
+    assert "7 of 7 trials were not trained again: the same network, with the same images, settings, seed and code" in again.out
     for name in ("front.csv", "confirmed.csv", "contrasts.csv"):
         assert (again.folder / name).read_text() == (crl_study.folder / name).read_text()
 

@@ -59,10 +59,10 @@ def test_points_off_the_confirmed_front_are_not_chosen():
 
 
 def test_the_nearest_point_violates_the_fewest_constraints_and_then_by_the_least():
-    message = r"none of the 3 points on the front has.*the nearest is trial 3 with accuracy 0.96\d\d, mia_auc 0.70"
+    message = r"no point on the front has.*the nearest of 3 points is trial 3 with accuracy 0.96\d\d, mia_auc 0.70"
     with pytest.raises(InputError, match=message):
         choose(confirmation(APART), LOWEST_AUC, "accuracy>=0.99", "mia_auc<=0.71")
-    with pytest.raises(InputError, match=r"the nearest is trial 8 with accuracy 0.81\d\d, mia_auc 0.55"):
+    with pytest.raises(InputError, match=r"the nearest of 3 points is trial 8 with accuracy 0.81\d\d, mia_auc 0.55"):
         choose(confirmation(APART), LOWEST_AUC, "accuracy>=0.97", "mia_auc<=0.58")  # trial 5 is closer, but violates both
 
 

@@ -1,16 +1,21 @@
-"""Rows of front.csv and confirmed.csv."""
+"""Rows of front.csv, confirmed.csv and contrasts.csv, and the point to ship."""
 
 import io
+import json
 from csv import DictReader
+from dataclasses import replace
 
+import answered
+import pytest
 from confirming import confirmation, point
-from reported import empty, outcome
+from reported import empty, metrics, outcome
 
 from core.estimates import Difference
 from core.stats import Interval
 from core.study import Constraint, Contrast
+from trainables.study.conclusions import choice
 from trainables.study.outcome import ContrastAnswer
-from trainables.study.tables import confirmed_rows, contrast_rows, csv, front_rows
+from trainables.study.tables import confirmed_rows, contrast_rows, csv, front_rows, json_safe, point_to_ship
 from trainables.study.trial import Trial
 
 
@@ -67,6 +72,44 @@ def test_contrast_rows_contain_the_paired_differences_and_the_reasons_for_missin
     assert [first[f"mia_auc_difference{end}"] for end in ("", "_low", "_high")] == [-0.1, -0.15, -0.05]
     assert (second["question"], second["answer"], second["reason"]) == ("Is it fast?", "none", "nobody knows")
     assert len(csv(contrast_rows(study)).splitlines()) == 3 and contrast_rows(empty()) == []
+
+
+def test_contrast_rows_contain_the_values_of_both_points_in_the_matched_metric():
+    study = answered.matched()
+    (row,) = contrast_rows(study)
+    means = [study.confirmation.estimates.mean(n, "robust_accuracy") for n in (row["treatment"], row["control"])]
+    assert row["matched"] == "robust_accuracy" and [row["matched_treatment"], row["matched_control"]] == means
+    assert not any("matched_treatment" in row for row in contrast_rows(answered.outcome()))
+
+
+def test_files_for_programs_have_ascii_numbers():
+    study = answered.outcome()
+    text = csv(contrast_rows(study)) + json.dumps(json_safe(contrast_rows(study)))
+    assert text.isascii() and ",-0." in text and " -0." in text
+
+
+def test_the_point_to_ship_has_its_probabilities_its_runners_up_and_the_command():
+    study = answered.outcome()
+    found, chosen = point_to_ship(study), choice(study)
+    assert (found["trial"], found["verdict"]) == (answered.BOTH, "stays")
+    assert (
+        found["reason"]
+        == "the balanced compromise (--balanced) of the 4 points on the confirmed front, as no requirement was given"
+    )
+    assert found["probability_non_dominated"] == chosen.point.probability and found["probability_best"] == chosen.probability
+    assert found["runners_up"] == [] and found["command"] == "python studies/pick.py crl-1 --balanced"
+    equal = metrics(0.8, 0.4, 0.6)
+    twins = replace(study, trials=[Trial(n, {"loss": "crl"}, equal) for n in (0, 1)])
+    found = point_to_ship(replace(twins, confirmation=confirmation([point(n, equal) for n in (0, 1)])))
+    ((other,), first) = found["runners_up"], found["probability_best"]
+    assert found["trial"] == 0 and other["trial"] == 1 and first + other["probability_best"] == pytest.approx(1)
+
+
+def test_without_a_point_to_ship_there_is_the_reason():
+    assert point_to_ship(answered.outcome(replicates=0)) is None
+    study = outcome()
+    study.confirmation = confirmation([replace(c, on_front=False) for c in study.confirmed])
+    assert point_to_ship(study) == {"trial": None, "reason": "no confirmed point is on the front"}
 
 
 def test_a_study_without_ended_trials_has_no_rows():

@@ -3,11 +3,17 @@
 import math
 
 import large
+import pytest
 
 from core.estimates import Difference
 from core.stats import Interval
 from core.study import trilemma
+from trainables.study.outcome import Verdict
 from trainables.study.text import (
+    comparison_text,
+    counted,
+    counted_verdicts,
+    decimal,
     describe_change,
     difference_text,
     duration,
@@ -16,6 +22,8 @@ from trainables.study.text import (
     flags_on_all,
     interval_text,
     listed,
+    numbered_trials,
+    plural,
     plus_minus,
     signed,
 )
@@ -38,8 +46,46 @@ def test_estimates_and_differences_have_their_intervals_if_there_are_any():
     assert estimate_text(0.5, Interval(0.41, 0.59)) == "0.500 (0.410 to 0.590)"
     assert estimate_text(0.5, Interval(0.0, 1.0)) == estimate_text(0.5, Interval(-math.inf, math.inf)) == "0.500 (no interval)"
     assert estimate_text(7.5, Interval(6.0, 9.0)) == "7.500 (6.000 to 9.000)"
-    assert difference_text(Difference(0.25, Interval(-0.5, 1.0))) == "+0.250 (\N{MINUS SIGN}0.500 to +1.000)"
-    assert difference_text(Difference(0.25, Interval(-math.inf, math.inf))) == "+0.250 (no interval)"
+
+
+@pytest.mark.parametrize(("value", "interval", "text"), [
+    (-0.033, (-0.066, -0.0001), "0.033 lower (0.000 to 0.066)"),
+    (0.033, (0.01, 0.066), "0.033 higher (0.010 to 0.066)"),
+    (0.25, (-0.5, 1.0), "0.250 higher (0.500 lower to 1.000 higher)"),
+    (-0.25, (-1.0, 0.5), "0.250 lower (1.000 lower to 0.500 higher)"),
+    (-0.0001, (-0.02, 0.03), "about equal (0.020 lower to 0.030 higher)"),
+    (0.25, (-math.inf, math.inf), "0.250 higher (no interval)"),
+])  # fmt: skip
+def test_a_difference_has_one_direction_unless_its_interval_contains_zero(value, interval, text):
+    assert difference_text(Difference(value, Interval(*interval))) == text
+
+
+def test_two_values_are_compared_in_words():
+    lower = Difference(-0.033, Interval(-0.066, -0.0001))
+    assert comparison_text("accuracy", "A", "B", lower, decimals=2) == (
+        "the accuracy of A is 0.03 lower than that of B (95 % interval 0.00 to 0.07)"
+    )
+    equal = Difference(0.0, Interval(-math.inf, math.inf))
+    assert comparison_text("accuracy", "A", "B", equal) == "the accuracy of A is about equal to that of B (no interval)"
+
+
+def test_negative_numbers_have_a_minus_sign_for_people_unless_they_are_rounded_to_zero():
+    assert [decimal(value) for value in (-0.25, 0.25, -0.0001, 0.0)] == ["\N{MINUS SIGN}0.250", "0.250", "0.000", "0.000"]
+    assert [decimal(value, 1, plus="+") for value in (-0.26, 0.26)] == ["\N{MINUS SIGN}0.3", "+0.3"]
+    assert [decimal(value) for value in (math.nan, math.inf, -math.inf)] == ["nan", "inf", "\N{MINUS SIGN}inf"]
+    assert interval_text(Interval(-0.1, 0.2), decimals=1) == "\N{MINUS SIGN}0.1 to 0.2"
+    assert estimate_text(-0.5, Interval(-0.6, -0.4)) == "{0}0.500 ({0}0.600 to {0}0.400)".format("\N{MINUS SIGN}")
+
+
+def test_words_agree_with_their_number():
+    assert [counted(count, "trial") for count in (0, 1, 2)] == ["0 trials", "1 trial", "2 trials"]
+    assert [plural(count, "is", "are") for count in (0, 1, 2)] == ["are", "is", "are"]
+    assert [numbered_trials(numbers) for numbers in ([4], {2, 0})] == ["trial 4", "trials 0, 2"]
+    texts = {verdict: [counted_verdicts(verdict, count) for count in (1, 2)] for verdict in Verdict}
+    assert texts == {
+        Verdict.STAYS: ["1 stays", "2 stay"], Verdict.LEAVES: ["1 leaves", "2 leave"],
+        Verdict.UNDECIDED: ["1 undecided", "2 undecided"],
+    }  # fmt: skip
 
 
 def test_a_change_is_described_as_a_gain_or_a_cost():

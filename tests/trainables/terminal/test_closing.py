@@ -14,9 +14,19 @@ from core.space import LogUniform, Switch, Uniform
 from core.study import Constraint
 from trainables.study.outcome import MLflowRefs, Outcome, front_revision
 from trainables.study.site import Site
-from trainables.study.text import difference_text
+from trainables.study.tables import contrast_rows, point_to_ship
+from trainables.study.text import comparison_text
 from trainables.study.trial import Trial
-from trainables.terminal.closing import confirmation_lines, flag_lines, front_table, location_lines, print_summary, revision_lines
+from trainables.terminal.closing import (
+    confirmation_lines,
+    flag_lines,
+    front_table,
+    location_lines,
+    print_summary,
+    revision_lines,
+    summary_json,
+    undelivered_line,
+)
 from trainables.terminal.console import Terminal
 
 
@@ -87,6 +97,9 @@ def test_confirmed_baselines_that_are_not_on_the_front_follow_it_and_an_auc_at_c
     columns = {column.header: list(column.cells) for column in front_table(study).columns}
     assert columns["trial"] == ["0 undefended", "1", "5 plain"] and columns["verdict"][1:] == ["undecided 0.50", "leaves 0.01"]
     assert columns["mia_auc"][1:] == ["0.530\u00b10.020 ?", "0.800\u00b10.020"]
+    assert "95 % interval; ? not resolved: does not exceed the chance level" in " ".join(table(study).split())
+    study.confirmation = confirmation([replace(points[0], chance=0.5), points[1]])
+    assert "95 % interval" in table(study) and "?" not in table(study)
 
 
 def test_a_point_that_entered_the_front_later_is_not_confirmed_rather_than_failed():
@@ -102,7 +115,8 @@ def test_a_point_that_entered_the_front_later_is_not_confirmed_rather_than_faile
 def test_flagged_trials_are_marked_in_the_table_and_the_mark_is_explained():
     study = flagged()
     text = table(study)
-    assert re.search(r"│ +0 ! │ +0\.900", text) and re.search(r"│ +4 │ +0\.700", text) and "! flagged, see below" in text
+    assert re.search(r"│ +0 ! │ +0\.900", text) and re.search(r"│ +4 │ +0\.700", text)
+    assert "! flagged in the sweep, see below" in text
     study.trials = study.trials[3:]
     assert "!" not in table(study)
 
@@ -110,19 +124,32 @@ def test_flagged_trials_are_marked_in_the_table_and_the_mark_is_explained():
 def test_every_flag_that_affects_the_front_is_printed_with_its_meaning_and_advice():
     study = flagged()
     assert flag_lines(study) == [
-        f"flag zero_gradients (excluded from the front: trials 1): "
+        f"flag zero_gradients, raised by the sweep's numbers (excluded from its front: trial 1): "
         f"{FLAGS['zero_gradients'].means}; {FLAGS['zero_gradients'].advice}",
-        f"flag more_steps_help (on the front: trials 0): {FLAGS['more_steps_help'].means}; {FLAGS['more_steps_help'].advice}",
+        f"flag more_steps_help, raised by the sweep's numbers (on its front: trial 0): "
+        f"{FLAGS['more_steps_help'].means}; {FLAGS['more_steps_help'].advice}",
     ]
     study.trials[0].metrics["flag/of_old"] = 1.0
-    assert "flag of_old (on the front: trials 0)" in flag_lines(study)
+    assert "flag of_old, raised by the sweep's numbers (on its front: trial 0)" in flag_lines(study)
+
+
+def test_a_flag_of_the_confirmed_numbers_has_a_line_of_its_own():
+    study = outcome(*TRIALS)
+    points = [point(n, metrics(0.6, 0.4, 0.6), flags=("random_forward",)) for n in (0, 1)]
+    study.confirmation = confirmation(points)
+    (line,) = flag_lines(study)
+    assert line == (
+        f"flag random_forward, raised by the confirmed numbers (excluded from their front: trials 0, 1): "
+        f"{FLAGS['random_forward'].means}; {FLAGS['random_forward'].advice}"
+    )
 
 
 def test_a_flag_of_every_trial_is_printed_once_and_marks_none():
     study = flagged()
     for trial in study.trials:
         trial.metrics["flag/few_non_members"] = 1.0
-    assert [line for line in flag_lines(study) if line.startswith("flag few_non_members (every trial): ")]
+    start = "flag few_non_members, raised by the sweep's numbers (every trial): "
+    assert len([line for line in flag_lines(study) if line.startswith(start)]) == 1
     assert next(list(column.cells) for column in front_table(study).columns) == ["0 !", "4"]
 
 
@@ -134,27 +161,44 @@ def test_the_confirmation_is_printed_with_verdicts_chance_levels_contrasts_and_t
     lines = confirmation_lines(study)
     groups = {v: [c.number for c in study.confirmed if c.verdict == v] for v in ("stays", "leaves", "undecided")}
     assert lines[0] == "confirmation of 5 points: " + "; ".join(
-        f"{len(own)} {v}" + (f" (trials {', '.join(map(str, sorted(own)))})" if own else "") for v, own in groups.items()
+        f"{len(own)} {word}" + (f" (trials {', '.join(map(str, sorted(own)))})" if own else "")
+        for word, own in zip(("stay", "leave", "undecided"), groups.values(), strict=True)
     )
     levels = [c.chance for c in study.confirmed]
     assert lines[1] == f"chance level of mia_auc: {min(levels):.3f} to {max(levels):.3f}"
     difference = study.confirmation.estimates.difference(1, 0, "mia_auc")
-    assert lines[2] == f"contrast: Does CRL lower the leak? yes: mia_auc {difference_text(difference)}, trial 1 minus trial 0"
-    assert lines[3].startswith("contrast: Does adversarial training raise the accuracy? no: accuracy \N{MINUS SIGN}")
-    assert lines[5] == "point to ship: trial 3 (crl + pgd 0.08); python studies/pick.py crl-1 --balanced"
+    found = comparison_text("mia_auc", "trial 1", "trial 0", difference)
+    assert lines[2] == f"contrast: Does CRL lower the leak? yes: {found}"
+    assert lines[3].startswith("contrast: Does adversarial training raise the accuracy? no: the accuracy of trial 2 is 0.1")
+    assert " lower than that of trial 0 (95 % interval 0.1" in lines[3]
+    assert lines[5] == (
+        "point to ship: trial 3 (crl + pgd 0.08), the balanced compromise (--balanced) of the 4 points on the confirmed front, as "
+        "no requirement was given"
+    )
     assert lines[6].startswith("Compared with no defence (trial 0), it costs 0.0") and "robust accuracy" in lines[6]
+    assert lines[7].startswith("Its probability of being the best choice is ")
+    assert lines[8:10] == ["To register its model:", "  python studies/pick.py crl-1 --balanced"]
+    assert not [line for line in lines if "\N{MINUS SIGN}" in line or "minus" in line]
+
+
+def test_a_point_to_ship_whose_own_verdict_is_undecided_has_a_caveat():
+    study = answered.outcome()
+    points = [replace(c, probability=0.9) if c.number == answered.BOTH else c for c in study.confirmed]
+    undecided = replace(study, confirmation=replace(study.confirmation, points=tuple(points)))
+    caveat = "The verdict on its place on the front is undecided: its probability of being on the front is 0.900."
+    assert caveat in confirmation_lines(undecided) and caveat not in confirmation_lines(study)
 
 
 def test_points_whose_auc_does_not_exceed_its_chance_level_are_printed():
     study = outcome(*TRIALS)
     study.confirmation = confirmation([point(1, metrics(0.65, 0.45, 0.53), chance=0.54)])
-    assert "chance level of mia_auc: 0.540; not resolved: trials 1" in confirmation_lines(study)
+    assert "chance level of mia_auc: 0.540; not resolved: trial 1" in confirmation_lines(study)
 
 
 def test_a_skipped_confirmation_leaves_the_chance_level_of_the_sweep():
     assert confirmation_lines(outcome(*TRIALS)) == []
     trials = [replace(t, metrics={**t.metrics, "mia_auc_chance": 0.56}) if t.metrics else t for t in TRIALS]
-    assert confirmation_lines(outcome(*trials)) == ["chance level of mia_auc: 0.560; not resolved: trials 1"]
+    assert confirmation_lines(outcome(*trials)) == ["chance level of mia_auc: 0.560; not resolved: trial 1"]
 
 
 # ---------------------------------------------------------------- revisions
@@ -166,7 +210,7 @@ def test_the_changes_of_a_revision_are_printed_in_numbers():
     after = replace(study, trials=trials)
     after.revisions = [front_revision(study, after, "with more", "now", {})]
     assert revision_lines(after) == [
-        "robust_accuracy: -0.100 on average over 3 trials, largest -0.300 (trial 1)",
+        "robust_accuracy: on average 0.100 lower over 3 trials; largest change 0.300 lower (trial 1)",
         "left the front: none; entered it: 5",
     ]
     assert "Front of crl-1, version 2" in table(after)
@@ -205,6 +249,30 @@ def test_failed_and_missing_trials_are_printed_and_change_the_exit_code(capsys):
     assert code == 1 and lines[-2:] == [
         "trial 2 failed: TrialError: not finite: [train_loss]", "3 trials were not run; resume with --resume crl-1",
     ]  # fmt: skip
+
+
+def test_counts_in_the_summary_agree_with_their_nouns(capsys):
+    reused = [replace(TRIALS[0], reused_from="runs/old/trials/00000"), TRIALS[2]]
+    study = replace(outcome(*reused), planned=3)
+    study.confirmation = confirmation([point(0, metrics(0.9, 0.1, 0.7), failed=1)])
+    study.revisions = [front_revision(study, study, "with more", "now", {})]
+    lines = summary_of(study, capsys)[1]
+    assert "confirmation: 1 replicate of trial 0 failed" in lines
+    assert "confirmation: trial 1 is not confirmed, because it entered the front later" in lines
+    assert (
+        "1 of 2 trials was not trained again: the same network, with the same images, settings, seed and code, is stored from an "
+        "earlier training"
+    ) in lines
+    assert lines[-1] == "1 trial was not run; resume with --resume crl-1"
+    assert undelivered_line(1, "down", "again") == "1 write did not reach MLflow (down); when it is up again: again"
+
+
+def test_the_summary_for_programs_has_the_contrasts_and_the_point_to_ship():
+    study = answered.outcome()
+    end = summary_json(study, "runs/crl-1", Site(), "run-1", 0)
+    assert end["contrasts"] == contrast_rows(study) and len(end["contrasts"]) == 3
+    assert end["point_to_ship"] == point_to_ship(study) and end["point_to_ship"]["trial"] == answered.BOTH
+    assert summary_json(outcome(*TRIALS), "runs/crl-1", Site(), "run-1", 0)["point_to_ship"] is None
 
 
 # ---------------------------------------------------------------- locations

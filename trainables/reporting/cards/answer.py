@@ -14,14 +14,27 @@ from trainables.study.conclusions import (
     contrast_points,
     cost,
     how_to_confirm,
+    matched_text,
     pick_command,
     probability_text,
     side_word,
     undecided,
     undefended,
+    why_chosen,
 )  # fmt: skip
-from trainables.study.outcome import Confirmed, ContrastAnswer, Outcome
-from trainables.study.text import capital, difference_text, duration, estimate_text, is_known, label, unbroken
+from trainables.study.contrasts import is_mismatched
+from trainables.study.outcome import Confirmed, ContrastAnswer, Outcome, Verdict
+from trainables.study.text import (
+    capital,
+    counted,
+    decimal,
+    difference_text,
+    duration,
+    estimate_text,
+    is_known,
+    label,
+    unbroken,
+)
 
 TEMPLATE = """
 {% if not confirmed %}
@@ -34,8 +47,9 @@ TEMPLATE = """
 {% if not chosen %}
 <p class="lead"><b>No point can be shipped:</b> {{ reason }}.</p>
 {% else %}
-<p class="lead"><b>Ship {{ name }}</b> ({{ what }}), {{ why }}. On the front of the confirmed points: <span
- class="word {{ verdict }}">{{ verdict }}</span> (probability {{ probability }}).{% if cost %} {{ cost }}{% endif %}</p>
+<p class="lead"><b>Ship {{ name }}</b> ({{ what }}), {{ why }}. Its verdict: <span
+ class="word {{ verdict }}">{{ verdict }}</span> (probability of being on the front {{ probability }}{{ doubt }}).
+{%- if cost %} {{ cost }}{% endif %}</p>
 <div class="scroll" role="region" aria-label="{{ caption }}" tabindex="0"><table class="comparison" role="table">
 <caption><span>{{ caption }}</span></caption>
 <thead><tr role="row">
@@ -63,10 +77,11 @@ TEMPLATE = """
 </div>
 <div>
 {% if contrasts or unanswered %}
-<ul class="contrasts" aria-label="Contrasts">
+<ul class="contrasts" aria-label="Contrasts, with the difference of two confirmed points and its 95 % interval">
 {% for item in contrasts %}
 <li class="{{ item.word }}"><span class="word {{ item.word }}">{{ item.word | capitalize }}.</span> {{ item.question }}
 <p><b>{{ item.own[0] }} <span class="n">{{ item.own[1] }}</span></b>, {{ item.points }}</p>
+{% if item.matched %}<p>{{ item.matched }}</p>{% endif %}
 <p class="soft">
 {%- for name, text in item.others %}{{ name }} <span class="n">{{ text }}</span>{{ ", " if not loop.last }}{% endfor %}
 {{- item.needed }}</p>
@@ -107,33 +122,34 @@ def _contrast(answer: ContrastAnswer, outcome: Outcome) -> dict[str, Any]:
     if answer.answer == "undecided":
         assert outcome.confirmation is not None
         count, seconds = answer.replicates_needed, outcome.confirmation.seconds_per_replicate
-        needed = (
-            f"; to decide it, roughly {count:.0f} replicates of each point ({duration(2 * count * seconds)})"
-            if count < 1000 else "; more judged images are needed to decide it"
-        )  # fmt: skip
+        needed = "; more judged images are needed to decide it"
+        if is_mismatched(answer):
+            needed = "; no replicates decide it"
+        elif count < 1000:
+            replicates = counted(round(count), "replicate")
+            needed = f"; to decide it, roughly {replicates} of each of the two points in all ({duration(2 * count * seconds)})"
     own, *others = contrast_numbers(answer, outcome)
     return {
         "word": answer.answer, "question": answer.contrast.question, "own": own, "others": others, "needed": needed,
-        "points": contrast_points(answer, outcome),
+        "points": contrast_points(answer, outcome), "matched": capital(matched_text(answer, outcome)),
     }  # fmt: skip
 
 
 def _shipped(chosen: Chosen, outcome: Outcome) -> dict[str, Any]:
     """The chosen point, its numbers and their certainty, and the comparison with no defence."""
     point, trials, baseline = chosen.point, {t.number: t for t in outcome.trials}, undefended(outcome)
-    constraints = " and ".join(map(str, outcome.require))
-    why = f"the balanced one of the {chosen.feasible} of {chosen.among} confirmed points with {constraints}" if constraints else (
-        f"the balanced compromise (knee) of the {chosen.among} points on the confirmed front, as no requirement was given"
-    )  # fmt: skip
     if point.number == baseline:
         baseline = None
     heads = ["", unbroken("confirmed (95 % interval)")]
-    heads += [trials[baseline].baseline, "paired difference"] if baseline is not None else []
+    heads += [trials[baseline].baseline, f"paired difference {unbroken('(95 % interval)')}"] if baseline is not None else []
     return {
-        "name": f"trial {point.number}", "what": called(point.number, outcome).partition(" (")[2].removesuffix(")"), "why": why,
+        "name": f"trial {point.number}", "what": called(point.number, outcome).partition(" (")[2].removesuffix(")"),
+        "why": why_chosen(chosen, outcome),
         "cost": "" if baseline is None else cost(chosen, baseline, outcome), "verdict": point.verdict.value,
         "probability": probability_text(point.probability),
-        "caption": f"Means over {point.replicates} replicates on test; expected: corrected for the choice among noisy points",
+        "doubt": "" if point.verdict is Verdict.STAYS else ", so it may not belong there",
+        "caption": f"Means over {counted(point.replicates, 'replicate')} on test; expected: corrected for the choice among noisy "
+        "points",
         "heads": heads, "baseline": baseline is not None,
         "rows": [_row(o, chosen, outcome, baseline) for o in outcome.objectives],
         "certainty": certainty(chosen, outcome), "caveats": _caveats(chosen),
@@ -153,8 +169,9 @@ def _row(objective: Objective, chosen: Chosen, outcome: Outcome, baseline: int |
         estimates = outcome.confirmation.estimates
         difference = estimates.difference(point.number, baseline, objective.metric)
         row |= {
-            "baseline": f"{estimates.mean(baseline, objective.metric):.3f}",
-            "difference": unbroken(difference_text(difference)), "word": side_word(difference, objective),
+            "baseline": decimal(estimates.mean(baseline, objective.metric)),
+            "difference": " (".join(map(unbroken, difference_text(difference).split(" ("))),
+            "word": side_word(difference, objective),
         }  # fmt: skip
     return row
 

@@ -7,11 +7,11 @@ from typing import Any
 from core.study import Objective
 from trainables.reporting.card import Card, Missing, ReportContext
 from trainables.study.outcome import Confirmed, Outcome
-from trainables.study.text import estimate_text, interval_text, is_known, label, signed, unbroken
+from trainables.study.text import counted, decimal, directed, estimate_text, interval_text, is_known, label, signed, unbroken
 
 TIER_NAMES = {
     "threshold": "the sweep's threshold audits", "gradient": "and gradient norms", "adversarial": "and adversarial queries",
-    "label_only": "and the label-only distance", "siblings": "and sibling replicates", "shadows": "and shadow models",
+    "label_only": "and the label-only distance", "siblings": "and another replicate of the point", "shadows": "and shadow models",
 }  # fmt: skip
 """The audits that each tier adds to those before it."""
 
@@ -47,9 +47,10 @@ def _changes(points: Sequence[Confirmed], outcome: Outcome) -> dict[str, Any]:
         if both:
             sweep, confirmed = (sum(values) / len(both) for values in zip(*both, strict=True))
             name = f"{label(objective)}, the same four threshold audits" if _has_tiers(points, objective) else label(objective)
-            rows.append([name, f"{sweep:.3f}", f"{confirmed:.3f}", signed(confirmed - sweep)])
-    caption = f"Means over the {len(points)} confirmed points: one training on val in the sweep, replicates on test in confirmation"
-    return {"caption": caption, "heads": ["", "sweep", "confirmed", "change"], "rows": rows}
+            rows.append([name, decimal(sweep), decimal(confirmed), directed(confirmed - sweep)])
+    several = f"Means over {counted(len(points), 'confirmed point')}"
+    caption = f"{several}: one training on val in the sweep, replicates on test in confirmation"
+    return {"caption": caption, "heads": ["", "sweep", "confirmed", "confirmed compared with the sweep"], "rows": rows}
 
 
 def _has_tiers(points: Sequence[Confirmed], objective: Objective) -> bool:

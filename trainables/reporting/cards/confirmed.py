@@ -20,7 +20,7 @@ def data(context: ReportContext) -> dict[str, Any] | Missing:
     if outcome.confirmation is None:
         return Missing("No point is confirmed: the confirmation step was skipped with --no-confirm, or the front is empty.")
     trials = {t.number: t for t in outcome.trials}
-    heads = ["trial", "baseline", "verdict", "probability on the front"]
+    heads = ["trial", "baseline", "verdict", "probability of being on the front"]
     for o in outcome.objectives:
         heads += [label(o), *["chance level"] * (o.metric == "mia_auc")]
     rows = [

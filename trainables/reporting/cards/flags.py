@@ -8,7 +8,7 @@ from trainables.study.text import flags_on_all, numbers
 
 TEMPLATE = """
 {% for name, means, advice in common %}
-<p>Every trial raises <code>{{ name }}</code>: {{ means }}; {{ advice }}.</p>
+<p>Every trial of the sweep raises <code>{{ name }}</code>: {{ means }}; {{ advice }}.</p>
 {% endfor %}
 {% if rows %}<div class="texts">{{ m.table(caption, heads, rows) }}</div>{% else %}<p>No other flag is raised.</p>{% endif %}
 """
@@ -34,7 +34,7 @@ def data(context: ReportContext) -> dict[str, Any] | Missing:
         ])  # fmt: skip
     if not rows and not common:
         return Missing("No flag is raised.")
-    heads = ["flag", "meaning", "advice", "trials", "in confirmation", "effect"]
+    heads = ["flag", "meaning", "advice", "trials in the sweep", "trials in confirmation", "effect"]
     return {"common": common, "caption": "Reasons to distrust a number", "heads": heads, "rows": rows}
 
 

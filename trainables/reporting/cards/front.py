@@ -5,7 +5,7 @@ from typing import Any
 
 from trainables.reporting.card import Card, Missing, ReportContext
 from trainables.study.outcome import Outcome
-from trainables.study.text import columns, flags_on_all, knee, label, named
+from trainables.study.text import columns, decimal, flags_on_all, knee, label, named
 from trainables.study.trial import Trial
 
 TEMPLATE = """
@@ -26,7 +26,7 @@ def objective_cells(trial: Trial, outcome: Outcome) -> list[Any]:
     cells, levels = [], _levels(outcome)
     for o in outcome.objectives:
         value, level = trial.metrics.get(o.metric), trial.metrics.get(f"{o.metric}_chance")
-        text = f"{value:.4f}" if value is not None else None
+        text = decimal(value, 4) if value is not None else None
         if value is not None and level is not None and value <= level:
             cells.append((value, f"{text} (not\N{NO-BREAK SPACE}resolved)"))
         else:

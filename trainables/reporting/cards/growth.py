@@ -3,6 +3,7 @@
 from typing import Any
 
 from trainables.reporting.card import Card, ReportContext
+from trainables.study.text import counted
 
 TEMPLATE = "<p>{{ text }}</p>{{ m.figures(figures) }}"
 
@@ -15,10 +16,10 @@ def data(context: ReportContext) -> dict[str, Any]:
 def _text(curve: list[float]) -> str:
     if not curve:
         return "No trial is completed yet."
+    after, last = f"After {counted(len(curve), 'trial')}", _ordinal(1 + curve.index(curve[-1]))
     if not curve[-1]:
-        return f"After {len(curve)} trials the front is empty."
-    last = _ordinal(1 + curve.index(curve[-1]))
-    return f"After {len(curve)} trials the front dominates {curve[-1]:.3f} of the box; it last grew with the {last} trial."
+        return f"{after} the front is empty."
+    return f"{after} the front dominates {curve[-1]:.3f} of the box; it last grew with the {last} trial."
 
 
 def _ordinal(count: int) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 from trainables.reporting.card import Card, Missing, ReportContext
 from trainables.study.outcome import Outcome
-from trainables.study.text import duration, show
+from trainables.study.text import counted, duration, show
 
 NORMS = {"linf": "L\N{INFINITY}", "l2": "L2"}
 """Names of norms."""
@@ -66,7 +66,8 @@ def _measured(outcome: Outcome, prefix: str) -> str:
 
 def _trials(outcome: Outcome) -> str:
     replicates = sum(c.replicates for c in outcome.confirmed)
-    confirmed = f"; {len(outcome.confirmed)} points confirmed with {replicates} replicates" if outcome.confirmed else ""
+    points = counted(len(outcome.confirmed), "point")
+    confirmed = f"; {points} confirmed with {counted(replicates, 'replicate')}" if outcome.confirmed else ""
     return f"{len(outcome.completed)} completed of {outcome.planned} planned{confirmed}"
 
 

@@ -6,7 +6,7 @@ from trainables.reporting.card import Card, ReportContext
 from trainables.reporting.cards.front import common_note, flag_cell, objective_cells, objective_heads
 from trainables.reporting.page_data import mlflow_links, status
 from trainables.reporting.parallel_coordinates import FOOT, HEIGHT, LEFT, STEP, TOP, axes_of, paths_of
-from trainables.study.text import columns, flags_on_all
+from trainables.study.text import columns, counted, flags_on_all
 
 TEMPLATE = """
 {% macro line(path) %}
@@ -88,7 +88,8 @@ def data(context: ReportContext) -> dict[str, Any]:
     return {
         "axes": axes, "paths": paths, "left": LEFT, "step": STEP, "top": TOP, "length": HEIGHT, "width": width,
         "height": TOP + HEIGHT + FOOT, "min_width": round(width * 0.72),
-        "description": f"A line for each of {len(paths)} trials through {len(axes)} axes: {', '.join(a.title for a in axes)}.",
+        "description": f"A line for each of {counted(len(paths), 'trial')} through {counted(len(axes), 'axis', 'axes')}: "
+        f"{', '.join(a.title for a in axes)}.",
         "caption": "Every trial that ended; a click on a header sorts, a click on a trial shows everything about it"
         + common_note(common),
         "heads": ["trial", "status", "baseline", *objective_heads(outcome), "flags", *shown],

@@ -50,15 +50,20 @@ function digits(value) {
   return Math.abs(value) >= 1e-3 && Math.abs(value) < 1e5 ? String(+value.toPrecision(5)) : value.toExponential(3);
 }
 
-function pairs(of) {
+function counted(count, one) { return `${count} ${one}${count === 1 ? "" : "s"}`; }
+
+// A number for people, with a minus sign; settings keep their hyphen, with which they can be typed.
+function readable(text) { return text.replace(/^-/, "\u2212"); }
+
+function pairs(of, format = digits) {
   const list = element("dl");
-  for (const [name, value] of Object.entries(of)) list.append(element("dt", name), element("dd", digits(value)));
+  for (const [name, value] of Object.entries(of)) list.append(element("dt", name), element("dd", format(value)));
   return list;
 }
 
-function folded(title, of) {
+function folded(title, of, format = digits) {
   const box = element("details");
-  box.append(element("summary", title), pairs(of));
+  box.append(element("summary", title), pairs(of, format));
   return box;
 }
 
@@ -69,11 +74,11 @@ function numbers(trial) {
   for (const {metric, label} of report.objectives) {
     const row = body.insertRow();
     row.append(element("th", label, {scope: "row"}));
-    row.insertCell().textContent = metric in trial.metrics ? trial.metrics[metric].toFixed(4) : "";
+    row.insertCell().textContent = metric in trial.metrics ? readable(trial.metrics[metric].toFixed(4)) : "";
     if (!confirmed) continue;
     const ends = confirmed.intervals[metric];
-    const between = ends ? ` (${ends.map(end => end.toFixed(3)).join(" to ")})` : "";
-    row.insertCell().textContent = confirmed.means[metric].toFixed(3) + between + (confirmed.notes[metric] ?? "");
+    const between = ends ? ` (${ends.map(end => readable(end.toFixed(3))).join(" to ")})` : "";
+    row.insertCell().textContent = readable(confirmed.means[metric].toFixed(3)) + between + (confirmed.notes[metric] ?? "");
   }
   return table;
 }
@@ -103,13 +108,13 @@ function show(number, from) {
   if (Object.keys(trial.metrics).length) dialog.append(numbers(trial));
   if (trial.confirmed) {
     const {replicates, verdict, probability} = trial.confirmed;
-    dialog.append(element("p", `Confirmed by ${replicates} replicates: ${verdict}; ` +
-      `on the front with probability ${probability.toFixed(2)}.`));
+    dialog.append(element("p", `Confirmed by ${counted(replicates, "replicate")}: ${verdict}; ` +
+      `its probability of being on the front is ${probability.toFixed(2)}.`));
   }
-  if (trial.flags.length) dialog.append(element("p", `Flags: ${trial.flags.join(", ")}`));
+  if (trial.flags.length) dialog.append(element("p", `Flags in the sweep: ${trial.flags.join(", ")}`));
   const own = Object.fromEntries(report.columns.filter(c => c in trial.params).map(c => [c, trial.params[c]]));
   dialog.append(element("h3", "Configuration"), pairs(own), mlflowLink(trial),
-    folded("Settings shared by all trials", report.shared), folded("All metrics", trial.metrics));
+    folded("Settings shared by all trials", report.shared), folded("All metrics", trial.metrics, value => readable(digits(value))));
   dialog.show();
   name.focus({preventScroll: true});
   mark(number, true);
@@ -251,7 +256,7 @@ function apply() {
     kept += on;
   }
   const summary = document.getElementById("kept");
-  summary.textContent = `${kept} of ${rows.size} trials are kept. `;
+  summary.textContent = `${kept} of ${counted(rows.size, "trial")} ${kept === 1 ? "is" : "are"} kept. `;
   if (kept !== rows.size) {
     const reset = element("button", "Show all", {type: "button"});
     reset.addEventListener("click", () => {

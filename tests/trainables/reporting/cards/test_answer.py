@@ -10,6 +10,7 @@ from reported import EVIL, empty, page_of, plain, section_of
 
 from trainables.reporting.card import ReportContext
 from trainables.reporting.cards.answer import data
+from trainables.study.conclusions import matched_text
 from trainables.study.outcome import Outcome
 from trainables.study.text import difference_text
 
@@ -41,9 +42,9 @@ def test_without_confirmed_points_nothing_is_concluded_and_the_command_that_conf
 
 def test_the_point_to_ship_is_named_with_its_verdict_its_cost_and_the_command(study):
     shown = text(study)
-    assert "Ship trial 3 (crl + pgd 0.08), the balanced compromise (knee) of the 4 points on the confirmed front" in shown
+    assert "Ship trial 3 (crl + pgd 0.08), the balanced compromise (--balanced) of the 4 points on the confirmed front" in shown
     point = study.confirmed[[c.number for c in study.confirmed].index(BOTH)]
-    assert f"On the front of the confirmed points: {point.verdict} (probability {point.probability:.3f})." in shown
+    assert f"Its verdict: {point.verdict} (probability of being on the front {point.probability:.3f})." in shown
     change = study.confirmation.estimates.difference(BOTH, UNDEFENDED, "accuracy").value
     assert f"Compared with no defence (trial 0), it costs {-change:.3f} accuracy, gains" in shown
     assert "Register its model: python studies/pick.py crl-1 --balanced" in shown
@@ -81,10 +82,25 @@ def test_contrasts_are_answered_in_words_with_paired_differences(study):
     assert (yes["word"], no["word"], undecided["word"]) == ("yes", "no", "undecided")
     difference = study.confirmation.estimates.difference(1, 0, "mia_auc")
     assert yes["own"] == ("membership-inference AUC", difference_text(difference)) and yes["needed"] == ""
-    assert yes["points"] == "trial 1 (CRL alone) minus trial 0 (undefended)"
+    assert yes["points"] == "trial 1 (CRL alone) compared with trial 0 (undefended)"
     assert [name for name, _ in yes["others"]] == ["accuracy", "robust accuracy"]
     assert "to decide it" in undecided["needed"]
     assert "Yes. Does CRL lower the leak?" in text(study)
+
+
+def test_a_contrast_at_the_same_value_of_a_metric_shows_both_values():
+    study = answered.matched()
+    (answer,) = study.confirmation.contrasts
+    assert f"Of {matched_text(answer, study)[3:]}" in text(study) and "no replicates decide it" in text(study)
+    assert [name for name, _ in card(study)["contrasts"][0]["others"]] == ["accuracy"]  # the matched one is not repeated
+    assert card(answered.outcome())["contrasts"][0]["matched"] == ""
+
+
+def test_a_point_whose_own_verdict_is_undecided_has_a_caveat(study):
+    points = [replace(c, probability=0.9) if c.number == BOTH else c for c in study.confirmed]
+    undecided = replace(study, confirmation=replace(study.confirmation, points=tuple(points)))
+    caveat = "Its verdict: undecided (probability of being on the front 0.900, so it may not belong there)."
+    assert caveat in text(undecided) and "may not belong" not in text(study)
 
 
 def test_a_contrast_without_an_answer_has_its_reason(study):
@@ -95,7 +111,8 @@ def test_a_contrast_without_an_answer_has_its_reason(study):
 def test_requirements_choose_the_point_and_are_in_the_command():
     study = answered.outcome(require=("mia_auc<=0.7", "accuracy>=0.9"))
     shown = text(study)
-    assert "Ship trial 1 (CRL alone), the balanced one of the" in shown
+    wanted = "mia_auc<=0.7 and accuracy>=0.9 (1 of 1)"
+    assert f"Ship trial 1 (CRL alone), the balanced one (--balanced) of the points on the confirmed front with {wanted}" in shown
     assert "python studies/pick.py crl-1 --require 'mia_auc<=0.7' --require 'accuracy>=0.9' --balanced" in shown
 
 

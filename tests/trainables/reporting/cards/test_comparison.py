@@ -27,7 +27,8 @@ def test_the_auc_of_the_sweep_is_compared_with_that_of_the_same_audits_in_confir
 
 def test_what_each_tier_of_audits_adds_is_shown_on_average_and_for_every_point(study):
     tiers = data(ReportContext(study))["tiers"]
-    assert tiers["heads"] == ["trial", "the sweep's threshold audits", "and sibling replicates", "chance level, all audits"]
+    added = "and another replicate of the point"
+    assert tiers["heads"] == ["trial", "the sweep's threshold audits", added, "chance level, all audits"]
     means = [np.mean([c.tiers[name][0] for c in study.confirmed]) for name in ("threshold", "siblings")]
     assert tiers["rows"][0][:3] == ["mean", f"{means[0]:.3f}", f"{means[1]:.3f} (+{means[1] - means[0]:.3f})"]
     assert [row[0] for row in tiers["rows"][1:]] == [c.number for c in study.confirmed]

@@ -37,7 +37,7 @@ def test_a_flag_of_every_trial_is_explained_once_above_the_table_and_in_no_row()
     study = large.outcome()
     page = page_of(study)
     section = plain(section_of(page, "flags"))
-    assert section.count("Every trial raises few_non_members: " + FLAGS["few_non_members"].means) == 1
+    assert section.count("Every trial of the sweep raises few_non_members: " + FLAGS["few_non_members"].means) == 1
     assert "few_non_members" not in rows_of(page, "flags")
     assert not any(
         "few_non_members" in cell for anchor in ("front", "trials") for row in rows_of(page, anchor).values() for cell in row
