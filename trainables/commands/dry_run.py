@@ -16,7 +16,7 @@ from trainables.cost.configurations import pilots_of
 from trainables.cost.estimate import estimate
 from trainables.cost.passes import Sizes
 from trainables.cost.pilots import Cost, Measurements, Pilot, Setting, measured
-from trainables.cost.place import Place
+from trainables.cost.place import Place, file_bytes
 from trainables.cost.text import cost_lines, measured_lines, pilot_line, unmeasured_line
 from trainables.cost.unmeasured import unmeasured
 from trainables.execution import cluster
@@ -90,7 +90,7 @@ def _cost(plan: Plan, site: Site, images: Images, terminal: Terminal, start: flo
     share, at_a_time = resources(site)
     pilots, pool_bytes = pilots_of(plan), images.x.numel()
     place = Place(
-        at_a_time=at_a_time, workers=site.workers_per_trial, start=start, pool_bytes=pool_bytes,
+        at_a_time=at_a_time, workers=site.workers_per_trial, start=start, pool_bytes=pool_bytes, shared_bytes=file_bytes(),
         driver_bytes=(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - pool_bytes,
     )  # fmt: skip
     terminal.info(f"  measuring {counted(len(pilots), 'configuration')}, {at_a_time} at a time, for at most {seconds} s")

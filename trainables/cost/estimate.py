@@ -11,10 +11,10 @@ from trainables.cost.pilots import Audits, Cost, Measurements, Pilot
 from trainables.cost.place import Place
 from trainables.study.plan import Plan
 
-DRIVER = 5.0
-"""Time of the driver, in units of the start of the command: the start itself and MLflow's database (2), Ray's own processes until
-a worker starts (1), and the report with its copy in MLflow (2). The CPU time of the driver alone was 3.5, 4.2 and 4.7 units in the
-three studies of tests/benchmarks/bench_dry_run.py."""
+DRIVER = 9.0
+"""Time in which a study trains nothing, in units of the start of the command, as fitted to the three studies of
+tests/benchmarks/bench_dry_run.py: the driver's CPU time for its start, MLflow and the report (3.5 to 5.4 units), and waiting for
+Ray's own processes and for the slower network of a pair."""
 ATTACK_SHARE = 0.5
 """Time of attacks as a share of their longest time, if none were run: they do not run again on images on which an earlier one
 succeeded. In the three studies of tests/benchmarks/bench_dry_run.py, the shares were 0.42 to 0.62 on average."""
@@ -72,7 +72,7 @@ class Memory(NamedTuple):
     trial: float
     """Memory of the process of one trial, at least."""
     total: float
-    """Memory of all processes at a time, at least."""
+    """Memory of all processes at a time, at least; libraries that they share count once."""
     phase: Phase
     """The phase of a trial that needs the most."""
 
@@ -99,7 +99,7 @@ class Estimate:
     shadow: Span
     """Device seconds of the shadow models."""
     driver: Span
-    """Seconds of the driver: start, suggestions, bookkeeping and report."""
+    """Seconds in which no network is trained: start, suggestions, bookkeeping, waiting and report."""
     starts: Span
     """Worker processes that are started."""
     start: float
@@ -181,7 +181,8 @@ def estimate(
     report = Span(*(2 * (REPORT_BYTES + POINT_BYTES * points) for points in step.points))
     phase = max((cost.phase for cost in costs), key=lambda phase: phase.total)
     process = max(max(cost.peak for cost in costs), float(phase.total))
-    total = place.at_a_time * process + place.driver_bytes + RAY_BYTES + SHARED_TIMES * place.pool_bytes
+    own = place.at_a_time * (process - min(process, place.shared_bytes)) + place.driver_bytes
+    total = own + RAY_BYTES + SHARED_TIMES * place.pool_bytes
     return Estimate(
         trial, point, networks, step, shadows, audits,
         sweep=networks * (trial.training + trial.sweep), confirm=confirm,

@@ -1,6 +1,7 @@
 """The place where a study would run: its processes, their memory, and the time that they take to start."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +18,8 @@ class Place:
     """Memory of this process without the pool."""
     pool_bytes: float
     """Bytes of the pool's pixels."""
+    shared_bytes: float = 0.0
+    """Memory of the files of libraries in this process, which every process counts and which is there once."""
 
     def processes(self, networks: float) -> float:
         """The number of worker processes that a step starts for a number of networks.
@@ -25,3 +28,12 @@ class Place:
         processes for each network.
         """
         return self.workers * networks if self.workers else min(networks, self.at_a_time)
+
+
+def file_bytes() -> float:
+    """Memory of files, mostly libraries, in this process; 0 on other systems than Linux."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((float(line.split()[1]) * 1024 for line in lines if line.startswith("RssFile:")), 0.0)

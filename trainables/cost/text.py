@@ -187,6 +187,6 @@ def _total(site: Site, cost: Estimate) -> list[str]:
         f"{span(cost.starting, duration)} of device time",
         f"device time: {span(cost.device, duration)} in total, as if one network were trained and evaluated at a time",
         f"wall time: {span(cost.wall, duration)} on an otherwise idle machine, {trials}{cluster}; "
-        f"{span(cost.driver, duration)} of it for the start, the suggestions and the report{split}",
+        f"{span(cost.driver, duration)} of it for the start, the suggestions, waiting and the report{split}",
         *lines,
     ]

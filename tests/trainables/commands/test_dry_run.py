@@ -54,7 +54,7 @@ def test_a_dry_run_prints_configuration_space_and_cost_and_creates_nothing(tmp_p
         rf"11 to 14 networks, each {number} of training and {number} of queries: {number} to {number} of device time",
         rf"{2 * (os.cpu_count() or 1)} starts of worker processes, {number} each: {number} of device time",
         rf"device time: {number} to {number} in total, as if one network were trained and evaluated at a time",
-        rf"wall time: .*, {os.cpu_count()} trials at a time; .* of it for the start, the suggestions and the report",
+        rf"wall time: .*, {os.cpu_count()} trials at a time; .* of it for the start, the suggestions, waiting and the report",
         r"disk: [\d.]+ MB to [\d.]+ MB, for networks, their outputs, the report and MLflow",
         rf"memory: about [\d.]+ GiB in total; [\d.]+ GiB for each of {os.cpu_count()} trials at a time, mostly for libraries",
     ):

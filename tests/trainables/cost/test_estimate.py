@@ -129,5 +129,7 @@ def test_the_disk_holds_networks_evidence_results_report_and_database():
 def test_memory_is_that_of_all_trials_at_a_time_of_the_driver_of_ray_and_of_the_pool():
     found = estimated(place=replace(PLACE, at_a_time=3)).memory
     assert found.trial == 1e9 and found.total == pytest.approx(3 * 1e9 + 2e9 + RAY_BYTES + 2e6)
+    shared = estimated(place=replace(PLACE, at_a_time=3, shared_bytes=4e8)).memory
+    assert shared.trial == 1e9 and shared.total == pytest.approx(found.total - 3 * 4e8)
     large = replace(POINT, phase=Phase("attacks", 256, 1e7, "judge.images"))
     assert estimated(point=large).memory.trial == 2.56e9 and estimated(point=large).memory.phase.name == "attacks"
