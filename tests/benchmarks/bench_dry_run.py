@@ -22,8 +22,8 @@ how well one constant serves three studies, and not how well it predicts a fourt
 ratios were 0.79, 0.73 and 0.81. Memory was 1.34 to 1.42 times the actual one while every process counted the libraries that all
 share; in a run of inversion_tradeoff since then, it was 0.94 times (2.2 GB / 2.3 GB).
 
-On a machine whose cores other processes used (`--seconds` 110 to 150 to compensate), the device times were 1.15, 0.91 and 0.98 times
-the actual ones. A worker took 4.2 to 4.3 CPU seconds until its first training; the start of a command took 3.8 to 4.8, and the first
+On a machine that other processes used (`--seconds` 110 to 150 to compensate), the device times were 1.15, 0.91 and 0.98 times the
+actual ones. A worker took 4.2 to 4.3 CPU seconds until its first training; the start of a command took 3.8 to 4.8, and the first
 training of a process 1.3 to 2.0 more than later ones. Where measuring got so little time that networks were trained for 0 to 40 %
 of their epochs and attacks were only counted, the estimate of inversion_tradeoff was 1.98 times the actual device time, when such
 attacks were assumed to run to their end (now: half as long).
