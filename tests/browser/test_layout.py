@@ -133,6 +133,12 @@ def test_paper_is_light_in_dark_mode_and_breaks_no_number(browser, page):
     assert browser.execute_script(broken) == []
 
 
+def test_paper_has_the_comparison_beside_nothing_that_it_covers(browser, page):
+    opened(browser, page, PAPER, media="print")
+    cells, (column, *_) = boxes(browser, ".comparison :is(td, th)"), boxes(browser, ".answer > div")
+    assert cells and all(cell["right"] <= column["right"] + 1 for cell in cells)
+
+
 def test_paper_has_settings_instead_of_columns_of_knobs(browser, large):
     opened(browser, large, PAPER, media="print")
     assert boxes(browser, "section[aria-labelledby=trials] .knob") == []

@@ -168,8 +168,8 @@ def attacker(point: Confirmed) -> str:
     audit = point.audits[0] if point.audits else "an audit"
     about = "" if is_measured else "about "
     return (
-        f"An attacker with {audit} gives a random member a higher score than a random non-member in {auc:.0%} of pairs (AUC "
-        f"{auc:.2f}; guessing: 50%); at the best threshold, the share of members that it calls members is {about}{100 * gain:.0f} "
+        f"An attacker with {audit} gives a random member a higher score than a random non-member in {100 * auc:.0f}\N{NO-BREAK SPACE}% of pairs (AUC "
+        f"{auc:.2f}; guessing: 50\N{NO-BREAK SPACE}%); at the best threshold, the share of members that it calls members is {about}{100 * gain:.0f} "
         f"points above that of non-members; {_low_rate(point)}."
     )
 
@@ -188,7 +188,7 @@ def _low_rate(point: Confirmed) -> str:
     rates = [point.leaks[audit].tprs[0.01] for audit in point.audits if audit in point.leaks and 0.01 in point.leaks[audit].tprs]
     if not rates:
         return "its true-positive rate at a false-positive rate of 1\N{NO-BREAK SPACE}% is not resolved by this many non-members"
-    return f"at a false-positive rate of 1\N{NO-BREAK SPACE}%, it finds {max(rates):.1%} of the members"
+    return f"at a false-positive rate of 1\N{NO-BREAK SPACE}%, it finds {100 * max(rates):.1f}\N{NO-BREAK SPACE}% of the members"
 
 
 @dataclass(frozen=True)
