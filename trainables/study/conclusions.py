@@ -168,9 +168,9 @@ def attacker(point: Confirmed) -> str:
     audit = point.audits[0] if point.audits else "an audit"
     about = "" if is_measured else "about "
     return (
-        f"An attacker with {audit} gives a random member a higher score than a random non-member in {100 * auc:.0f}\N{NO-BREAK SPACE}% of pairs (AUC "
-        f"{auc:.2f}; guessing: 50\N{NO-BREAK SPACE}%); at the best threshold, the share of members that it calls members is {about}{100 * gain:.0f} "
-        f"points above that of non-members; {_low_rate(point)}."
+        f"An attacker with {audit} gives a random member a higher score than a random non-member in {_percent(auc)} of pairs "
+        f"(AUC {auc:.2f}; guessing: {_percent(0.5)}); at the best threshold, the share of members that it calls members is "
+        f"{about}{100 * gain:.0f} points above that of non-members; {_low_rate(point)}."
     )
 
 
@@ -187,8 +187,12 @@ def _low_rate(point: Confirmed) -> str:
     """The true-positive rate at a false-positive rate of 1 %."""
     rates = [point.leaks[audit].tprs[0.01] for audit in point.audits if audit in point.leaks and 0.01 in point.leaks[audit].tprs]
     if not rates:
-        return "its true-positive rate at a false-positive rate of 1\N{NO-BREAK SPACE}% is not resolved by this many non-members"
-    return f"at a false-positive rate of 1\N{NO-BREAK SPACE}%, it finds {100 * max(rates):.1f}\N{NO-BREAK SPACE}% of the members"
+        return f"its true-positive rate at a false-positive rate of {_percent(0.01)} is not resolved by this many non-members"
+    return f"at a false-positive rate of {_percent(0.01)}, it finds {_percent(max(rates), 1)} of the members"
+
+
+def _percent(share: float, decimals: int = 0) -> str:
+    return f"{100 * share:.{decimals}f}\N{NO-BREAK SPACE}%"
 
 
 @dataclass(frozen=True)
