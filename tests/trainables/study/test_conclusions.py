@@ -39,8 +39,8 @@ def test_an_auc_is_explained_by_pairs_and_by_the_advantage_of_two_normal_distrib
     """AUC 0.68 is 0.6614 standard deviations apart: 2 Phi(0.3307) - 1 = 0.2591."""
     assert attacker(leaking(0.68)).replace("\N{NO-BREAK SPACE}", " ") == (
         "An attacker with lira gives a random member a higher score than a random non-member in 68 % of pairs (AUC 0.68; "
-        "guessing: 50 %); at the best threshold, the share of members that it calls members is about 26 points above that of non-members; its "
-        "true-positive rate at a false-positive rate of 1 % is not resolved by this many non-members."
+        "guessing: 50 %); at the best threshold, the share of members that it calls members is about 26 points above that of "
+        "non-members; its true-positive rate at a false-positive rate of 1 % is not resolved by this many non-members."
     )
 
 
