@@ -40,7 +40,6 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from core.data import split
 from core.study import Study
 from studies import bpfc_tradeoff, crl_tradeoff, inversion_tradeoff
 from trainables.commands import dry_run
@@ -158,8 +157,8 @@ def compare(study: Study, options: list[str], seconds: int, start: float) -> Non
     site = site_of(args)
     plan, images = preflight.check_new(plan_of(study, args), site, study.objectives)
     share, at_a_time = dry_run.resources(site)
-    pilots, begun = pilots_of(plan), time.monotonic()
-    found = dry_run.measure(plan, images, pilots, share, at_a_time, Terminal("quiet"), seconds)
+    pilots, sizes, begun = pilots_of(plan), dry_run.sizes_of(plan, images), time.monotonic()
+    found = dry_run.measure(plan, images, sizes, pilots, share, at_a_time, Terminal("quiet"), seconds)
     measured = time.monotonic() - begun
     place = Place(
         at_a_time=at_a_time, workers=site.workers_per_trial, start=start, driver_bytes=0.6e9, pool_bytes=images.x.numel(),
@@ -175,7 +174,7 @@ def compare(study: Study, options: list[str], seconds: int, start: float) -> Non
     shares = sorted(round(cost.training.trained, 2) for cost in found.costs.values())
     counts = f"{len(found.costs)} of {len(pilots)} configurations measured in {measured:.0f} s"
     print(f"\n{study.name} {' '.join(options)}: {counts}, trained for {shares[0]:.0%} to {shares[-1]:.0%} of the epochs")
-    members = len(split(images, plan.config.split).members)
+    members = sizes[plan.config.judge.part].members
     print(
         f"  {plan.trials} trials of {members} members, {step.points.low:.0f} confirmed points, {step.networks.low:.0f} replicates\n"
         f"  {len(processes.workers)} worker processes started, {expected.starts.low:.0f} expected, {expected.start:.1f} s each\n"

@@ -95,14 +95,14 @@ def _cost(plan: Plan, site: Site, images: Images, terminal: Terminal, start: flo
     )  # fmt: skip
     terminal.info(f"  measuring {counted(len(pilots), 'configuration')}, {at_a_time} at a time, for at most {seconds} s")
     begun = time.monotonic()
-    found = measure(plan, images, pilots, share, at_a_time, terminal, seconds)
+    sizes = sizes_of(plan, images)
+    found = measure(plan, images, sizes, pilots, share, at_a_time, terminal, seconds)
     if found.costs:
         lines = measured_lines(found, len(pilots), time.monotonic() - begun)
     else:
         lines = [unmeasured_line(found, len(pilots), seconds)]
-        found.costs |= unmeasured(pilots, images, sizes_of(plan, images), place.driver_bytes)
-    members = len(data.split(images, plan.config.split).members)
-    return lines + cost_lines(plan, site, estimate(plan, pilots, found, place), members)
+        found.costs |= unmeasured(pilots, images, sizes, place.driver_bytes)
+    return lines + cost_lines(plan, site, estimate(plan, pilots, found, place), sizes[plan.config.judge.part].members)
 
 
 def seconds_left(age: float) -> int:
@@ -133,11 +133,12 @@ def resources(site: Site) -> tuple[Share, int]:
 
 
 def measure(
-    plan: Plan, images: Images, pilots: list[Pilot], share: Share, at_a_time: int, terminal: Terminal, seconds: float
+    plan: Plan, images: Images, sizes: dict[str, Sizes], pilots: list[Pilot], share: Share, at_a_time: int, terminal: Terminal,
+    seconds: float,
 ) -> Measurements:  # fmt: skip
     """Measure configurations for a limited time, as many at a time as the study would have trials, printing each that ends."""
     setting = Setting(
-        sizes=sizes_of(plan, images),
+        sizes=sizes,
         siblings=plan.siblings * has_outputs(pilots), shadows=plan.shadows * has_outputs(pilots),
         threads=max(1, int(share.cpus)), use_gpu=share.device().type == "cuda",
     )  # fmt: skip

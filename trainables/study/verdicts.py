@@ -91,14 +91,13 @@ def concluded(
     audits = common_audits(standing.points)
     tiers, leaks, shrunk = tiers_of(standing.points, audits), leaks_of(standing.points), _shrunken(standing, plan)
     curves = _over_epsilon(standing.points)
+    lacking = {name for means in standing.means for name in means} - set(estimates.metrics)
+    partial = {name: _partial(standing.measured, name) for name in lacking}
     points = tuple(
         Confirmed(
             number=number, replicates=len(own), failed=sum(n == number for n, _ in replicates) - len(own),
             means=standing.means[i],
-            intervals={
-                name: (estimates if name in estimates.metrics else _partial(standing.measured, name)).interval(number, name)
-                for name in standing.means[i]
-            },
+            intervals={name: partial.get(name, estimates).interval(number, name) for name in standing.means[i]},
             probability=float(standing.probabilities[i]), on_front=bool(on_front[i]), from_front=number in front,
             flags=tuple(flag.removeprefix("flag/") for flag, raised in standing.flags[i].items() if raised),
             chance=standing.chance.get(number, float("nan")), audits=standing.names.get(number, ()), tiers=tiers[number],

@@ -5,8 +5,9 @@ import hashlib
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from splits import split_or_discard
 
 from core import data
 from core.data import Images, hold_out, overlap, split, summary
@@ -32,15 +33,6 @@ def pools_with_copies(draw):
     copies = stream.choice(n, n // draw(st.integers(3, 10)), replace=False)
     numbers[copies] = stream.choice(n, len(copies))
     return pool_of(stream.permutation(numbers))
-
-
-def split_pool(images, protocol, replicate=0, shadow=0):
-    """The split; an example is discarded if the paper's split, which is not stratified, leaves a class without images in a part."""
-    try:
-        return split(images, protocol, replicate, shadow)
-    except InputError:
-        assume(protocol != SPLITS["paper"]())
-        raise
 
 
 def parts_of(parts) -> dict[str, list[int]]:
@@ -93,7 +85,7 @@ def test_a_pool_without_copies_is_split_as_it_always_was(protocol):
 @given(pools_with_copies(), st.sampled_from([protocol() for protocol in SPLITS.values()]), st.integers(0, 3), st.integers(0, 2))
 def test_an_image_is_in_the_part_that_its_first_copy_is_drawn_into(images, protocol, replicate, shadow):
     drawn = parts_of(protocol.draw(images.y.numpy(), replicate, shadow))
-    whole, ids = split_pool(images, protocol, replicate, shadow), images.ids.tolist()
+    whole, ids = split_or_discard(images, protocol, replicate, shadow), images.ids.tolist()
     parts = parts_of(whole)
     for name in PARTS:
         assert parts[name] == [row for row in drawn[name] if ids.index(ids[row]) in drawn[name]]
@@ -108,12 +100,12 @@ def test_networks_share_no_image_with_test_and_targets_share_none_with_shadow_mo
     def image_set(*rows):
         return set(images.ids[np.concatenate(rows)].tolist())
 
-    first = split_pool(images, protocol)
+    first = split_or_discard(images, protocol)
     candidates, test = image_set(first.members, first.val), image_set(first.test)
-    shadow_halves = [split_pool(images, protocol, shadow=k) for k in (1, 2, 3)]
+    shadow_halves = [split_or_discard(images, protocol, shadow=k) for k in (1, 2, 3)]
     of_shadow_models = set().union(*(image_set(parts.members, parts.val) for parts in shadow_halves))
     for replicate in range(4):
-        parts = split_pool(images, protocol, replicate)
+        parts = split_or_discard(images, protocol, replicate)
         assert np.array_equal(parts.test, first.test) and np.array_equal(parts.shadow, first.shadow)
         assert image_set(parts.members, parts.val) == candidates  # no image is lost, only copies
         assert not image_set(parts.members) & image_set(parts.val)
