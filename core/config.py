@@ -7,20 +7,19 @@ values and text (MLflow returns parameters as text).
 import math
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from core.attacks.ball import Norm
 from core.augmentations import AUGMENTATIONS
 from core.data import SPLITS
 from core.errors import InputError, unknown
+from core.judging import Judge
 from core.knobs import Bounds, Knob, knobs, knobs_of
 from core.losses import LOSSES
 from core.nets import NETS
 from core.optimizers import OPTIMIZERS
 from core.perturbations import PERTURBATIONS
-from core.perturbations.adversarial import RADIUS
 from core.regularizers import REGULARIZERS
-from core.space import LogUniform, Value
+from core.space import Value
 
 SLOTS: dict[str, dict[str, type]] = {
     "net": NETS,
@@ -37,38 +36,6 @@ CHOICES: dict[str, dict[str, type]] = {"split": SPLITS, **SLOTS}
 
 MIN_MAP_SIDE = 3
 """Shorter side of the smallest images that have attribution maps: a 5x5 kernel reflects 2 pixels at the border."""
-
-
-@knobs
-class Judge:
-    """Settings of the evaluation: how a trained network is attacked and audited."""
-
-    part: Literal["val", "test", "both"] = "val"
-    """Non-members to evaluate on. A sweep uses `val`; only the confirmation step uses `test`."""
-    norm: Norm = "linf"
-    """Norm of the threat model."""
-    epsilon: Annotated[float, RADIUS] = 8 / 255
-    """Radius of the threat model, in units of [0, 1] images; at most 1 in Linf."""
-    suite: Literal["quick", "standard", "strong"] = "quick"
-    """Attack suite; see `core.attacks.suite`."""
-    steps: Annotated[int, Bounds(1)] = 20
-    """Number of PGD steps; some attacks of a suite take twice as many."""
-    restarts: Annotated[int, Bounds(1)] = 1
-    """Number of random starts of PGD; later ones run only on images that are still classified correctly."""
-    images: Annotated[int, Bounds(0)] = 1000
-    """Number of images to attack at most; 0 is all. Accuracy and audits always use all images."""
-    audits: Literal["scores", "standard", "full"] = "scores"
-    """`scores`: scores from one forward pass. `standard`: also gradient norms, adversarial queries, and outputs stored for audits
-    by other networks. `full`: also the label-only distance to the boundary, on `images`. A network that masks its confidence gets
-    the label-only audit with every setting, on few images."""
-    inversion: Literal["none", "ascent", "all"] = "none"
-    """Reconstruct images of each class from the weights: by gradient ascent, or also by DeepDream and an AC-GAN."""
-    inversion_iterations: Annotated[int, Bounds(1), LogUniform(1000, 10000)] = 1000
-    """Number of steps of the gradient ascent."""
-    inversion_lr: Annotated[float, Bounds(0), LogUniform(1e-4, 10)] = 0.1
-    """Step size of the gradient ascent, in units of [0, 1] images times the gradient of the class's logit."""
-    attribution: Annotated[int, Bounds(0)] = 0
-    """Number of images whose attribution maps are compared; 0 is none."""
 
 
 @knobs

@@ -49,9 +49,18 @@ class TrialResult:
 @workers.alone()
 def judge(
     config: TrialConfig, bound: Bound, images: Images, parts: Parts, *, device: torch.device | str = "cpu",
-    timer: PhaseTimer | None = None,
+    timer: PhaseTimer | None = None, outputs: ModelOutputs | None = None,
 ) -> TrialResult:  # fmt: skip
     """Attack and audit a trained network on the part that `config.judge` names.
+
+    Args:
+        config: configuration of the trial.
+        bound: the network with its bound components.
+        images: the pool.
+        parts: the parts of the pool.
+        device: device to run on.
+        timer: measures the phases.
+        outputs: outputs of the network for the pool, if they are known; see `core.evaluation.privacy.outputs_of`.
 
     Raises:
         TrialError: a metric is not finite.
@@ -73,9 +82,10 @@ def judge(
             named = {f"reference_{name}": score for name, score in of_reference.items()}
             groups["reference"] = MembershipScores.of(reference, rows, named)
             reference_evidence = {"reference_rows": reference, "reference_labels": labels, "reference_logits": logits}
-        outputs = None
-        if config.judge.audits != "scores":
-            outputs = outputs_of(config, bound.net, images, device=device)
+        if config.judge.audits == "scores":
+            outputs = None
+        else:
+            outputs = outputs or outputs_of(config, bound.net, images, device=device)
             further = further_audits(config, bound.net, outputs, members, others, private, rows)
             scores |= further.pop("own").scores
             groups |= further

@@ -12,7 +12,7 @@ from core import data, workers
 from core.attacks.deepfool import deepfool
 from core.attacks.radius import adversarial_radius, summarise_perturbations
 from core.attacks.suite import PROBE, SUITES, Attack, SuiteResult, correct, robust_over_epsilon, run_suite
-from core.config import Judge, TrialConfig
+from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError
 from core.evaluation.adaptive_bpfc import adaptive_pgd
@@ -20,6 +20,7 @@ from core.evaluation.adaptive_gat import generator
 from core.evaluation.masking import masking_flags
 from core.evaluation.stored import stored_model, threat_model
 from core.evaluation.timing import PhaseTimer
+from core.judging import Judge
 from core.metrics import UNBOUNDED, Metrics
 from core.modes import as_float, with_autograd
 from core.perturbations.gat import Adversary

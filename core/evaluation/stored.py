@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from core import data
-from core.config import Judge, TrialConfig
+from core.config import TrialConfig
 from core.data import Images, Parts
 from core.errors import TrialError
+from core.judging import Judge
 from core.modes import predict
 from core.train import Bound, State, bind
 

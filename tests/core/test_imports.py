@@ -39,8 +39,9 @@ ALLOWED: dict[str, set[str]] = {
     "regularizers": {"attacks", "errors", "knobs", "nets", "perturbations", "slots", "space", "workers"},
     "optimizers": {"errors", "knobs", "nets", "space", "workers"},
     # configurations and studies
+    "judging": {"attacks", "knobs", "perturbations", "space"},
     "config": {
-        "attacks", "augmentations", "data", "errors", "knobs", "losses", "nets", "optimizers", "perturbations", "regularizers",
+        "augmentations", "data", "errors", "judging", "knobs", "losses", "nets", "optimizers", "perturbations", "regularizers",
         "space",
     },
     "search_space": {"config", "errors", "knobs", "space"},
@@ -58,11 +59,11 @@ ALLOWED: dict[str, set[str]] = {
     "audits": {"attacks", "data", "estimates", "modes", "rng", "stats"},
     "inversion": {"data", "errors", "modes", "nets", "rng", "train"},
     "evaluation": {
-        "attacks", "attribution", "audits", "config", "data", "errors", "inversion", "metrics", "modes", "nets", "perturbations",
-        "regularizers", "rng", "stats", "train", "workers",
+        "attacks", "attribution", "audits", "config", "data", "errors", "inversion", "judging", "metrics", "modes", "nets",
+        "perturbations", "regularizers", "rng", "stats", "train", "workers",
     },
     "footprint": {"attacks", "config", "data", "train"},
-    "trial": {"config", "data", "evaluation", "metrics", "train"},
+    "trial": {"audits", "config", "data", "evaluation", "metrics", "train"},
 }  # fmt: skip
 """The parts of core, which are its modules and packages, and the other parts that each may import."""
 

@@ -19,10 +19,11 @@ from core.attacks.ball import Norm
 from core.attacks.suite import PROBE, Attack, run_suite
 from core.audits.label_only import boundary_distance
 from core.audits.outputs import ADVERSARIAL_STEPS
-from core.config import Judge, TrialConfig
+from core.config import TrialConfig
 from core.data import Images, Parts
 from core.evaluation.masking import masking_flags
 from core.evaluation.robustness import distance_metrics, suite_of
+from core.judging import Judge
 from core.regularizers.bpfc import BPFC
 
 COUNTED_IMAGES = 4

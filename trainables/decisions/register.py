@@ -15,9 +15,9 @@ from core.modes import as_float, predict
 from core.redaction import redacted
 from trainables.decisions.choice import Pick
 from trainables.decisions.model_card import card, raised_flags, short
-from trainables.storage.content import images_fingerprint
 from trainables.storage.results import REPLACE, evidence
 from trainables.storage.store import Store
+from trainables.study.data_identity import DataIdentity
 from trainables.study.outcome import Outcome
 from trainables.study.plan import Plan
 from trainables.study.site import Site
@@ -63,7 +63,7 @@ def register(
     net = stored_model(config, modules, images, torch.device("cpu")).net
     x = as_float(images.x[rows]).contiguous()
     _check_accuracy("the stored network", predict(net, x).numpy(), labels, picked)
-    fingerprint = images_fingerprint(images)
+    fingerprint = DataIdentity.of(images).fingerprint
     weights = hashlib.sha256(store.read(f"{network.folder}/network.pt") or b"").hexdigest()[:32]
     tags = _tags(picked, outcome, plan, fingerprint, weights, len(known["member_rows"]))
     try:

@@ -127,7 +127,7 @@ def _fingerprint(target: AuditTarget, workspace: Workspace, images: SharedImages
     """Fingerprint of the audited network, of those that audit it (their current results), and of images and code."""
     places = [(workspace.store, target.folder), *((workspace.store, job.folder) for job in target.siblings)]
     places += [(workspace.root, job.folder) for job in target.shadows]
-    digest = hashlib.sha256(images.content.encode())
+    digest = hashlib.sha256(f"{images.content.images} {images.content.code}".encode())
     for store, folder in places:
         digest.update(f"\n{folder}\n".encode() + (store.read(f"{folder}/result.json") or b""))
     return digest.hexdigest()[:32]

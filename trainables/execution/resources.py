@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from core.data import Images
-from trainables.storage.cache import TrainingCache
-from trainables.storage.content import code_fingerprint, images_fingerprint
+from trainables.storage.cache import Cache
+from trainables.storage.content import Content
 from trainables.storage.store import Store
 
 
@@ -20,14 +20,13 @@ class SharedImages(NamedTuple):
     y: np.ndarray
     classes: int
     ids: np.ndarray
-    content: str
-    """Fingerprint of pixels and labels, and of the code of the driver."""
+    content: Content
+    """Fingerprints of pixels and labels, and of the code of the driver."""
 
 
 def to_shared(images: Images) -> SharedImages:
     """Convert images to arrays that can be shared."""
-    fingerprint = f"{images_fingerprint(images)} {code_fingerprint()}"
-    return SharedImages(images.x.numpy(), images.y.numpy(), images.classes, images.ids.numpy(), fingerprint)
+    return SharedImages(images.x.numpy(), images.y.numpy(), images.classes, images.ids.numpy(), Content.of(images))
 
 
 def from_shared(shared: SharedImages) -> Images:
@@ -69,9 +68,9 @@ class Workspace:
     ticket: str = ""
     """Identifies the job when it reports its start; see `trainables.execution.waiting`."""
 
-    def cache(self, images: SharedImages) -> TrainingCache:
-        """The cache of trainings on these images."""
-        return TrainingCache(self.root, images.content)
+    def cache(self, images: SharedImages) -> Cache:
+        """The cache of trainings and evaluations on these images."""
+        return Cache(self.root, images.content)
 
     def for_shadows(self, share: Share) -> "Workspace":
         """The workspace of shadow models, which lie next to the studies."""

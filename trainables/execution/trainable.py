@@ -15,20 +15,20 @@ from typing import Any
 import torch
 
 from core import trial, workers
+from core.audits.outputs import ModelOutputs
 from core.config import TrialConfig
 from core.data import Images, split
 from core.redaction import redacted
-from core.train import Bound, train
+from core.train import Bound, State, train
 from trainables.execution.recorded import recorded
 from trainables.execution.resources import Share, SharedImages, Workspace, from_shared
 from trainables.search.reports import epochs_report, fatal_report, result_report
 from trainables.storage.arrays import to_npz
-from trainables.storage.content import content_key
 from trainables.storage.contents import Damaged
 from trainables.storage.jobs import Job, seed_jobs, trial_folder
-from trainables.storage.results import intact_result, training_result
+from trainables.storage.results import intact_result, stored_training, training_result
 from trainables.storage.store import Store, Superseded
-from trainables.study.results import TrainingResult, averaged
+from trainables.study.results import StoredTraining, TrainingResult, averaged
 
 Rows = Sequence[Mapping[str, float]]
 CHECKPOINT_SECONDS = 10.0
@@ -56,8 +56,9 @@ def run_job(
     if ended := intact_result(store, job.folder):
         return ended
     cache = workspace.cache(images)
-    if reused := cache.fetch(job, store):
+    if reused := cache.fetch_result(job, store):
         return reused
+    cache.fetch_network(job, store)
     if share.workers:
         _run_over_workers(job, images, workspace)
         result = training_result(store, job.folder)
@@ -65,8 +66,7 @@ def run_job(
             raise OSError(f"the workers' result is not in {redacted(store.root)}; --storage must be shared by all machines")
     else:
         result = _run_here(job, images, store.below(job.folder), share, on_rows, rungs)
-    if not result.error:
-        cache.record(job, store)
+    cache.record(job, store, result)
     return result
 
 
@@ -76,17 +76,34 @@ def _run_here(
     """Train in this process; with Ray Train around it, as one of several workers, of which the first writes the files."""
 
     def work(device: torch.device) -> TrainingResult:
-        result = _train_and_judge(job, from_shared(images), files, device, on_rows, rungs)
-        if result is None:
+        pool, key = from_shared(images), images.content.training_key(job.params)
+        config, training = TrialConfig.of(job.params), stored_training(files, key)
+        if workers.rank():
+            if not training:
+                _train_with_others(config, pool, files, device)
             return TrainingResult()
-        files.write_state("network.pt", result.state["modules"])
+        if training:
+            modules = files.read_state("network.pt") or {}
+            network = trial.Network.of(config, modules, training.curve, training.seconds, pool, device=device)
+        else:
+            network = _train(config, pool, files, device, on_rows, rungs)
+            training = StoredTraining(key=key, curve=network.bound.curve, seconds=network.seconds)
+            files.write_state("network.pt", network.bound.state()["modules"])
+            files.write_json("training.json", training.to_json())
+            files.discard("checkpoint.pt")
+        outputs_key = images.content.outputs_key(job.params)
+        known = files.read_arrays("outputs.npz") if training.outputs_key == outputs_key else None
+        outputs = ModelOutputs.of(known, pool.y.numpy()) if known else None
+        result = trial.evaluate(config, network, pool, device=device, outputs=outputs)
         files.write("predictions.npz", to_npz(result.predictions))
         if result.outputs:
             files.write("outputs.npz", to_npz(result.outputs.arrays()))
         if result.pictures:
             files.write("pictures.npz", to_npz(result.pictures))
-        key = content_key(job.params, images.content)
-        return TrainingResult(metrics=dict(result.metrics.values), curve=result.curve, key=key)
+        return TrainingResult(
+            metrics=dict(result.metrics.values), curve=result.curve, key=images.content.evaluation_key(job.params),
+            outputs_key=outputs_key if result.outputs else "", reused_from=training.reused_from,
+        )  # fmt: skip
 
     result = recorded(work, lambda error: TrainingResult(error=error), share, files, "result.json")
     if workers.rank() == 0:
@@ -94,20 +111,25 @@ def _run_here(
     return result
 
 
-def _train_and_judge(
-    job: Job, images: Images, files: Store, device: torch.device, on_rows: Callable[[Rows], None] | None, rungs: Sequence[int]
-) -> trial.TrialResult | None:
-    """Train, and evaluate on the first worker; the other workers return None."""
-    config = TrialConfig.of(job.params)
-    resume = None
-    with contextlib.suppress(Damaged):  # then the training starts from the beginning
-        resume = files.read_state("checkpoint.pt")
-    if workers.rank():
-        parts = split(images, config.split, config.replicate, config.shadow)
-        train(config, images.at(parts.members), images.at(parts.val), device=device, resume=resume)
-        return None
+def _train(
+    config: TrialConfig, images: Images, files: Store, device: torch.device, on_rows: Callable[[Rows], None] | None,
+    rungs: Sequence[int],
+) -> trial.Network:  # fmt: skip
+    """Train a network as the only worker or the first of several, and continue from a checkpoint if there is one."""
     callback = CheckpointCallback(files, on_rows, rungs)
-    return trial.run(config, images, device=device, on_epoch=callback, resume=resume, rungs=rungs)
+    return trial.train_network(config, images, device=device, on_epoch=callback, resume=_checkpoint(files), rungs=rungs)
+
+
+def _train_with_others(config: TrialConfig, images: Images, files: Store, device: torch.device) -> None:
+    """Train a network as one of several workers, of which the first one evaluates and stores it."""
+    parts = split(images, config.split, config.replicate, config.shadow)
+    train(config, images.at(parts.members), images.at(parts.val), device=device, resume=_checkpoint(files))
+
+
+def _checkpoint(files: Store) -> State | None:
+    with contextlib.suppress(Damaged):  # then the training starts from the beginning
+        return files.read_state("checkpoint.pt")
+    return None
 
 
 class CheckpointCallback:

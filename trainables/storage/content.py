@@ -1,53 +1,78 @@
-"""Fingerprints of everything that determines a training, so that nothing is trained twice."""
+"""Keys of trainings and evaluations, by which nothing is trained or evaluated twice.
 
-import ast
+A training is determined by the settings of a configuration except those of the evaluation (`judge.*`), by the images, and by the
+code of the training loop and of the components that the configuration names. An evaluation is determined by all settings, the
+images, and all code of `core`.
+"""
+
 import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-import core
+from core.config import CHOICES
 from core.data import Images
 from core.space import Value
+from trainables.storage.code import Definition, core_code
 from trainables.study.data_identity import DataIdentity
 
+TRAINING = (Definition("core.train", "train"), Definition("core.data", "split"))
+"""The definitions that train a network, given its members and components."""
+REGISTRIES = ("CHOICES", "SLOTS", "NETS", "LOSSES", "PERTURBATIONS", "REGULARIZERS", "AUGMENTATIONS", "OPTIMIZERS", "SPLITS")
+"""Names of the definitions that list all components; a training uses only those that its configuration names."""
+EVALUATION = ("Judge",)
+"""Names of the settings of the evaluation, which are part of a configuration but do not affect the training."""
 
-def images_fingerprint(images: Images) -> str:
-    """Fingerprint of a pool's pixels and labels, in their order."""
-    return DataIdentity.of(images).fingerprint
+
+@dataclass(frozen=True)
+class Content:
+    """Fingerprints of everything besides the configuration that determines a training or an evaluation."""
+
+    images: str
+    """Pixels and labels of the pool, in their order."""
+    code: str
+    """All code of `core`, and PyTorch's version."""
+    training: str
+    """Code of the training loop, and PyTorch's version."""
+    components: Mapping[str, str]
+    """Code of each component, by `slot=name`."""
+
+    @classmethod
+    def of(cls, images: Images) -> "Content":
+        """The fingerprints of a pool and of the code of this process."""
+        code, training, components = _code_fingerprints()
+        return cls(DataIdentity.of(images).fingerprint, code, training, components)
+
+    def evaluation_key(self, params: Mapping[str, Value]) -> str:
+        """The key of the training and evaluation of a complete configuration in flat form."""
+        return _key(self.images, self.code, sorted(params.items()))
+
+    def training_key(self, params: Mapping[str, Value]) -> str:
+        """The key of the training of a complete configuration in flat form."""
+        own = sorted((name, value) for name, value in params.items() if not name.startswith("judge."))
+        components = [self.components[f"{slot}={params[slot]}"] for slot in CHOICES]
+        return _key(self.images, self.training, components, own)
+
+    def outputs_key(self, params: Mapping[str, Value]) -> str:
+        """The key of the outputs of a network for the whole pool, some of which are for adversarial images of the threat model."""
+        return _key(self.training_key(params), self.code, params["judge.norm"], params["judge.epsilon"])
+
+
+def _key(*content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
 @functools.cache
-def code_fingerprint() -> str:
-    """Fingerprint of `core`, which contains all training and evaluation code, and of PyTorch's version.
-
-    Comments, docstrings and layout do not count.
-    """
-    digest = hashlib.sha256(torch.__version__.encode())
-    root = Path(core.__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(f"{path.relative_to(root)}\n{ast_fingerprint(path.read_text(encoding='utf-8'))}".encode())
-    return digest.hexdigest()[:32]
-
-
-def ast_fingerprint(source: str) -> str:
-    """The syntax tree of a module as text, without the strings that only document."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(body := getattr(node, "body", None), list):
-            kept = [line for line in body if not (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))]
-            setattr(node, "body", kept)  # noqa: B010
-    return ast.dump(tree)
-
-
-def content_key(params: Mapping[str, Value], content: str) -> str:
-    """The key of a training in the cache.
-
-    Args:
-        params: complete configuration in flat form.
-        content: fingerprint of images and code; see `trainables.execution.resources.to_shared`.
-    """
-    return hashlib.sha256(json.dumps([content, sorted(params.items())]).encode()).hexdigest()[:32]
+def _code_fingerprints() -> tuple[str, str, dict[str, str]]:
+    """`Content.code`, `Content.training` and `Content.components` of this process."""
+    code, opaque, torch_version = core_code(), (*REGISTRIES, *EVALUATION), torch.__version__
+    components = {
+        f"{slot}={name}": code.fingerprint([Definition(cls.__module__, cls.__qualname__)], opaque)
+        for slot, family in CHOICES.items() for name, cls in family.items()
+    }  # fmt: skip
+    everything = code.fingerprint(code.definitions())
+    return f"{everything} {torch_version}", f"{code.fingerprint(TRAINING, opaque)} {torch_version}", components

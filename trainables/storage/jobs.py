@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from core.config import Judge, TrialConfig
+from core.config import TrialConfig
+from core.judging import Judge
 from core.rng import fold
 from core.space import Value
-from trainables.storage.content import content_key
+from trainables.storage.content import Content
 from trainables.study.plan import Plan
 from trainables.study.trial import Trial
 
@@ -49,7 +50,7 @@ def replicate_job(plan: Plan, point: Trial, replicate: int) -> Job:
     return Job(replicate_folder(point.number, replicate), config.params())
 
 
-def shadow_job(params: Mapping[str, Value], number: int, content: str) -> Job:
+def shadow_job(params: Mapping[str, Value], number: int, content: Content) -> Job:
     """The training of a recipe's shadow model, numbered from 1; its folder is relative to `--storage`.
 
     Judge settings, seed and replicate of the recipe do not count, except for the threat model, which adversarial queries use.
@@ -57,9 +58,9 @@ def shadow_job(params: Mapping[str, Value], number: int, content: str) -> Job:
     Args:
         params: the recipe in flat form.
         number: number of the shadow model.
-        content: fingerprint of images and code.
+        content: fingerprints of images and code.
     """
     config = TrialConfig.of(params)
     judge = Judge(norm=config.judge.norm, epsilon=config.judge.epsilon, audits="standard")
     whole = replace(config, judge=judge, replicate=0, shadow=number, seed=fold(0, "shadow", number)).params()
-    return Job(f"shadows/{content_key(whole, content)}", whole)
+    return Job(f"shadows/{content.evaluation_key(whole)}", whole)

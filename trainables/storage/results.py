@@ -17,7 +17,7 @@ from trainables.storage.store import Store
 from trainables.study.plan import Plan
 from trainables.study.records import checked, record
 from trainables.study.replicates import Replicate
-from trainables.study.results import AuditResult, NetworkResult, TrainingResult
+from trainables.study.results import AuditResult, NetworkResult, StoredTraining, TrainingResult
 from trainables.study.trial import Trial
 from trainables.study.trial_state import TrialState
 
@@ -61,6 +61,15 @@ def training_result(store: Store, folder: str) -> TrainingResult | None:
         return result
 
     return store.read_record(f"{folder}/result.json", parse, RETRAIN)
+
+
+def stored_training(files: Store, key: str) -> StoredTraining | None:
+    """The record of the network in a folder; None if the folder has no intact network of this key."""
+    with contextlib.suppress(Damaged):
+        training = files.read_record("training.json", partial(record, StoredTraining))
+        present = "network.pt" in files.names("") and not files.is_truncated("network.pt")
+        return training if training and training.key == key and present else None
+    return None
 
 
 def intact_result(store: Store, folder: str) -> TrainingResult | None:

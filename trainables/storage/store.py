@@ -5,7 +5,8 @@
     driver.json                        the lease: identifies the latest driver, the only one that may write
     trials/00007/params.json           a suggestion, stored before anything else happens with it
     trials/00007/checkpoint.pt         during training
-    trials/00007/{network.pt,predictions.npz,result.json}     after the trial; result.json is written last
+    trials/00007/{network.pt,training.json}                   after training
+    trials/00007/{predictions.npz,result.json}                after the evaluation; result.json is written last
     trials/00007/seeds/2/...           the same files except params.json, if each configuration is trained with several seeds
     trials/00007/pictures.npz          reconstructions and attribution maps, if any
     confirm/00007/1/...                the same for the first replicate of trial 7, and outputs.npz, its outputs for every image
@@ -15,7 +16,7 @@
 
 Next to the studies' folders, shared by all of them:
 
-    cache/<key>.json                   folder of the training with that content key; see `trainables.storage.cache`
+    cache/results/<key>.json ...       folder of the training and evaluation with that key; see `trainables.storage.cache`
     shadows/<key>/...                  shadow models; see `trainables.execution.shadows`
 
 Files are written atomically, so every file that can be read is complete, even after a crash. The result files are the only record

@@ -42,7 +42,9 @@ class TrainingResult:
     stopped_epoch: int = 0
     """Epoch after which the training was stopped early; 0 if it was not."""
     key: str = ""
-    """Key of the training in the cache; empty for a mean over seeds, and for a trial that could not write its own result."""
+    """Key of training and evaluation in the cache; empty for a mean over seeds, and for a trial that could not write its result."""
+    outputs_key: str = ""
+    """Key of the outputs for the pool in the cache; empty if there are none."""
 
     @property
     def state(self) -> TrialState:
@@ -57,6 +59,31 @@ class TrainingResult:
     def of_json(cls, plain: Mapping[str, Any]) -> "TrainingResult":
         """Restore a result from `to_json`."""
         return cls(**plain)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTraining:
+    """Record of a trained network, whatever it is evaluated with."""
+
+    key: str
+    """Key of the training in the cache."""
+    curve: Sequence[Mapping[str, float]]
+    """One row per epoch, `epoch` and `epoch/...`; at the rungs of its own study also `rung/...`."""
+    seconds: float
+    """Wall-clock time of the training."""
+    reused_from: str = ""
+    """Folder that the network was copied from; empty if it was trained here."""
+    outputs_key: str = ""
+    """Key of the outputs that were copied with it; empty if there are none."""
+
+    def reused(self, folder: str, outputs_key: str) -> "StoredTraining":
+        """The record of a copy of the network; interim evaluations, which depend on the settings of the evaluation, are removed."""
+        curve = [{name: value for name, value in row.items() if not name.startswith("rung/")} for row in self.curve]
+        return replace(self, curve=curve, reused_from=folder, outputs_key=outputs_key)
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert the record to plain data."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,9 +16,10 @@ from core.attacks.noise import noise
 from core.attacks.spsa import spsa
 from core.attacks.suite import SUITES, Attack, accuracy_over_epsilon, correct, run_suite
 from core.attacks.transfer import transfer
-from core.config import Judge, TrialConfig
+from core.config import TrialConfig
 from core.evaluation.adaptive_bpfc import adaptive_pgd
 from core.evaluation.adaptive_gat import generator
+from core.judging import Judge
 from core.modes import as_float
 from core.perturbations.gat import GAT
 from core.regularizers.bpfc import BPFC

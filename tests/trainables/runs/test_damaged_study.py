@@ -27,7 +27,7 @@ def test_a_study_with_damaged_files_is_resumed_to_the_same_front(crl_study: Fini
         cut(folder / "trials/00003/predictions.npz", 0), cut(replicate / "result.json", 0.5),
         cut(replicate.parent / "2/audit.json", 0), cut(folder / "facts.json", 0.5),
     ]  # fmt: skip
-    for entry in (tmp_path / "runs/cache").iterdir():
+    for entry in (tmp_path / "runs/cache").glob("*/*"):
         entry.write_text(json.dumps({"folder": "../../outside"}))
     done = run_study(tmp_path, "--resume", crl_study.name, *SERIAL)
     printed = done.stdout + done.stderr

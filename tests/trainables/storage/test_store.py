@@ -225,7 +225,7 @@ def test_handles_with_an_earlier_lease_cannot_write_once_there_is_a_new_lease(tm
         with pytest.raises(Superseded, match="another driver has resumed the study"):
             late.write("result.json", b"2")
     second.below("trials/00000").write("result.json", b"3")
-    Store.at(str(tmp_path)).write("cache/x.json", b"4")  # belongs to no study
+    Store.at(str(tmp_path)).write("cache/results/x.json", b"4")  # belongs to no study
     assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() in (b"1", b"2")] == []
 
 

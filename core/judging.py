@@ -1,0 +1,40 @@
+"""The settings of the evaluation, `judge.*`. They do not affect the training."""
+
+from typing import Annotated, Literal
+
+from core.attacks.ball import Norm
+from core.knobs import Bounds, knobs
+from core.perturbations.adversarial import RADIUS
+from core.space import LogUniform
+
+
+@knobs
+class Judge:
+    """Settings of the evaluation: how a trained network is attacked and audited."""
+
+    part: Literal["val", "test", "both"] = "val"
+    """Non-members to evaluate on. A sweep uses `val`; only the confirmation step uses `test`."""
+    norm: Norm = "linf"
+    """Norm of the threat model."""
+    epsilon: Annotated[float, RADIUS] = 8 / 255
+    """Radius of the threat model, in units of [0, 1] images; at most 1 in Linf."""
+    suite: Literal["quick", "standard", "strong"] = "quick"
+    """Attack suite; see `core.attacks.suite`."""
+    steps: Annotated[int, Bounds(1)] = 20
+    """Number of PGD steps; some attacks of a suite take twice as many."""
+    restarts: Annotated[int, Bounds(1)] = 1
+    """Number of random starts of PGD; later ones run only on images that are still classified correctly."""
+    images: Annotated[int, Bounds(0)] = 1000
+    """Number of images to attack at most; 0 is all. Accuracy and audits always use all images."""
+    audits: Literal["scores", "standard", "full"] = "scores"
+    """`scores`: scores from one forward pass. `standard`: also gradient norms, adversarial queries, and outputs stored for audits
+    by other networks. `full`: also the label-only distance to the boundary, on `images`. A network that masks its confidence gets
+    the label-only audit with every setting, on few images."""
+    inversion: Literal["none", "ascent", "all"] = "none"
+    """Reconstruct images of each class from the weights: by gradient ascent, or also by DeepDream and an AC-GAN."""
+    inversion_iterations: Annotated[int, Bounds(1), LogUniform(1000, 10000)] = 1000
+    """Number of steps of the gradient ascent."""
+    inversion_lr: Annotated[float, Bounds(0), LogUniform(1e-4, 10)] = 0.1
+    """Step size of the gradient ascent, in units of [0, 1] images times the gradient of the class's logit."""
+    attribution: Annotated[int, Bounds(0)] = 0
+    """Number of images whose attribution maps are compared; 0 is none."""
