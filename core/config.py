@@ -79,6 +79,8 @@ class TrialConfig:
                 check_compatible(self)
         if self.judge.inversion == "all" and not getattr(self.split, "shadow", 1):
             raise InputError("judge.inversion=all trains a GAN on images of the shadow models, and split.shadow=0 leaves none")
+        if not getattr(self.split, "val", 1) and self.judge.part == "val":
+            raise InputError("judge.part=val judges images of val, and split.val=0 leaves none; use judge.part=test")
 
     @property
     def reference(self) -> float:

@@ -107,6 +107,11 @@ FLAGS: dict[str, Flag] = {
         "evaluate on more images (judge.part=both, a larger pool): mia_tpr_at_fpr_0.01 needs 1,000 non-members",
         excludes=False,
     ),
+    "not_audited": Flag(
+        "the split has no non-members that are drawn like the members, so no audit could tell memory from a difference of the data",
+        "raise split.val, or use split=stratified",
+        excludes=False,
+    ),
 }
 
 

@@ -1,7 +1,9 @@
 """A labelled pool of images, in which exact copies are recognised by their pixels."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +23,8 @@ class Images:
     """Fingerprint of each image's pixels, the same for exact copies, int64 [N]; computed unless it is given."""
     notes: tuple[str, ...] = ()
     """Remarks of the loader, one line each: what it did not use or had to convert."""
+    in_test_file: Tensor | None = None
+    """Whether each image is from the data set's test file, bool [N] on the CPU; None if it has no test file."""
 
     def __post_init__(self):
         if self.ids is None:
@@ -34,11 +38,23 @@ class Images:
     def at(self, rows: np.ndarray | Tensor) -> "Images":
         """The images in these rows."""
         rows = torch.as_tensor(rows)
-        return Images(self.x[rows], self.y[rows], self.classes, self.ids[rows])
+        in_test_file = None if self.in_test_file is None else self.in_test_file[rows.cpu()]
+        return Images(self.x[rows], self.y[rows], self.classes, self.ids[rows], in_test_file=in_test_file)
 
     def to(self, device: torch.device) -> "Images":
         """The pool on a device, channels last in memory."""
-        return Images(self.x.to(device, memory_format=torch.channels_last), self.y.to(device), self.classes, self.ids.to(device))
+        x = self.x.to(device, memory_format=torch.channels_last)
+        return Images(x, self.y.to(device), self.classes, self.ids.to(device), in_test_file=self.in_test_file)
+
+    def arrays(self) -> dict[str, Any]:
+        """The pool as NumPy arrays and plain data, which other processes can receive; `of_arrays` is the inverse."""
+        fields = {"x": self.x, "y": self.y, "ids": self.ids, "in_test_file": self.in_test_file}
+        return {name: tensor.numpy() for name, tensor in fields.items() if tensor is not None} | {"classes": self.classes}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, Any]) -> "Images":
+        """Restore a pool, without its notes, from `arrays`; it uses the same memory."""
+        return cls(**{name: own if name == "classes" else torch.from_numpy(own) for name, own in arrays.items()})
 
     def copies_of(self, rows: np.ndarray) -> np.ndarray:
         """All rows of the pool with the pixels of an image in `rows`, in order; `rows` are among them."""

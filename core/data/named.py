@@ -47,7 +47,7 @@ def torchvision_set(name: str, parts: Sequence[Mapping[str, object]], data_dir: 
     pixels, labels = np.concatenate(x), np.concatenate(y)
     if name != "SVHN":  # SVHN is [N, C, H, W]; the others have channels last, or no channel axis
         pixels = pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
-    return in_memory(name, pixels, labels)
+    return in_memory(name, pixels, labels, len(y[-1]))
 
 
 def _prune(folder: Path, keep: set[Path]) -> None:

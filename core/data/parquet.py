@@ -68,7 +68,7 @@ def parquet(folder: Path) -> Source:
         return x
 
     unused = (f"not used: {listed} in {folder} (only {' and '.join(FILES)} are read)",) if others else ()
-    return Source(f"{PARQUET}{folder}", np.concatenate([file.labels for file in files]), place, pixels, unused)
+    return Source(f"{PARQUET}{folder}", np.concatenate([file.labels for file in files]), place, pixels, unused, sizes[-1])
 
 
 def _open(path: Path, others: str) -> _File:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import numpy as np
 
+from core.data.images import Images
 from core.errors import InputError
 from core.knobs import Bounds, knobs
 from core.rng import fold
@@ -26,12 +27,22 @@ class Parts:
     val: np.ndarray
     test: np.ndarray
     shadow: np.ndarray
+    test_is_exchangeable: bool = True
+    """Whether `test` is drawn from the same images as the members."""
 
     def judged(self, part: str) -> np.ndarray:
         """The non-members that `judge.part` names."""
         if part != "both":
             return getattr(self, part)
         return np.random.Generator(np.random.PCG64(0)).permutation(np.concatenate([self.val, self.test]))
+
+    def non_members(self, part: str) -> np.ndarray:
+        """The non-members by which membership is audited when `part` is judged.
+
+        They are the judged images, or `val` if `test` is not drawn like the members: an audit would then measure how the two
+        groups of images differ, as well as what the network remembers. Empty if there is no `val` either.
+        """
+        return self.judged(part) if self.test_is_exchangeable else self.val
 
 
 @knobs
@@ -54,8 +65,7 @@ class Stratified:
         """Reject sizes that are not whole numbers of images, empty parts that every study needs, and shares above 1 in total."""
         sizes = {name: getattr(self, name) for name in PARTS}
         for name, size in sizes.items():
-            if size > 1 and size != int(size):
-                raise InputError(f"{name}={size:g} is neither a share of the pool, at most 1, nor a whole number of images")
+            _check_size(name, size, "pool")
             if not size and name != "shadow":
                 raise InputError(f"{name}=0 leaves no images for {name}, which every study needs")
         shares = [size for size in sizes.values() if size <= 1]
@@ -63,14 +73,14 @@ class Stratified:
             listed = " + ".join(f"{name} {size:g}" for name, size in sizes.items() if size <= 1)
             raise InputError(f"the shares {listed} are {sum(shares):g} of the pool; lower one of them, such as split.shadow")
 
-    def draw(self, y: np.ndarray, replicate: int, shadow: int) -> Parts:
+    def draw(self, images: Images, replicate: int, shadow: int) -> Parts:
         """The parts as they are drawn, without regard to copies; see `core.data.split`.
 
         Raises:
             InputError: the pool has fewer images than the sizes request, or none for a shadow model.
         """
-        if shadow and not self.shadow:
-            raise InputError("split.shadow=0 leaves no images for shadow models; raise it, or train none")
+        y = images.y.numpy()
+        _check_shadow(self.shadow, shadow)
         members, val, test, others = self._shares(len(y))
         target, rest = stratified(np.arange(len(y)), y, members + val + test, fold(0, "target"))
         if members + val + test + others < 1 - _TINY and len(rest):
@@ -102,8 +112,9 @@ class Stratified:
 class Paper:
     """The split of the CRL paper's code: shuffles of seed 0 that are not stratified, and halves of halves as by default."""
 
-    def draw(self, y: np.ndarray, replicate: int, shadow: int) -> Parts:
+    def draw(self, images: Images, replicate: int, shadow: int) -> Parts:
         """The parts as they are drawn, without regard to copies; see `core.data.split`."""
+        y = images.y.numpy()
         target, rest = _paper_halves(np.arange(len(y)), 0)
         if shadow:
             return Parts(*_paper_halves(rest, shadow - 1), rest[:0], rest[:0])
@@ -114,8 +125,74 @@ class Paper:
         return Parts(own, first, second, rest)
 
 
-SplitProtocol = Stratified | Paper
-SPLITS = {"stratified": Stratified, "paper": Paper}
+@knobs
+class Official:
+    """The data set's own files: `test` is the test file, and the other parts are drawn from the training file.
+
+    A size is a share of the training file, as far as it is in the pool, if it is at most 1, and otherwise a number of images. The
+    members are what the other parts leave of it.
+    """
+
+    val: Annotated[float, Bounds(0)] = 0.1
+    """Size of the part by which networks are compared and audited; with 0 there is none, and no audit."""
+    shadow: Annotated[float, Bounds(0)] = 0.0
+    """Size of the part of shadow models, each of which is trained on half of it."""
+
+    def check(self) -> None:
+        """Reject sizes that are not whole numbers of images, and shares that leave no members."""
+        for name in ("val", "shadow"):
+            _check_size(name, getattr(self, name), "training file")
+        if sum(size for size in (self.val, self.shadow) if size <= 1) > 1 - _TINY:
+            raise InputError(f"the shares val {self.val:g} + shadow {self.shadow:g} leave no image for members; lower one of them")
+
+    def draw(self, images: Images, replicate: int, shadow: int) -> Parts:
+        """The parts as they are drawn, without regard to copies; see `core.data.split`.
+
+        Raises:
+            InputError: the data set has no test file, or the training file has fewer images than the sizes request.
+        """
+        if images.in_test_file is None or not images.in_test_file.any() or images.in_test_file.all():
+            raise InputError("split=official needs a data set with a training and a test file; use split=stratified")
+        _check_shadow(self.shadow, shadow)
+        y, in_test_file = images.y.numpy(), images.in_test_file.numpy()
+        rows, test = np.flatnonzero(~in_test_file), np.flatnonzero(in_test_file)
+        val, others = (size if size <= 1 else size / len(rows) for size in (self.val, self.shadow))
+        if val + others > 1 - _TINY:
+            raise InputError(
+                f"the parts (val {self.val:g}, shadow {self.shadow:g}) leave no member of the {len(rows):,} images of the "
+                "training file; lower split.val or split.shadow"
+            )
+        rest, target = stratified(rows, y, others, fold(0, "target"))
+        if shadow:
+            return Parts(*stratified(rest, y, 0.5, fold(0, "shadow", shadow)), rest[:0], rest[:0], test_is_exchangeable=False)
+        first, own = stratified(target, y, val / (1 - others), fold(0, "members"))
+        if replicate:
+            own, first = _redrawn(own, first, y, replicate)
+        return Parts(own, first, test, rest, test_is_exchangeable=False)
+
+
+SplitProtocol = Stratified | Paper | Official
+SPLITS = {"stratified": Stratified, "paper": Paper, "official": Official}
+
+
+def _check_size(name: str, size: float, whole: str) -> None:
+    """Check that a size is a share or a whole number of images.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if size > 1 and size != int(size):
+        raise InputError(f"{name}={size:g} is neither a share of the {whole}, at most 1, nor a whole number of images")
+
+
+def _check_shadow(size: float, shadow: int) -> None:
+    """Check that there are images for a shadow model.
+
+    Raises:
+        InputError: there are none.
+    """
+    if shadow and not size:
+        raise InputError("split.shadow=0 leaves no images for shadow models; raise it, or train none")
 
 
 def _redrawn(members: np.ndarray, val: np.ndarray, y: np.ndarray, replicate: int) -> tuple[np.ndarray, np.ndarray]:

@@ -23,13 +23,15 @@ class Source:
     """Reads the images in some rows, which are sorted: uint8 [n, C, H, W]. It checks their size first, and appends its notes."""
     notes: tuple[str, ...] = ()
     """Remarks on files that are not used, one line each."""
+    test_images: int = 0
+    """Number of images of the test file, which are the last ones; 0 if there is no such file."""
 
 
-def in_memory(name: str, x: np.ndarray, y: np.ndarray) -> Source:
+def in_memory(name: str, x: np.ndarray, y: np.ndarray, test_images: int = 0) -> Source:
     """A data set whose images, uint8 [N, C, H, W], are in memory already."""
 
     def pixels(rows: np.ndarray, check_size: CheckSize, notes: list[str]) -> np.ndarray:
         del check_size, notes
         return np.ascontiguousarray(x[rows])
 
-    return Source(name, y, lambda row: f"image {row}", pixels)
+    return Source(name, y, lambda row: f"image {row}", pixels, test_images=test_images)

@@ -68,7 +68,8 @@ def load(dataset: str, data_dir: str | Path = "data", pool: int = 0) -> Images:
     rows = pool_rows(y, pool, source.where)
     notes = list(source.notes)
     x = source.pixels(rows, partial(_check_size, len(rows)), notes)
-    return Images(torch.from_numpy(x), torch.from_numpy(y[rows]), int(y.max()) + 1, notes=tuple(notes))
+    in_test_file = torch.from_numpy(rows >= len(y) - source.test_images) if source.test_images else None
+    return Images(torch.from_numpy(x), torch.from_numpy(y[rows]), int(y.max()) + 1, notes=tuple(notes), in_test_file=in_test_file)
 
 
 def _check_size(count: int, shape: tuple[int, ...]) -> None:

@@ -1,13 +1,16 @@
 """The split of a pool into members and non-members, in which an image and its exact copies are in one part.
 
-Training and test files form one pool, as in the CRL paper. Members are trained on; the non-members are `val`, which a sweep may
-use, and `test`, which only the confirmation step may use; shadow models have a part of their own. By default, half of the pool is
-the shadow models', a quarter are members, and `val` and `test` are an eighth each; see `core.data.protocols`.
+Training and test files form one pool, as in the CRL paper, unless the protocol keeps the test file apart. Members are trained on;
+the non-members are `val`, which a sweep may use, and `test`, which only the confirmation step may use; shadow models have a part of
+their own. By default, half of the pool is the shadow models', a quarter are members, and `val` and `test` are an eighth each; see
+`core.data.protocols`.
 
 An image belongs to the part that its first copy (the one with the lowest row number) was drawn into, and copies that were drawn
 into another part are left out. So each distinct image is a member with the same probability, which the audits by other networks
 assume, and rows without copies are where they would be without the others.
 """
+
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
@@ -34,10 +37,12 @@ def split(images: Images, protocol: SplitProtocol = DEFAULT, replicate: int = 0,
         InputError: the pool is too small for the protocol, or a class has no image in a part that every network needs; the
             message names the class and the remedy.
     """
-    drawn = protocol.draw(images.y.numpy(), replicate, shadow)
-    parts = Parts(*one_part_each(images.ids.numpy(), drawn.members, drawn.val, drawn.test, drawn.shadow))
+    drawn = protocol.draw(images, replicate, shadow)
+    kept = one_part_each(images.ids.numpy(), *(getattr(drawn, name) for name in PARTS))
+    parts = replace(drawn, **dict(zip(PARTS, kept, strict=True)))
     left_out = sum(len(getattr(drawn, name)) - len(getattr(parts, name)) for name in PARTS)
-    for name in ("members",) if shadow else ("members", "val", "test"):
+    required = ("members",) if shadow else [name for name in ("members", "val", "test") if len(getattr(drawn, name))]
+    for name in required:
         check_classes(
             images, getattr(parts, name), f"{name} of shadow model {shadow}" if shadow else name,
             f" after {left_out} exact copies were left out" if left_out else "",

@@ -21,7 +21,7 @@ def summary(images: Images, protocol: SplitProtocol = DEFAULT) -> str:
     if not copies:
         return f"{text}, no exact copies"
     relabelled = int((images.y.numpy() != images.y.numpy()[first[image]]).sum())
-    drawn = protocol.draw(images.y.numpy(), 0, 0)
+    drawn = protocol.draw(images, 0, 0)
     left_out = sum(len(getattr(drawn, name)) - len(getattr(parts, name)) for name in PARTS)
     return (
         f"{text}, {copies:,} of them exact copies of another ({relabelled:,} with another label), of which {left_out:,} are left "

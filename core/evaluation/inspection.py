@@ -11,6 +11,7 @@ from core.attacks.suite import correct
 from core.attribution.stability import attribution_maps, compare_maps
 from core.config import TrialConfig
 from core.data import Images, Parts
+from core.errors import InputError
 from core.inversion.leak import Reconstructions, invert
 from core.modes import as_float, with_autograd
 from core.regularizers.bpfc import BPFC
@@ -48,9 +49,14 @@ def inspect_model(
     pictures: Pictures = {}
     rows = parts.judged(config.judge.part)
     if config.judge.inversion != "none":
+        others = parts.non_members(config.judge.part)
+        if not len(others):
+            raise InputError(
+                "judge.inversion needs non-members that are drawn like the members, and the split has none; raise split.val"
+            )
         attacks = ("ascent",) if config.judge.inversion == "ascent" else ("ascent", "deepdream", "acgan")
         result = invert(
-            net, images, members, rows, shadow=parts.shadow[:MAX_GAN_IMAGES] if "acgan" in attacks else None, attacks=attacks,
+            net, images, members, others, shadow=parts.shadow[:MAX_GAN_IMAGES] if "acgan" in attacks else None, attacks=attacks,
             iterations=config.judge.inversion_iterations, lr=config.judge.inversion_lr, seed=config.seed, device=device,
             options={"acgan": ACGAN},
         )  # fmt: skip

@@ -8,14 +8,13 @@ from torch import Tensor
 
 from core import workers
 from core.attacks.suite import run_suite
-from core.audits.evidence import MembershipScores
 from core.audits.outputs import ModelOutputs
-from core.audits.threshold import threshold_audits
 from core.config import TrialConfig
 from core.data import Images, Parts, overlap
 from core.evaluation.inspection import inspect_model
 from core.evaluation.masking import masking_flags
-from core.evaluation.privacy import audited, concealed_membership, dp_metrics, further_audits, outputs_of
+from core.evaluation.own_audits import own_audits
+from core.evaluation.privacy import dp_metrics
 from core.evaluation.robustness import Distances, attacked_images, distance_metrics, median_radius, robust_metrics, suite_of
 from core.evaluation.sparsity import activation_density, share_near_zero
 from core.evaluation.stored import finite_logits, member_rows, threat_model
@@ -68,32 +67,11 @@ def judge(
     timer = timer or PhaseTimer()
     device = torch.device(device)
     rows = parts.judged(config.judge.part)
-    private, reference = member_rows(config, images, parts)
+    private, _ = member_rows(config, images, parts)
     members, others = images.at(private).to(device), images.at(rows).to(device)
     with timer("audit"):
         member_logits, other_logits = finite_logits(bound.net, members.x), finite_logits(bound.net, others.x)
-        scores = threshold_audits(member_logits, members.y, other_logits, others.y)
-        groups: dict[str, MembershipScores] = {}
-        reference_evidence: dict[str, Tensor | np.ndarray] = {}
-        if len(reference):  # these images are members too, so their leakage counts
-            labels = images.y[reference].to(device)
-            logits = finite_logits(bound.net, images.x[reference].to(device))
-            of_reference = threshold_audits(logits, labels, other_logits, others.y)
-            named = {f"reference_{name}": score for name, score in of_reference.items()}
-            groups["reference"] = MembershipScores.of(reference, rows, named)
-            reference_evidence = {"reference_rows": reference, "reference_labels": labels, "reference_logits": logits}
-        if config.judge.audits == "scores":
-            outputs = None
-        else:
-            outputs = outputs or outputs_of(config, bound.net, images, device=device)
-            further = further_audits(config, bound.net, outputs, members, others, private, rows)
-            scores |= further.pop("own").scores
-            groups |= further
-        concealment, label_only = concealed_membership(
-            config, bound.net, members, others, member_logits, other_logits, private, rows, groups
-        )
-        groups = {"own": MembershipScores.of(private, rows, scores), **groups, **label_only}
-        leaks = audited(groups.values())
+        audits = own_audits(config, bound, images, parts, member_logits, outputs, device)
     with timer("attack"):
         x, y, ids = attacked_images(config, images, rows, device)
         attacks = suite_of(config, bound)
@@ -115,22 +93,21 @@ def judge(
         **robust_metrics(result),
         **distances.metrics,
         **inspected,
-        **leaks,
+        **audits.metrics,
         **dp_metrics(config, len(private)),
         "density": activation_density(bound.net, x),
         "weights_below_0.001": share_near_zero(bound.net),
         "flag/at_chance": float(wilson(hits, len(correct)).low <= largest_class),
-        **{f"flag/{name}": float(raised) for name, raised in (masking | concealment).items()},
-        "flag/few_non_members": float(0.01 * len(rows) < 10),
+        **{f"flag/{name}": float(raised) for name, raised in masking.items()},
         "flag/generator_silent": float(any(row.get("epoch/generator_norm", 1.0) < MIN_GENERATOR_NORM for row in bound.curve)),
         "flag/split_overlap": float(overlap(images, parts) > 0),
         **timer.metrics(train=len(private) * len(bound.curve), attack=len(y), audit=len(members.y) + len(rows)),
     }
     evidence = {
         "member_rows": private, "member_labels": members.y, "member_logits": member_logits,
-        **reference_evidence, "rows": rows, "labels": others.y, "logits": other_logits,
+        **audits.evidence, "rows": rows, "labels": others.y, "logits": other_logits,
         **{f"robust/{name}": robust for name, robust in result.robust.items()}, **distances.evidence,
-        **{name: array for prefix, group in groups.items() for name, array in group.arrays(prefix).items()},
+        **{name: array for prefix, group in audits.groups.items() for name, array in group.arrays(prefix).items()},
     }  # fmt: skip
     arrays = {name: v.cpu().numpy() if isinstance(v, Tensor) else v for name, v in evidence.items()}
-    return TrialResult(Metrics(values), bound.curve, arrays, bound.state(), outputs, pictures)
+    return TrialResult(Metrics(values), bound.curve, arrays, bound.state(), audits.outputs, pictures)

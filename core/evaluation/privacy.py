@@ -19,7 +19,7 @@ from core.audits.shadow_audits import ShadowAudit
 from core.audits.threshold import below_half, leak_metrics, worst_case_auc
 from core.config import TrialConfig
 from core.data import Images
-from core.errors import TrialError
+from core.errors import InputError, TrialError
 from core.evaluation.privacy_checks import PROBE, privacy_flags
 from core.evaluation.stored import finite_logits, member_rows, stored_model, threat_model
 from core.metrics import UNBOUNDED, Metrics
@@ -35,6 +35,7 @@ def dp_metrics(config: TrialConfig, members: int) -> dict[str, float]:
     return {"dp_epsilon": min(spent, UNBOUNDED)}
 
 
+NO_NON_MEMBERS = "the split has no non-members that are drawn like the members, so nothing can be audited; raise split.val"
 SHORT_WALK = {"steps": 4, "samples": 25}
 """Effort of the label-only audit of a network that masks its confidence: about 220 queries per image."""
 
@@ -51,7 +52,7 @@ def outputs_of(config: TrialConfig, net: nn.Module, images: Images, *, device: t
     """
     parts = data.split(images, config.split, config.replicate, config.shadow)
     target = data.split(images, config.split)
-    audited_rows = images.copies_of(np.concatenate([target.members, target.val, target.test]))
+    audited_rows = images.copies_of(np.concatenate([target.members, target.val, target.non_members("test")]))
     mirrored = bool(getattr(config.augmentation, "flip", False))
     outputs = query(
         net, images, *member_rows(config, images, parts), mirrored=mirrored, attack=audited_rows, seed=config.seed, device=device,
@@ -179,7 +180,9 @@ def reaudit(
     """
     device = torch.device(device)
     parts = data.split(images, config.split, config.replicate)
-    (private, _), rows = member_rows(config, images, parts), parts.judged(config.judge.part)
+    (private, _), rows = member_rows(config, images, parts), parts.non_members(config.judge.part)
+    if not len(rows):
+        raise InputError(NO_NON_MEMBERS)
     bound = stored_model(config, modules, images, device)
     members, others = images.at(private).to(device), images.at(rows).to(device)
     outputs = outputs_of(config, bound.net, images, device=device)
@@ -220,7 +223,11 @@ def audit_by_others(
         raise TrialError("the stored outputs are of a network with other members; is it the same data set and version?")
     if bad := int((~target.finite).sum()):
         raise TrialError(f"the network's stored outputs are not finite for {bad} of {len(target.y)} images; train it again")
-    candidates, judged = np.concatenate([parts.members, parts.val]), np.concatenate([private, parts.test])
+    candidates = np.concatenate([parts.members, parts.val])
+    others = parts.non_members("test")
+    if not len(others):
+        raise InputError(NO_NON_MEMBERS)
+    judged = np.concatenate([private, others])
 
     def auditor(networks: Sequence[ModelOutputs], control: bool = False) -> ShadowAudit:
         return shadow_audits.auditor(networks[0], networks[1:], candidates, candidates, control=control)

@@ -3,13 +3,14 @@
 import importlib
 from pathlib import Path
 
-import numpy as np
 import pytest
+import torch
 from files import read, rows
 from study_runs import SERIAL
 
 from core import space
 from core.config import TrialConfig
+from core.data import Images
 from core.data.protocols import PARTS
 from trainables.commands.study import parser, plan_of
 
@@ -40,7 +41,8 @@ def test_the_preset_for_photographs_has_its_parts_and_leaves_trials_for_the_sear
     plan = plan_of(study("crl_tradeoff"), parser(study("crl_tradeoff")).parse_args(given))
     assert plan.config.dataset.endswith("/photographs") and plan.config.judge.epsilon == pytest.approx(8 / 255)
     assert len(plan.baselines) == 4 and plan.trials == 12
-    parts = plan.config.split.draw(np.arange(plan.config.pool) % 10, 0, 0)
+    labels = torch.arange(plan.config.pool) % 10
+    parts = plan.config.split.draw(Images(torch.zeros(len(labels), 1, 1, 1, dtype=torch.uint8), labels, 10), 0, 0)
     assert [len(getattr(parts, name)) for name in PARTS] == [8000, 4000, 2000, 0]
     assert plan.confirm["judge.part"] == "test" and plan.confirm["judge.images"] == 500
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -149,7 +149,7 @@ def measured(
     if pilots[0].confirm and setting.siblings + setting.shadows:
         waiting.insert(min(processes, len(pilots)), Task(0, pilots[0], only_audits=True))  # after the first of each process
     pool = images.at(_few(images))
-    arrays = pool.x.numpy(), pool.y.numpy(), pool.classes, pool.ids.numpy()
+    arrays = pool.arrays()
     context = multiprocessing.get_context("spawn")
     running: dict[Connection, SpawnProcess] = {}
     try:
@@ -197,12 +197,11 @@ def _few(images: Images) -> np.ndarray:
     return pool_rows(images.y.numpy(), count if count < len(images.y) else 0, "the pool")
 
 
-def _serve(connection: Connection, arrays: tuple, setting: Setting, index: int) -> None:
+def _serve(connection: Connection, arrays: dict[str, Any], setting: Setting, index: int) -> None:
     """Measure the configurations that the driver sends, one after the other; on several GPUs, each process on its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver stops this process
     torch.set_num_threads(setting.threads)
-    x, y, classes, ids = arrays
-    images = Images(torch.from_numpy(x), torch.from_numpy(y), classes, torch.from_numpy(ids))
+    images = Images.of_arrays(arrays)
     device = torch.device("cpu")
     clock = clock_on(device)
     begun = clock()

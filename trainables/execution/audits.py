@@ -184,7 +184,7 @@ def stored_outputs(files: Store, config: TrialConfig, images: Images, device: to
 def _histogram(config: TrialConfig, outputs: ModelOutputs, images: Images) -> dict[str, list[int]]:
     """Counts of members and non-members by confidence, in `BINS` equal parts of [0, 1]."""
     parts = split(images, config.split, config.replicate)
-    groups = {"members": member_rows(config, images, parts)[0], "non_members": parts.judged(config.judge.part)}
+    groups = {"members": member_rows(config, images, parts)[0], "non_members": parts.non_members(config.judge.part)}
     return {
         name: np.histogram(outputs.score("confidence", rows), bins=BINS, range=(0, 1))[0].tolist() for name, rows in groups.items()
     }

@@ -2,9 +2,8 @@
 
 import warnings
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from core.data import Images
@@ -16,24 +15,22 @@ from trainables.storage.store import Store
 class SharedImages(NamedTuple):
     """A pool of images as arrays that Ray shares between the processes of a machine."""
 
-    x: np.ndarray
-    y: np.ndarray
-    classes: int
-    ids: np.ndarray
+    arrays: dict[str, Any]
+    """The arrays of `Images.arrays`."""
     content: Content
     """Fingerprints of pixels and labels, and of the code of the driver."""
 
 
 def to_shared(images: Images) -> SharedImages:
     """Convert images to arrays that can be shared."""
-    return SharedImages(images.x.numpy(), images.y.numpy(), images.classes, images.ids.numpy(), Content.of(images))
+    return SharedImages(images.arrays(), Content.of(images))
 
 
 def from_shared(shared: SharedImages) -> Images:
     """Convert shared arrays to images that use the same memory, which must not be written."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return Images(torch.from_numpy(shared.x), torch.from_numpy(shared.y), shared.classes, torch.from_numpy(shared.ids))
+        return Images.of_arrays(shared.arrays)
 
 
 @dataclass(frozen=True)

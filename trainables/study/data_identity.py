@@ -26,6 +26,8 @@ class DataIdentity:
     """Fingerprint of the labels, in their order."""
     pixels: str
     """Fingerprint of the pixels, in the order of the images."""
+    test_images: int
+    """Number of images of the test file, which are the last ones; 0 if there is no such file."""
 
     @classmethod
     def of(cls, images: Images) -> "DataIdentity":
@@ -33,7 +35,10 @@ class DataIdentity:
         labels, pixels = (hashlib.sha256(t.contiguous().numpy().data).hexdigest()[:LENGTH] for t in (images.y, images.x))
         channels, height, width = images.shape
         shape = {"channels": channels, "height": height, "width": width}
-        return cls(images=len(images.y), **shape, classes=images.classes, labels=labels, pixels=pixels)
+        test_images = 0 if images.in_test_file is None else int(images.in_test_file.sum())
+        return cls(
+            images=len(images.y), **shape, classes=images.classes, labels=labels, pixels=pixels, test_images=test_images
+        )  # fmt: skip
 
     @classmethod
     def of_json(cls, plain: Mapping[str, Any]) -> "DataIdentity":
@@ -52,8 +57,9 @@ class DataIdentity:
     def differences(self, now: "DataIdentity") -> str:
         """Describe how another pool differs from this one; empty if it does not."""
         before, after = asdict(self), asdict(now)
-        names = ("images", "channels", "height", "width", "classes")
-        counts = [f"{name}: {before[name]} then, {after[name]} now" for name in names if before[name] != after[name]]
+        names = ("images", "channels", "height", "width", "classes", "test_images")
+        changed = [name for name in names if before[name] != after[name]]
+        counts = [f"{name.replace('_', ' ')}: {before[name]} then, {after[name]} now" for name in changed]
         if counts:
             return ", ".join(counts)
         return " and ".join(f"other {name}" for name in ("pixels", "labels") if before[name] != after[name])

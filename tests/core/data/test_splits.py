@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from splits import split_or_discard
 
 from core.data import Images, hold_out, split
-from core.data.protocols import SPLITS, Paper, Stratified, _paper_halves
+from core.data.protocols import Paper, Stratified, _paper_halves
 from core.errors import InputError
 
 PARTS = ("members", "val", "test", "shadow")
@@ -71,7 +71,7 @@ def test_every_class_is_split_evenly_to_within_one_image(images, replicate):
     assert all((count > 0).all() for count in counts.values())
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS, ids=SPLITS)
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=["stratified", "paper"])
 def test_no_replicate_trains_on_test_or_shadow_images(protocol):
     images = UNEVEN[protocol]
     first = split(images, protocol)
@@ -144,7 +144,7 @@ def test_a_shadow_model_without_members_of_a_class_is_named():
 # -- splits of shadow models --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS, ids=SPLITS)
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=["stratified", "paper"])
 def test_members_and_val_of_a_shadow_model_are_halves_of_the_shadow_pool(protocol):
     pool = split(UNEVEN[protocol], protocol).shadow
     drawn = set()
@@ -156,7 +156,7 @@ def test_members_and_val_of_a_shadow_model_are_halves_of_the_shadow_pool(protoco
     assert len(drawn) == 8
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS, ids=SPLITS)
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=["stratified", "paper"])
 def test_shadow_models_and_replicates_have_no_images_in_common(protocol):
     images, of_shadow_models = UNEVEN[protocol], set()
     for shadow in range(1, 5):

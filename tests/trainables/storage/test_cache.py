@@ -108,7 +108,7 @@ CHANGES = (
 )  # fmt: skip
 
 
-def test_changed_settings_of_the_evaluation_train_nothing_and_give_the_numbers_of_a_training_of_their_own(root, tmp_path, trainings):
+def test_changed_settings_of_the_evaluation_train_nothing_and_give_the_same_numbers(root, tmp_path, trainings):
     run(root, "judged-1", seed=9)
     assert len(trainings) == 1
     reused = [run(root, "judged-1", f"trials/{i:05d}", seed=9, **change) for i, change in enumerate(CHANGES, 1)]

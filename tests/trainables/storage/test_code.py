@@ -1,6 +1,8 @@
 """Fingerprints of code: which changes of a package count for a definition."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -13,7 +15,10 @@ PACKAGE = {
         "from pkg import rng\nfrom pkg.losses import LOSSES\nfrom pkg.steps import step as take\n\nRATE = 0.1\n\n\n"
         "def train(name):\n    return take(LOSSES[name], RATE, rng.draw(3))\n"
     ),
-    "steps.py": "import math\n\n\ndef step(loss, rate, noise):\n    return math.exp(rate) * loss() + noise\n\n\ndef unused():\n    return 1\n",
+    "steps.py": (
+        "import math\n\n\ndef step(loss, rate, noise):\n    return math.exp(rate) * loss() + noise\n\n\n"
+        "def unused():\n    return 1\n"
+    ),
     "rng.py": "def draw(n):\n    return fold(n)\n\n\ndef fold(n):\n    return draw(n - 1) if n else 0\n",
     "losses/__init__.py": 'from pkg.losses.plain import plain\n\nLOSSES = {"plain": plain}\n',
     "losses/plain.py": "class plain:\n    def __call__(self):\n        return 7\n",
@@ -21,13 +26,13 @@ PACKAGE = {
 ROOT = Definition("pkg.train", "train")
 
 
-def fingerprint(folder: Path, changes: dict[str, str | None] = {}, root: Definition = ROOT, opaque=()) -> str:
-    """The fingerprint of `root` in the package with some files replaced; None removes a file."""
+def fingerprint(folder: Path, changes: Mapping[str, str | None] = MappingProxyType({}), opaque=()) -> str:
+    """The fingerprint of `ROOT` in the package with some files replaced; None removes a file."""
     for name, text in {**PACKAGE, **changes}.items():
         if text is not None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text)
-    return Code("pkg", folder).fingerprint([root], opaque)
+    return Code("pkg", folder).fingerprint([ROOT], opaque)
 
 
 def edited(name: str, before: str, after: str) -> dict[str, str | None]:
