@@ -3,6 +3,8 @@
 from typing import Annotated, Literal
 
 from core.attacks.ball import Norm
+from core.attacks.named import attacks_of
+from core.errors import InputError
 from core.knobs import Bounds, knobs
 from core.perturbations.adversarial import RADIUS
 from core.space import LogUniform
@@ -18,8 +20,11 @@ class Judge:
     """Norm of the threat model."""
     epsilon: Annotated[float, RADIUS] = 8 / 255
     """Radius of the threat model, in units of [0, 1] images; at most 1 in Linf."""
-    suite: Literal["quick", "standard", "strong"] = "quick"
-    """Attack suite; see `core.attacks.suite`."""
+    suite: Literal["none", "quick", "standard", "strong"] = "quick"
+    """Attack suite; see `core.attacks.suite`. `none` runs only the attacks that `attacks` lists."""
+    attacks: str = ""
+    """Further attacks with their settings, such as `fgsm+pgd:steps=1000:step_size=2/255`; each runs on all images that are
+    attacked. See `core.attacks.named`."""
     steps: Annotated[int, Bounds(1)] = 20
     """Number of PGD steps; some attacks of a suite take twice as many."""
     restarts: Annotated[int, Bounds(1)] = 1
@@ -38,3 +43,16 @@ class Judge:
     """Step size of the gradient ascent, in units of [0, 1] images times the gradient of the class's logit."""
     attribution: Annotated[int, Bounds(0)] = 0
     """Number of images whose attribution maps are compared; 0 is none."""
+
+    @property
+    def measures_distances(self) -> bool:
+        """Whether distances to misclassification are measured, which takes longer than the suites of a sweep."""
+        return self.suite in ("standard", "strong")
+
+    def check(self) -> None:
+        """Reject unknown attacks, an attack that is not defined in the norm, and an evaluation without any attack."""
+        listed = attacks_of(self.attacks)
+        if self.norm != "linf" and (without := [name for name in listed if name.split("_")[0] == "rfgsm"]):
+            raise InputError(f"attacks={without[0]} is defined in Linf, and norm={self.norm}; use pgd:steps=1")
+        if self.suite == "none" and not listed:
+            raise InputError("suite=none runs no attack unless attacks lists one, such as attacks=pgd:steps=20")

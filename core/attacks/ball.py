@@ -61,19 +61,24 @@ def _length(v: Tensor) -> Tensor:
 
 
 def inside(x_adv: Tensor, x: Tensor, epsilon: float, norm: Norm) -> bool:
-    """Whether all images are in [0, 1] and within epsilon of x, up to rounding; False if a pixel is NaN.
+    """Whether all images are in [0, 1] and within epsilon of x; see `inside_each`."""
+    return bool(inside_each(x_adv, x, epsilon, norm).all().item())
+
+
+def inside_each(x_adv: Tensor, x: Tensor, epsilon: float, norm: Norm) -> Tensor:
+    """Which images are in [0, 1] and within epsilon of x, up to rounding, [N] bool; False if a pixel is NaN.
 
     Rounding is a share of the radius (`ROUNDING` and, in L2, `PER_PIXEL`), and that of pixels in [0, 1], u each, 2^-25 in float32:
     together u in Linf and up to sqrt(d) * u in L2, if all d pixels are rounded away from x.
     """
     if not len(x):
-        return True
+        return x.new_zeros(0, dtype=torch.bool)
     wide, u = torch.promote_types(x.dtype, torch.float32), torch.finfo(x.dtype).eps / 4
-    offset = (x_adv.to(wide) - x.to(wide)).flatten(1)
+    offset, pixels = (x_adv.to(wide) - x.to(wide)).flatten(1), x_adv.flatten(1)
     d = offset.shape[1]
     if norm == "linf":
         length, limit = offset.abs().amax(1), epsilon * (1 + ROUNDING) + 2 * u  # x - epsilon is rounded too
     else:
         length = torch.linalg.vector_norm(offset, dim=1, dtype=torch.float64)
         limit = epsilon * (1 + ROUNDING + PER_PIXEL * d) + u * math.sqrt(d)
-    return bool(((length <= limit).all() & (x_adv >= 0).all() & (x_adv <= 1).all()).item())
+    return (length <= limit) & (pixels >= 0).all(1) & (pixels <= 1).all(1)

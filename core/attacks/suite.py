@@ -96,6 +96,11 @@ SUITES: dict[str, Callable[[int, int], dict[str, Attack]]] = {"quick": quick, "s
 """Suites by name: (steps, restarts) -> attacks in order."""
 
 
+def suite_attacks(name: str, steps: int, restarts: int) -> dict[str, Attack]:
+    """The attacks of a suite by name, in order; the suite `none` has none."""
+    return {} if name == "none" else SUITES[name](steps, restarts)
+
+
 @dataclass(frozen=True)
 class SuiteResult:
     """Verdicts of a suite per image, [N] bool each."""

@@ -77,8 +77,8 @@ def judge(
         attacks = suite_of(config, bound)
         result = run_suite(bound.net, x, y, attacks, seed=config.seed, ids=ids, **threat_model(config.judge))
         masking = masking_flags(bound.net, x, y, result, attacks, seed=config.seed, **threat_model(config.judge))
-        quick = config.judge.suite == "quick"
-        distances = Distances({}, {}) if quick else distance_metrics(bound.net, x, y, config.judge, config.seed)
+        measured = config.judge.measures_distances
+        distances = distance_metrics(bound.net, x, y, config.judge, config.seed) if measured else Distances({}, {})
     inspected, pictures = {}, {}
     if config.judge.inversion != "none" or config.judge.attribution:
         with timer("inspection"):

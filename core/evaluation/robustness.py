@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from core import data, workers
 from core.attacks.deepfool import deepfool
+from core.attacks.named import attacks_of
 from core.attacks.radius import adversarial_radius, summarise_perturbations
-from core.attacks.suite import PROBE, SUITES, Attack, SuiteResult, correct, robust_over_epsilon, run_suite
+from core.attacks.suite import PROBE, Attack, SuiteResult, correct, robust_over_epsilon, run_suite, suite_attacks
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError
@@ -96,11 +97,12 @@ def attacked_images(config: TrialConfig, images: Images, rows: np.ndarray, devic
 
 
 def suite_of(config: TrialConfig, bound: Bound, suite: str = "") -> dict[str, Attack]:
-    """The attacks of a suite, by default `judge.suite`, and adaptive attacks on the defence that the network was trained with.
+    """The attacks of a suite, by default `judge.suite`, those of `judge.attacks`, and adaptive ones on the network's defence.
 
     A network that was trained with BPFC or GAT is also attacked through its regularizer or its generator.
     """
-    attacks = SUITES[suite or config.judge.suite](config.judge.steps, config.judge.restarts)
+    judge = config.judge
+    attacks = suite_attacks(suite or judge.suite, judge.steps, judge.restarts) | attacks_of(judge.attacks, judge.restarts)
     adaptive: dict[str, Attack] = {}
     if isinstance(config.regularizer, BPFC):
         adaptive["pgd_bpfc"] = Attack(adaptive_pgd, {"steps": config.judge.steps, "defence": config.regularizer})

@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "regularizers": {"attacks", "errors", "knobs", "nets", "perturbations", "slots", "space", "workers"},
     "optimizers": {"errors", "knobs", "nets", "space", "workers"},
     # configurations and studies
-    "judging": {"attacks", "knobs", "perturbations", "space"},
+    "judging": {"attacks", "errors", "knobs", "perturbations", "space"},
     "config": {
         "augmentations", "data", "errors", "judging", "knobs", "losses", "nets", "optimizers", "perturbations", "regularizers",
         "space",
@@ -54,7 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     # training
     "train": {"config", "data", "errors", "memory", "modes", "nets", "optimizers", "rng", "slots", "workers"},
     # evaluation
-    "attacks": {"modes", "rng", "stats"},
+    "attacks": {"errors", "knobs", "modes", "rng", "stats"},
     "attribution": {"errors", "modes", "nets", "regularizers", "rng"},
     "audits": {"attacks", "data", "estimates", "modes", "rng", "stats"},
     "inversion": {"data", "errors", "modes", "nets", "rng", "train"},

@@ -142,7 +142,7 @@ def measure_inspection(
     cost = one + max(0.0, more - one) / few * (iterations - 1)
     part = images.at(parts.judged(config.judge.part)).to(device)
     begun = clock()
-    if config.judge.suite == "quick" and speed.seconds(STEP * (500 * PROBE), PROBE) < seconds:
+    if not config.judge.measures_distances and speed.seconds(STEP * (500 * PROBE), PROBE) < seconds:
         median_radius(bound.net, as_float(part.x), part.y)
     cost += clock() - begun
     if kind == "all":

@@ -131,7 +131,7 @@ def _per_attacked_image(judge: Judge, defence: BPFC | bool) -> tuple[Passes, Pas
     net, x, y = _network(judge.epsilon, judge.norm)
     result = run_suite(net, x, y, {}, **threat)
     probed += _counted(judge.epsilon, judge.norm, lambda net, x, y: masking_flags(net, x, y, result, {}, **threat))
-    if judge.suite != "quick":
+    if judge.measures_distances:
         smooth = functools.partial(distance_metrics, judge=judge, seed=0)
         probed += _counted(judge.epsilon, judge.norm, smooth, frequency=0.0)
     return each, probed

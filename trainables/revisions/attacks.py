@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from core.attacks.gradient import pgd
-from core.attacks.suite import SUITES, Attack
+from core.attacks.suite import Attack, quick
 from core.attacks.transfer import transfer
 from core.config import TrialConfig
 from core.data import Images
@@ -97,7 +97,7 @@ class Attacks:
         The new start of PGD decides `flag/more_steps_help`: whether the attacks have converged.
         """
         store, config = workspace.store, TrialConfig.of(network.params)
-        more = SUITES[config.judge.suite](config.judge.steps, config.judge.restarts)["pgd_more"]
+        more = quick(config.judge.steps, config.judge.restarts)["pgd_more"]
         # The network met one start when it was trained and one in each version since; this one is new.
         others = {"pgd_more": replace(more, knobs={**more.knobs, "restarts": len(later) + 2})}
         if self.source is not None and network.folder != network_folder(store, self.source):

@@ -9,7 +9,8 @@ from importlib.metadata import version
 
 import torch
 
-from core.attacks.suite import SUITES
+from core.attacks.named import attacks_of
+from core.attacks.suite import suite_attacks
 from core.config import TrialConfig
 from core.data import Parts
 from core.redaction import redacted_command
@@ -56,7 +57,7 @@ def study_facts(plan: Plan, command: Sequence[str]) -> dict[str, str]:
     judge, budget = plan.config.set(plan.confirm).judge, f"{counted(plan.replicates, 'replicate')} per point on average"
     return recorded | {
         "confirmation": ", ".join([budget, *(f"{name}={value}" for name, value in plan.confirm.items())]),
-        "confirmation attacks": ", ".join(SUITES[judge.suite](judge.steps, judge.restarts)),
+        "confirmation attacks": ", ".join(suite_attacks(judge.suite, judge.steps, judge.restarts) | attacks_of(judge.attacks)),
     }
 
 

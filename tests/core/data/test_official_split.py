@@ -30,8 +30,8 @@ def pool(training: int, test: int, classes: int = 5, seed: int = 0) -> Images:
 
 @settings(deadline=None)
 @given(
-    st.integers(100, 300), st.integers(20, 60), st.sampled_from([0, 0.1, 0.5, 20]), st.sampled_from([0, 0.2, 30]), st.integers(0, 3),
-    st.booleans(),
+    st.integers(100, 300), st.integers(20, 60), st.sampled_from([0, 0.1, 0.5, 20]), st.sampled_from([0, 0.2, 30]),
+    st.integers(0, 3), st.booleans(),
 )  # fmt: skip
 def test_members_and_val_are_of_the_training_file_and_test_is_the_test_file(training, test, val, shadow, replicate, permuted):
     images = pool(training, test)
@@ -137,7 +137,7 @@ def test_without_such_images_nothing_is_audited_and_a_flag_says_so(audits):
 
 def test_inversion_without_such_images_is_refused():
     config = TrialConfig.of({**TINY, "split.val": 0, "judge.inversion": "ascent", "judge.inversion_iterations": 2})
-    with pytest.raises(InputError, match="judge.inversion needs non-members that are drawn like the members"):
+    with pytest.raises(InputError, match=r"judge\.inversion needs non-members that are drawn like the members"):
         run(config, digits_with_a_test_file())
 
 

@@ -55,7 +55,7 @@ def test_every_setting_of_the_evaluation_is_part_of_the_key_of_an_evaluation(con
     config = TrialConfig()
     other = {
         "part": "both", "norm": "l2", "epsilon": 0.5, "suite": "strong", "steps": 3, "restarts": 3, "images": 3, "audits": "full",
-        "inversion": "all", "inversion_iterations": 7, "inversion_lr": 0.7, "attribution": 2,
+        "attacks": "noise", "inversion": "all", "inversion_iterations": 7, "inversion_lr": 0.7, "attribution": 2,
     }  # fmt: skip
     assert other.keys() == asdict(config.judge).keys()
     changed = [config.params(), *(config.set({f"judge.{name}": value}).params() for name, value in other.items())]
