@@ -77,8 +77,11 @@ class TrialConfig:
         for name in SLOTS:
             if check_compatible := getattr(getattr(self, name), "check_compatible", None):
                 check_compatible(self)
-        if self.judge.inversion == "all" and not getattr(self.split, "shadow", 1):
-            raise InputError("judge.inversion=all trains a GAN on images of the shadow models, and split.shadow=0 leaves none")
+        if self.judge.inversion != "none" and not getattr(self.split, "shadow", 1):
+            if self.judge.inversion == "all":
+                raise InputError("judge.inversion=all trains a GAN on images of the shadow models, and split.shadow=0 leaves none")
+            if self.judge.inversion_start == "image":
+                raise InputError("judge.inversion_start=image is an image of the shadow models, and split.shadow=0 leaves none")
         if not getattr(self.split, "val", 1) and self.judge.part == "val":
             raise InputError("judge.part=val judges images of val, and split.val=0 leaves none; use judge.part=test")
 

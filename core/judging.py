@@ -41,6 +41,19 @@ class Judge:
     """Number of steps of the gradient ascent."""
     inversion_lr: Annotated[float, Bounds(0), LogUniform(1e-4, 10)] = 0.1
     """Step size of the gradient ascent, in units of [0, 1] images times the gradient of the class's logit."""
+    inversion_start: Literal["grey", "noise", "grey_noise", "image"] = "grey_noise"
+    """Start of the gradient ascent: plain grey, uniform noise, grey with some noise, or an image of the shadow models, which is
+    neither a member nor compared with the result. From plain grey, all restarts of a class are equal."""
+    inversion_restarts: Annotated[int, Bounds(1)] = 4
+    """Number of reconstructions of each class."""
+    gan_weight: Annotated[float, Bounds(0), LogUniform(1e-2, 1e2)] = 1.0
+    """Weight w of the network's loss in that of the AC-GAN's generator; at 0 the network is not attacked."""
+    gan_width: Annotated[int, Bounds(1)] = 16
+    """Width of the AC-GAN: 64 as published."""
+    gan_epochs: Annotated[int, Bounds(1)] = 10
+    """Number of passes of the AC-GAN over its images: 200 as published."""
+    nn_lr: Annotated[float, Bounds(0), LogUniform(1e-3, 1e-1)] = 0.1
+    """Initial learning rate of the neural audit by shadow models; the CRL paper's code has 0.01 for ResNet-18 and for SVHN."""
     attribution: Annotated[int, Bounds(0)] = 0
     """Number of images whose attribution maps are compared; 0 is none."""
 

@@ -8,7 +8,7 @@ from core import rng
 from core.modes import with_autograd
 
 HIDDEN = (128, 64, 64)
-EPOCHS, BATCH_SIZE = 100, 256
+EPOCHS, BATCH_SIZE, LR = 100, 256, 0.1
 DECAY = {0: 1.0, 30: 0.1, 60: 0.01, 90: 0.001}
 """Factors of the learning rate, by the percentage of the epochs after which they apply."""
 
@@ -38,7 +38,7 @@ class NNAttack(nn.Module):
 
 @with_autograd
 def train_attack(
-    probabilities: Tensor, y: Tensor, member: Tensor, *, seed: int, epochs: int = EPOCHS, lr: float = 0.1,
+    probabilities: Tensor, y: Tensor, member: Tensor, *, seed: int, epochs: int = EPOCHS, lr: float = LR,
     batch_size: int = BATCH_SIZE,
 ) -> NNAttack:  # fmt: skip
     """Train the attack on the pooled outputs of shadow models.

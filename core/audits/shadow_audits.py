@@ -18,7 +18,7 @@ from core import rng
 from core.audits import lira, rmia
 from core.audits.evidence import MembershipScores
 from core.audits.learned import Scored, learned
-from core.audits.nn_attack import BATCH_SIZE, EPOCHS, train_attack
+from core.audits.nn_attack import BATCH_SIZE, EPOCHS, LR, train_attack
 from core.audits.outputs import ModelOutputs
 from core.audits.roc import Roc
 from core.audits.scores import SCORES
@@ -74,7 +74,7 @@ def auditor(
 
 def attacker(
     target: ModelOutputs, shadows: Sequence[ModelOutputs], rows: np.ndarray, shadow_rows: np.ndarray, *, seed: int = 0,
-    control: bool = False,
+    control: bool = False, lr: float = LR,
 ) -> ShadowAudit:  # fmt: skip
     """Audit a network by shadow models that were trained on neither its members nor its non-members.
 
@@ -85,6 +85,7 @@ def attacker(
         shadow_rows: images from which the shadow models' members were drawn.
         seed: seed of the neural attack.
         control: compute scores only, for a control, in which the neural attack needs few steps.
+        lr: initial learning rate of the neural attack.
 
     Raises:
         ValueError: a shadow model was trained on audited images, or the target on images of the shadow models; outputs of the
@@ -106,7 +107,7 @@ def attacker(
     attack = train_attack(
         torch.cat([_probabilities(shadow, own) for shadow, own in training]),
         torch.cat([torch.from_numpy(shadow.y[own]) for shadow, own in training]),
-        torch.cat([torch.from_numpy(shadow.state[own] > 0) for shadow, own in training]), seed=seed, epochs=epochs,
+        torch.cat([torch.from_numpy(shadow.state[own] > 0) for shadow, own in training]), seed=seed, epochs=epochs, lr=lr,
     )  # fmt: skip
     scores = {
         "lira_offline": lira.offline(target.phi[rows], phi[:, rows], states[:, rows]),

@@ -20,8 +20,6 @@ MAX_MAPS = 6
 """Number of images whose attribution maps are kept."""
 MAX_GAN_IMAGES = 2000
 """Number of training images of the AC-GAN, at most."""
-ACGAN = {"width": 16, "epochs": 10}
-"""AC-GAN settings within a trial; the defaults of `core.inversion.acgan` are the paper's 64 and 200."""
 Pictures = dict[str, np.ndarray]
 """Arrays by name. `inversion/<attack>/...`: `images` and their `nearest` members (uint8 [K, c, h, w]), `classes` [K], and `cosine`
 and `l2` between an image and its nearest member [K]. `attribution/...`: `images` (uint8 [n, c, h, w]), `classes` [n], and
@@ -55,10 +53,12 @@ def inspect_model(
                 "judge.inversion needs non-members that are drawn like the members, and the split has none; raise split.val"
             )
         attacks = ("ascent",) if config.judge.inversion == "ascent" else ("ascent", "deepdream", "acgan")
+        judge = config.judge
         result = invert(
-            net, images, members, others, shadow=parts.shadow[:MAX_GAN_IMAGES] if "acgan" in attacks else None, attacks=attacks,
-            iterations=config.judge.inversion_iterations, lr=config.judge.inversion_lr, seed=config.seed, device=device,
-            options={"acgan": ACGAN},
+            net, images, members, others, attacks=attacks, iterations=judge.inversion_iterations, lr=judge.inversion_lr,
+            shadow=parts.shadow[:MAX_GAN_IMAGES] if "acgan" in attacks or judge.inversion_start == "image" else None,
+            start=judge.inversion_start, restarts=judge.inversion_restarts, seed=config.seed, device=device,
+            options={"acgan": {"w": judge.gan_weight, "width": judge.gan_width, "epochs": judge.gan_epochs}},
         )  # fmt: skip
         metrics |= result.metrics
         for name, reconstructions in result.pictures.items():

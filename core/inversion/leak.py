@@ -33,12 +33,13 @@ from core.train import channel_statistics
 
 Rows = Tensor | np.ndarray
 """Row numbers in the pool."""
-STARTS: dict[str, Callable[[tuple[int, ...], PerImage], Tensor]] = {
-    "grey": lambda shape, draw: constant(len(draw.keys), shape),
-    "noise": uniform,
-    "grey_noise": lambda shape, draw: constant(len(draw.keys), shape, noise=0.1, draw=draw),
+STARTS: dict[str, Callable[[Images, PerImage], Tensor]] = {
+    "grey": lambda shadow, draw: constant(len(draw.keys), shadow.shape),
+    "noise": lambda shadow, draw: uniform(shadow.shape, draw),
+    "grey_noise": lambda shadow, draw: constant(len(draw.keys), shadow.shape, noise=0.1, draw=draw),
+    "image": lambda shadow, draw: as_float(shadow.x[draw.integers(len(shadow.y)).to(shadow.y.device)]),
 }
-"""Starts of the ascent by name, (shape, draw) -> images; from plain grey, all restarts of a class are equal."""
+"""Starts of the ascent by name, (shadow images, draw) -> images; from plain grey, all restarts of a class are equal."""
 ATTACKS = ("ascent", "deepdream", "acgan")
 """Names of the inversion attacks."""
 
@@ -83,7 +84,7 @@ def invert(
         images: the pool.
         members: rows that the network was trained on.
         others: held-out rows, used by neither the network nor an attack.
-        shadow: training rows of `acgan`, disjoint from members and others.
+        shadow: training rows of `acgan` and starts of `image`, disjoint from members and others.
         attacks: names in `ATTACKS`.
         restarts: reconstructions of each class.
         iterations, lr, start: settings of `gradient_ascent`; see `calibrated_lr` and `STARTS`.
@@ -109,8 +110,8 @@ def invert(
         no information on the members.
 
     Raises:
-        InputError: there is no such attack or start; no class has both members and others; an image is in two groups; `acgan` has
-            no shadow images.
+        InputError: there is no such attack or start; no class has both members and others; an image is in two groups; `acgan` or
+            the start `image` has no shadow images.
     """
     for name in attacks:
         if name not in ATTACKS:
@@ -119,10 +120,10 @@ def invert(
         raise unknown("start", start, STARTS)
     where = torch.device(device) if device is not None else images.x.device
     rows = {name: torch.as_tensor(part) for name, part in (("members", members), ("others", others))}
-    if "acgan" in attacks:
-        if shadow is None or not len(shadow):
-            raise InputError("inversion by acgan needs shadow images: rows that are neither members nor others")
-        rows["shadow"] = torch.as_tensor(shadow)
+    rows["shadow"] = torch.as_tensor(np.empty(0, np.int64) if shadow is None else shadow)
+    for what, needed in (("by acgan", "acgan" in attacks), ("from an image", start == "image")):
+        if needed and not len(rows["shadow"]):
+            raise InputError(f"inversion {what} needs shadow images: rows that are neither members nor others")
     joined = torch.cat(list(rows.values()))
     if len(joined.unique()) < len(joined):
         raise InputError("members, others and shadow images must be disjoint, but a row occurs twice")
@@ -134,7 +135,8 @@ def invert(
 
     classes = torch.arange(images.classes, device=where).repeat_interleave(restarts)
     draw = rng.per_image(seed, "inversion", ids=classes * (1 << 20) + torch.arange(restarts, device=where).repeat(images.classes))
-    begin = STARTS[start](images.shape, draw.named("start")).to(where)
+    shadow_images = images.at(rows["shadow"])
+    begin = STARTS[start](shadow_images, draw.named("start")).to(where)
     metrics: dict[str, float] = {}
     pictures = {}
     for i, name in enumerate(attacks):
@@ -144,8 +146,8 @@ def invert(
         elif name == "deepdream":
             inverted = deepdream(net, classes, begin, **{"mean": mean, "std": std, **settings})
         else:
-            shadow_images = images.at(rows["shadow"]).to(where)
-            generator = train_generator(net, shadow_images.x, shadow_images.y, images.classes, **{"seed": seed, **settings})
+            own = shadow_images.to(where)
+            generator = train_generator(net, own.x, own.y, images.classes, **{"seed": seed, **settings})
             generated = generator.sample(classes, draw.named("acgan"))
             logits = class_logits(net, generated, classes)
             inverted = Inverted(generated, torch.full_like(classes, -1), logits, logits.unsqueeze(0))

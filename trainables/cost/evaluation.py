@@ -12,7 +12,7 @@ from core.config import TrialConfig
 from core.data import Images, Parts
 from core.data.labels import MIN_IMAGES, pool_rows
 from core.errors import InputError
-from core.evaluation.inspection import ACGAN, MAX_GAN_IMAGES, inspect_model
+from core.evaluation.inspection import MAX_GAN_IMAGES, inspect_model
 from core.evaluation.judge import TrialResult, judge
 from core.evaluation.privacy import audit_by_others
 from core.evaluation.robustness import median_radius
@@ -127,7 +127,7 @@ def measure_inspection(
         return 0.0
     parts, clock = data.split(images, config.split), clock_on(device)
     private, _ = member_rows(config, images, parts)
-    steps = speed.seconds(passes.inspection_of(config, images.classes), images.classes * passes.RESTARTS)
+    steps = speed.seconds(passes.inspection_of(config, images.classes), images.classes * config.judge.inversion_restarts)
     few = max(1, int(config.judge.inversion_iterations * min(1.0, 0.1 * seconds / max(steps, 1e-9))))
 
     def measured(changes: dict) -> float:
@@ -148,8 +148,8 @@ def measure_inspection(
     if kind == "all":
         shadow = images.at(parts.shadow[:GAN_BATCH]).to(device)
         begun = clock()
-        train_generator(bound.net, shadow.x, shadow.y, images.classes, width=ACGAN["width"], epochs=1)
-        cost += (clock() - begun) * ACGAN["epochs"] * max(1, min(MAX_GAN_IMAGES, len(parts.shadow)) // GAN_BATCH)
+        train_generator(bound.net, shadow.x, shadow.y, images.classes, width=config.judge.gan_width, epochs=1)
+        cost += (clock() - begun) * config.judge.gan_epochs * max(1, min(MAX_GAN_IMAGES, len(parts.shadow)) // GAN_BATCH)
     return cost
 
 

@@ -30,8 +30,6 @@ COUNTED_IMAGES = 4
 """Number of images on which passes are counted; their number per image is the same for each."""
 COUNTED_SHAPE = (1, 8, 8)
 """Shape of these images; it has no influence on the counts."""
-RESTARTS = 4
-"""Images of each class that inversion reconstructs; the default of `core.inversion.leak.invert`."""
 DREAM_STEPS = 200
 """Gradient steps of DeepDream: 5 passes over 4 octaves of 10 steps each."""
 
@@ -112,7 +110,7 @@ def audits_of(config: TrialConfig, sizes: Sizes) -> Passes:
 def inspection_of(config: TrialConfig, classes: int) -> Passes:
     """Passes of the inversion attacks on one network, without those of the AC-GAN's own networks."""
     steps = {"none": 0, "ascent": config.judge.inversion_iterations, "all": config.judge.inversion_iterations + DREAM_STEPS}
-    return STEP * (steps[config.judge.inversion] * classes * RESTARTS)
+    return STEP * (steps[config.judge.inversion] * classes * config.judge.inversion_restarts)
 
 
 @functools.cache

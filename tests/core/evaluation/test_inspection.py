@@ -8,6 +8,7 @@ import torch
 
 from core import data, trial
 from core.config import TrialConfig
+from core.errors import InputError
 from core.evaluation.inspection import MAX_MAPS
 from core.evaluation.stored import stored_model
 from core.inversion.leak import invert
@@ -69,11 +70,42 @@ def test_heat_maps_are_of_correctly_classified_images():
         assert pool.y[row] == label and row in data.split(pool).val
 
 
-def test_deepdream_and_the_acgan_are_further_attacks_on_the_same_network(monkeypatch):
-    monkeypatch.setattr("core.evaluation.inspection.ACGAN", {"epochs": 1, "width": 2})
-    all_attacks = trial.run(INSPECTED.set({"judge.inversion": "all", "judge.attribution": 0, "epochs": 1}), images())
+SMALL_GAN = {"judge.inversion": "all", "judge.attribution": 0, "epochs": 1, "judge.gan_epochs": 1, "judge.gan_width": 2}
+
+
+def test_deepdream_and_the_acgan_are_further_attacks_on_the_same_network():
+    all_attacks = trial.run(INSPECTED.set(SMALL_GAN), images())
     assert {"inversion_leak", "inversion_leak/deepdream", "inversion_leak/acgan"} <= all_attacks.metrics.values.keys()
     assert {name.split("/")[1] for name in all_attacks.pictures} == {"ascent", "deepdream", "acgan"}
+
+
+def generated(**changes) -> np.ndarray:
+    return trial.run(INSPECTED.set({**SMALL_GAN, **changes}), images()).pictures["inversion/acgan/images"]
+
+
+@pytest.mark.parametrize("changes", [{"judge.gan_weight": 10.0}, {"judge.gan_width": 3}, {"judge.gan_epochs": 2}])
+def test_the_settings_of_the_acgan_reach_it(changes):
+    assert not np.array_equal(generated(**changes), generated())
+
+
+def test_the_number_of_reconstructions_of_each_class_is_a_setting():
+    config = INSPECTED.set({"judge.inversion_restarts": 3, "judge.attribution": 0, "epochs": 1, "judge.inversion_iterations": 1})
+    classes = trial.run(config, images()).pictures["inversion/ascent/classes"]
+    assert np.bincount(classes).tolist() == [3] * 10
+
+
+def test_an_ascent_may_start_from_an_image_of_the_shadow_models():
+    still = {"judge.attribution": 0, "epochs": 1, "judge.inversion_iterations": 1, "judge.inversion_lr": 0.0}
+    config, pool = INSPECTED.set({**still, "judge.inversion_start": "image"}), images()
+    starts = trial.run(config, pool).pictures["inversion/ascent/images"]
+    shadow = pool.x[torch.from_numpy(data.split(pool).shadow)].numpy()
+    assert all((shadow == start).all((1, 2, 3)).any() for start in starts)
+    assert len(np.unique(starts, axis=0)) > 10
+
+
+def test_a_start_from_an_image_of_the_shadow_models_needs_some():
+    with pytest.raises(InputError, match=r"inversion_start=image is an image of the shadow models, and split\.shadow=0 leaves none"):
+        INSPECTED.set({"judge.inversion_start": "image", "split.shadow": 0})
 
 
 def test_an_inspection_is_determined_by_configuration_and_images():
