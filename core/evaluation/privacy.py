@@ -233,7 +233,8 @@ def audit_by_others(
         return shadow_audits.auditor(networks[0], networks[1:], candidates, candidates, control=control)
 
     def attacker(networks: Sequence[ModelOutputs], control: bool = False) -> ShadowAudit:
-        return shadow_audits.attacker(networks[0], networks[1:], judged, parts.shadow, seed=config.seed, control=control, lr=config.judge.nn_lr)
+        settings = {"seed": config.seed, "control": control, "lr": config.judge.nn_lr}
+        return shadow_audits.attacker(networks[0], networks[1:], judged, parts.shadow, **settings)
 
     protocols: dict[str, tuple[Callable[..., ShadowAudit], Sequence[ModelOutputs], list[np.ndarray]]] = {}
     protocols |= {"auditor": (auditor, [target, *siblings], [candidates])} if siblings else {}

@@ -104,7 +104,7 @@ def test_an_ascent_may_start_from_an_image_of_the_shadow_models():
 
 
 def test_a_start_from_an_image_of_the_shadow_models_needs_some():
-    with pytest.raises(InputError, match=r"inversion_start=image is an image of the shadow models, and split\.shadow=0 leaves none"):
+    with pytest.raises(InputError, match=r"image of the shadow models, and split\.shadow=0 leaves none"):
         INSPECTED.set({"judge.inversion_start": "image", "split.shadow": 0})
 
 

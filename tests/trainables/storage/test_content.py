@@ -56,7 +56,7 @@ def test_every_setting_of_the_evaluation_is_part_of_the_key_of_an_evaluation(con
     other = {
         "part": "both", "norm": "l2", "epsilon": 0.5, "suite": "strong", "steps": 3, "restarts": 3, "images": 3, "audits": "full",
         "attacks": "noise", "inversion": "all", "inversion_iterations": 7, "inversion_lr": 0.7, "inversion_start": "grey",
-            "inversion_restarts": 2, "gan_weight": 0.1, "gan_width": 3, "gan_epochs": 3, "nn_lr": 0.01, "attribution": 2,
+        "inversion_restarts": 2, "gan_weight": 0.1, "gan_width": 3, "gan_epochs": 3, "nn_lr": 0.01, "attribution": 2,
     }  # fmt: skip
     assert other.keys() == asdict(config.judge).keys()
     changed = [config.params(), *(config.set({f"judge.{name}": value}).params() for name, value in other.items())]
