@@ -1,6 +1,7 @@
 """A paper with a table that trains in a second, and its command line."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from trainables.papers import figures
@@ -36,3 +37,14 @@ def item(changes: Mapping[str, Any] | None = None, *, seeds: int = 2, measuremen
 def paper(items: Sequence[Item] = ()) -> Paper:
     """A paper with these items."""
     return Paper(name="tiny", title="A. Author (2020), a tiny paper", items=tuple(items or [item()]))
+
+
+def script(folder: Path, changes: str = "", epochs: int = 2) -> Path:
+    """Write a script of the paper, whose networks are trained for some epochs, with changes as arguments of `item`."""
+    path = folder / "tiny.py"
+    path.write_text(
+        f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from tiny_paper import item, paper\nfrom trainables.commands.paper import main\n"
+        f"if __name__ == '__main__':\n    main(paper([item({{'epochs': {epochs}}}, {changes})]))\n"
+    )
+    return path
