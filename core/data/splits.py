@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from core.data.images import Images
-from core.data.protocols import ALL_PARTS, Parts, SplitProtocol, Stratified, stratified
+from core.data.protocols import ALL_PARTS, PARTS, Parts, SplitProtocol, Stratified, stratified
 from core.errors import InputError
 from core.rng import fold
 
@@ -35,18 +35,18 @@ def split(
         shadow: above 0, return the parts of that shadow model: members and `val` are halves of the shadow pool, the others are
             empty.
         selection: number of images that choose the epoch; they are taken from `val`, stratified over classes, and the other parts
-            do not depend on it.
+            do not depend on this number.
 
     Raises:
         InputError: the pool is too small for the protocol, or a class has no image in a part that every network needs; the
             message names the class and the remedy.
     """
     drawn = protocol.draw(images, replicate, shadow)
+    kept = one_part_each(images.ids.numpy(), *(getattr(drawn, name) for name in PARTS))
+    parts = replace(drawn, **dict(zip(PARTS, kept, strict=True)))
+    left_out = sum(len(getattr(drawn, name)) - len(getattr(parts, name)) for name in PARTS)
     if selection:
-        drawn = _with_selection(drawn, images, selection)
-    kept = one_part_each(images.ids.numpy(), *(getattr(drawn, name) for name in ALL_PARTS))
-    parts = replace(drawn, **dict(zip(ALL_PARTS, kept, strict=True)))
-    left_out = sum(len(getattr(drawn, name)) - len(getattr(parts, name)) for name in ALL_PARTS)
+        parts = _with_selection(parts, images, selection)
     required = ("members",) if shadow else [name for name in ("members", "val", "test") if len(getattr(drawn, name))]
     for name in required:
         check_classes(
@@ -58,16 +58,19 @@ def split(
     return parts
 
 
-def _with_selection(drawn: Parts, images: Images, count: int) -> Parts:
-    """The parts with `count` images of `val` set aside.
+def _with_selection(parts: Parts, images: Images, count: int) -> Parts:
+    """The parts with `count` distinct images of `val` set aside; further copies of these are left out.
 
     Raises:
         InputError: they are all images of `val`, or more.
     """
-    if count >= len(drawn.val):
-        raise InputError(f"selection.images={count} leaves none of the {len(drawn.val)} images of val; lower it, or enlarge val")
-    first, rest = stratified(drawn.val, images.y.numpy(), count / len(drawn.val), fold(0, "selection"))
-    return replace(drawn, selection=first, val=rest)
+    ids = images.ids.numpy()
+    _, first = np.unique(ids, return_index=True)
+    distinct = parts.val[np.isin(parts.val, first)]
+    if count >= len(distinct):
+        raise InputError(f"selection.images={count} leaves none of the {len(distinct)} images of val; lower it, or enlarge val")
+    chosen, _ = stratified(distinct, images.y.numpy(), count / len(distinct), fold(0, "selection"))
+    return replace(parts, selection=chosen, val=parts.val[~np.isin(ids[parts.val], ids[chosen])])
 
 
 def one_part_each(ids: np.ndarray, *parts: np.ndarray) -> list[np.ndarray]:
