@@ -25,7 +25,7 @@ from core.evaluation.masking import masking_flags
 from core.evaluation.robustness import distance_metrics, suite_of
 from core.judging import Judge
 from core.regularizers.bpfc import BPFC
-from core.selection import ByAccuracy
+from core.selection import ByAccuracy, ByAttack
 
 COUNTED_IMAGES = 4
 """Number of images on which passes are counted; their number per image is the same for each."""
@@ -152,8 +152,7 @@ def _per_choosing_image(choice: ByAccuracy) -> Passes:
     def measure(net: nn.Module, x: Tensor, y: Tensor) -> None:
         choice.correct(net, x, y, seed=0, ids=torch.arange(len(x)))
 
-    norm = getattr(choice, "norm", "linf")
-    return _counted(getattr(choice, "epsilon", 0.01), norm, measure)
+    return _counted(choice.epsilon, choice.norm, measure) if isinstance(choice, ByAttack) else _counted(0.01, "linf", measure)
 
 
 @functools.cache
