@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from core import data, memory, nets, rng, workers
 from core.config import TrialConfig
@@ -23,6 +24,7 @@ from core.data import Images
 from core.errors import InputError, TrialError
 from core.modes import predict, with_autograd
 from core.optimizers.standard import factor
+from core.selection import EpochChooser, selected_epoch
 from core.slots import Context, Distillation, ExtraBatches, Part, Step, classes_of
 
 NO_SYNC = (
@@ -46,8 +48,11 @@ class Bound:
     augmentation: Part
     optimizer: torch.optim.Optimizer
     curve: list[dict[str, float]] = field(default_factory=list)
-    """One row per finished epoch: `epoch`, `epoch/loss`, `epoch/train_accuracy`, `epoch/val_accuracy`; without those
-    of training if no image was sampled (DP-SGD), and without that of validation if there are no validation images."""
+    """One row per finished epoch: `epoch`, `epoch/loss`, `epoch/train_accuracy`, `epoch/val_accuracy`, `epoch/val_loss` (the
+    cross-entropy of clean images), `epoch/seconds`; without those of training if no image was sampled (DP-SGD), and without those
+    of validation if there are no validation images. With a choice of the epoch also `epoch/selection`; see `core.selection`."""
+    best: dict[str, State] | None = None
+    """During a training that chooses its epoch: states of the modules after the best epoch so far."""
 
     @property
     def parts(self) -> dict[str, Part]:
@@ -74,15 +79,22 @@ class Bound:
             "curve": self.curve,
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            **({"best": self.best} if self.best else {}),
         }
 
     def load(self, state: State) -> None:
         """Restore a state."""
-        self.curve = [dict(row) for row in state["curve"]]
+        self.curve, self.best = [dict(row) for row in state["curve"]], state.get("best")
         for name, module in self.modules.items():
             module.load_state_dict(state["modules"][name])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(copy.deepcopy(state["optimizers"][name]))  # torch would share its tensors
+
+    def restore_best(self) -> None:
+        """Restore the modules in `best`, if there are any."""
+        for name, state in (self.best or {}).items():
+            self.modules[name].load_state_dict(state)
+        self.best = None
 
 
 OnEpoch = Callable[[dict[str, float], Bound], None]
@@ -141,7 +153,7 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 @with_autograd
 def train(
-    config: TrialConfig, members: Images, val: Images, *, device: torch.device | str = "cpu",
+    config: TrialConfig, members: Images, val: Images, selection: Images | None = None, *, device: torch.device | str = "cpu",
     on_epoch: OnEpoch | None = None, resume: State | None = None,
 ) -> Bound:  # fmt: skip
     """Train one network on the members.
@@ -149,14 +161,15 @@ def train(
     Args:
         config: the recipe.
         members: uint8 training images.
-        val: uint8 images for the validation accuracy of the curve; at most the first 1,000 are used.
+        val: uint8 images for the validation accuracy and loss of the curve; at most the first 1,000 are used.
+        selection: uint8 images that choose the epoch, if `config.selection` requests this.
         device: device to train on.
         on_epoch: called after each epoch with its row of the curve, to which it may add, and everything that was trained. Workers
             may have different callbacks, or none, so it runs inside `workers.alone`.
-        resume: state to continue from.
+        resume: state of an unfinished training to continue from.
 
     Returns:
-        The trained network with its bound components.
+        The trained network with its bound components; those of the chosen epoch, if one is chosen.
 
     Raises:
         TrialError: the loss of an epoch is not finite.
@@ -170,17 +183,33 @@ def train(
     if resume is not None:
         bound.load(resume)
     training_data = _TrainingData(config, bound, members)
-    for epoch in range(len(bound.curve) + 1, config.optimizer.last_epoch(config.epochs) + 1):
+    last_epoch = config.optimizer.last_epoch(config.epochs)
+    eligible = range(getattr(bound.loss, "teacher_epochs", 0) + 1, last_epoch + 1)
+    chooser = EpochChooser(config.selection, selection.to(device) if selection else None, eligible, config.seed)
+    for epoch in range(len(bound.curve) + 1, last_epoch + 1):
+        if chooser.has_ended(bound.curve):
+            break
         start = time.perf_counter()
         row = _epoch(config, bound, training_data, epoch)
-        if len(val.y):
-            row["epoch/val_accuracy"] = accuracy(bound.net, val)
+        row |= _validation(bound.net, val) | chooser.measured(bound.net, epoch)
         row["epoch/seconds"] = time.perf_counter() - start
         bound.curve.append(row)
+        if selected_epoch(bound.curve) == epoch:
+            bound.best = copy.deepcopy(bound.state()["modules"])
         if on_epoch:
             with workers.alone():
                 on_epoch(row, bound)
+    bound.restore_best()
     return bound
+
+
+def _validation(net: nn.Module, val: Images) -> dict[str, float]:
+    """Accuracy, and the mean cross-entropy if it is finite, of validation images; empty without images."""
+    if not len(val.y):
+        return {}
+    logits = predict(net, val.x)
+    loss, accuracy = F.cross_entropy(logits, val.y).item(), (logits.argmax(1) == val.y).double().mean().item()
+    return {"epoch/val_accuracy": accuracy} | ({"epoch/val_loss": loss} if math.isfinite(loss) else {})
 
 
 class _TrainingData:
@@ -317,8 +346,3 @@ def _batches(n: int, config: TrialConfig, epoch: int) -> Iterator[Tensor]:
     if getattr(config.optimizer, "poisson", False):
         return ((torch.rand(n, generator=stream) * steps < 1).nonzero().squeeze(1) for _ in range(steps))
     return iter(torch.randperm(n, generator=stream).tensor_split(steps))
-
-
-def accuracy(net: nn.Module, images: Images) -> float:
-    """Share of images that are classified correctly."""
-    return (predict(net, images.x).argmax(1) == images.y).double().mean().item()

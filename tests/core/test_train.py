@@ -241,9 +241,11 @@ def test_the_curve_has_one_row_per_epoch():
     bound = fit({"epochs": 3}, on_epoch=lambda row, bound: rows.append(dict(row)))
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert bound.curve == rows
-    assert set(rows[0]) == {"epoch", "epoch/loss", "epoch/train_accuracy", "epoch/val_accuracy", "epoch/seconds"}
+    assert set(rows[0]) == {"epoch", "epoch/loss", "epoch/train_accuracy", "epoch/val_accuracy", "epoch/val_loss", "epoch/seconds"}
     correct = (predict(bound.net, images(9, seed=1).x).argmax(1) == images(9, seed=1).y).double().mean()
     assert rows[-1]["epoch/val_accuracy"] == pytest.approx(correct.item())
+    probabilities = predict(bound.net, images(9, seed=1).x).double().softmax(1)[torch.arange(9), images(9, seed=1).y]
+    assert rows[-1]["epoch/val_loss"] == pytest.approx(-probabilities.log().mean().item(), rel=1e-5)
 
 
 def test_the_error_of_a_loss_that_is_not_finite_names_the_epoch():
