@@ -52,7 +52,8 @@ def reconstruct(
     Returns:
         Means over the reconstructions, by their names in `core.inversion.leak.invert` without `inversion_` (see `NUMBERS` and
         `COMPARED`). `training_logit`: mean logit of their own class of the members of the reconstructed classes. For each further
-        network, `logit/<name>` and `training_logit/<name>`: the same two logits under that network.
+        network, `logit/<name>` and `training_logit/<name>`: the same two logits under that network. In L2 in units of [0, 1] images,
+        `moved`: mean distance from the start, and `spread`: mean distance of two reconstructions of a class; 0 if it has one.
         Lists: `classes` [K], `shape` (c, h, w), `images` and `starts` [K, c, h, w], the `nearest` members by cosine
         [K, n, c, h, w] in this order with their `cosines` and `distances` (L2 in units of [0, 1] images) [K, n], and
         `trajectory`, the mean logit of the class at `trajectory_iterations` [T].
@@ -74,6 +75,8 @@ def reconstruct(
         if name != TARGET:
             values[f"logit/{name}"] = class_logits(other.bound.net, x, labels).mean().item()
             values[f"training_logit/{name}"] = _own_logit(other.bound.net, trained_on)
+    values["moved"] = (x - torch.from_numpy(found.starts).to(device)).flatten(1).norm(dim=1).mean().item()
+    values["spread"] = _spread(x, restarts)
     rows, cosines = _neighbours(net, x, members, neighbours)
     near = as_float(members.x[rows.flatten()]).unflatten(0, rows.shape)
     lists: dict[str, Any] = _pictures(found) | {"starts": _rounded(found.starts), "nearest": _rounded(near.cpu().numpy())}
@@ -158,6 +161,12 @@ def _numbers(inversion: Inversion, names: Any) -> dict[str, float]:
 def _own_logit(net: nn.Module, images: Images) -> float:
     """Mean logit of the images' own classes."""
     return predict(net, images.x).gather(1, images.y.unsqueeze(1)).mean().item()
+
+
+def _spread(x: Tensor, restarts: int) -> float:
+    """Mean L2 distance of two of the reconstructions of a class, which are consecutive; 0 if each class has one."""
+    groups = x.flatten(1).double().split(restarts)
+    return float(np.mean([torch.pdist(group).mean().item() for group in groups])) if restarts > 1 else 0.0
 
 
 def _neighbours(net: nn.Module, x: Tensor, members: Images, count: int) -> tuple[Tensor, Tensor]:

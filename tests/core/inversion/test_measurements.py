@@ -83,6 +83,15 @@ def test_the_trajectory_leads_from_the_logit_of_the_start_to_that_of_the_result(
     assert trajectory == sorted(trajectory)  # an ascent
 
 
+def test_distances_from_the_start_and_between_reconstructions_are_those_of_their_pixels():
+    values = reconstruct(networks(), pool(), CPU, classes="1,3", restarts=3, start="noise", **SMALL)
+    x, starts = (array(values, name, 2, 3).double() for name in ("images", "starts"))
+    assert values["moved"] == pytest.approx((x - starts).flatten(2).norm(dim=2).mean().item(), abs=1e-3)
+    gaps = [(x[c, i] - x[c, j]).norm().item() for c in (0, 1) for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert values["spread"] == pytest.approx(sum(gaps) / 6, abs=1e-3) and values["spread"] > 1
+    assert reconstruct(networks(), pool(), CPU, classes="1", **SMALL)["spread"] == 0
+
+
 def test_deepdream_has_a_logit_of_each_octave_of_each_pass():
     values = reconstruct(networks(), pool(), CPU, attack="deepdream", classes="0", start="noise")
     assert values["trajectory_iterations"] == list(range(10, 201, 10)) and len(values["trajectory"]) == 20
