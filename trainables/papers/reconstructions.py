@@ -52,7 +52,8 @@ def logits(results: Results) -> Any:
         curve(axis, series(own, "trajectory_iterations")[0], mean, half, "reconstructions", index)
         axis.axhline(number(own, "training_logit")[0], color="grey", linestyle="--", label="training images")
         labelled(axis, "iteration", "logit of the class", row)
-        axis.set_xscale("symlog", linthresh=10)
+        axis.set_xscale("symlog", linthresh=10)  # the first iterations matter as much as the last thousand
+        axis.set_xlim(left=0)
     legend(figure, axes[0])
     return figure
 
