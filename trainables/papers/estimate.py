@@ -16,6 +16,7 @@ from core.modes import eval_mode
 from core.train import bind
 from trainables.cost.passes import Sizes
 from trainables.cost.pilots import Cost, Pilot, Setting, measured
+from trainables.cost.text import duration
 from trainables.papers.item import Item, Preset
 from trainables.papers.networks import Networks
 from trainables.study.text import counted
@@ -67,11 +68,11 @@ class Estimate:
         device = "one GPU of this machine" if self.use_gpu else "one CPU core of this machine"
         if self.measured < self.kinds:
             lines.append(f"{self.measured} of {self.kinds} kinds of networks measured; an epoch of the others has their mean cost")
-        lines.append(f"{self.seconds / 3600:,.1f} h on {device}")
+        lines.append(f"{duration(self.seconds)} on {device}")
         if not self.use_gpu:
-            hours, speed = self.operations / SUSTAINED / 3600, SUSTAINED / 1e12
+            speed = SUSTAINED / 1e12
             count = f"{self.operations:.1e} floating-point operations"
-            lines.append(f"{count}: {hours:,.1f} h on a GPU that sustains {speed:.0f} TFLOP/s")
+            lines.append(f"{count}: {duration(self.operations / SUSTAINED)} on a GPU that sustains {speed:.0f} TFLOP/s")
         return lines
 
 
