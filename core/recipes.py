@@ -39,6 +39,20 @@ _MADRY: Recipe = {
     "optimizer.weight_decay": 2e-4, "optimizer.schedule": "100:0.1,150:0.01", "batch_size": 128, "epochs": 200,
 }  # fmt: skip
 
+# -- model inversion: the targets of the inversion paper, which states no augmentation ---------------------------------
+_TTM_VGG: Recipe = {  # the paper's network has no batch norm, without which Adam at this rate may stay at chance accuracy
+    "net": "vgg16", "augmentation": "none", "optimizer": "adam", "optimizer.lr": 1e-3, "batch_size": 128, "epochs": 100,
+}  # fmt: skip
+_TTM_RES: Recipe = {  # our batch size
+    "net": "wrn", "net.depth": 28, "net.widen": 10, "augmentation": "none", "optimizer": "sgd", "optimizer.lr": 0.01,
+    "optimizer.momentum": 0.9, "optimizer.weight_decay": 2e-4, "optimizer.schedule": "constant", "batch_size": 128, "epochs": 100,
+}  # fmt: skip
+_ATM_RES: Recipe = {  # augmentation and batch size of the CIFAR-10 challenge
+    "net": "wrn", "net.depth": 28, "net.widen": 10, "loss": "cross_entropy", "perturbation": "pgd",
+    "perturbation.epsilon": 10 / 255, "perturbation.steps": 10, "perturbation.step_size": 2 / 255, "perturbation.alpha": 0.0,
+    **_MADRY,
+}  # fmt: skip
+
 RECIPES: dict[str, Recipe] = {
     # Membership inference: CRL and the methods it is compared with.
     "cross_entropy": {"loss": "cross_entropy", "perturbation": "none", **_CRL},
@@ -90,4 +104,9 @@ RECIPES: dict[str, Recipe] = {
     "elastic_net": {"regularizer": "elastic_net", "regularizer.l1": 0.01, "regularizer.l2": 0.01, **_SPARSE},
     "convex_elastic_net": {"regularizer": "convex_elastic_net", "regularizer.lambda": 0.01, **_SPARSE},
     "activation_sparsity": {"regularizer": "activation_sparsity", "regularizer.lambda": 1e-5, **_SPARSE},
+    # Model inversion: networks that are trained normally (ttm) and adversarially (atm).
+    "ttm_vgg": _TTM_VGG,
+    "ttm_res": _TTM_RES,
+    "atm_res": _ATM_RES,
+    "atm_res10": {**_ATM_RES, "optimizer.stop_at": 0.05},  # the network of the first 10 epochs
 }  # fmt: skip

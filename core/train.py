@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -97,6 +97,15 @@ class Bound:
         self.best = None
 
 
+class Trained(NamedTuple):
+    """A trained network with its configuration, for measurements on several networks."""
+
+    config: TrialConfig
+    bound: Bound
+
+
+TARGET = "target"
+"""Name of the measured network among the networks that a measurement receives."""
 OnEpoch = Callable[[dict[str, float], Bound], None]
 """Callback after each epoch, with the epoch's row of the curve and everything that was trained."""
 

@@ -58,7 +58,7 @@ ALLOWED: dict[str, set[str]] = {
     "attacks": {"errors", "knobs", "modes", "rng", "stats"},
     "attribution": {"errors", "modes", "nets", "regularizers", "rng"},
     "audits": {"attacks", "data", "estimates", "modes", "rng", "stats"},
-    "inversion": {"data", "errors", "modes", "nets", "rng", "train"},
+    "inversion": {"attacks", "data", "errors", "modes", "nets", "rng", "train"},
     "evaluation": {
         "attacks", "attribution", "audits", "config", "data", "errors", "inversion", "judging", "metrics", "modes", "nets",
         "perturbations", "regularizers", "rng", "selection", "stats", "train", "workers",
