@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import torch
 
@@ -67,13 +66,6 @@ class Network:
         bound = stored_model(config, modules, images, torch.device(device))
         bound.curve = [dict(row) for row in curve]
         return cls(bound, seconds)
-
-
-class Trained(NamedTuple):
-    """A trained network with its configuration, for measurements on several networks."""
-
-    config: TrialConfig
-    bound: Bound
 
 
 def train_network(

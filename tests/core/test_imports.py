@@ -59,8 +59,8 @@ ALLOWED: dict[str, set[str]] = {
     "audits": {"attacks", "data", "estimates", "modes", "rng", "stats"},
     "inversion": {"data", "errors", "modes", "nets", "rng", "train"},
     "evaluation": {
-        "attacks", "attribution", "audits", "config", "data", "errors", "inversion", "judging", "metrics", "modes", "nets",
-        "perturbations", "regularizers", "rng", "stats", "train", "workers",
+        "attacks", "attribution", "audits", "config", "data", "errors", "inversion", "judging", "knobs", "metrics", "modes",
+        "nets", "perturbations", "regularizers", "rng", "stats", "train", "workers",
     },
     "footprint": {"attacks", "config", "data", "train"},
     "trial": {"audits", "config", "data", "evaluation", "metrics", "train"},

@@ -6,15 +6,13 @@ from typing import Any
 
 from core.recipes import Recipe
 from core.space import Value
-from core.trial import Trained
+from core.train import TARGET, Trained
 from trainables.cost.passes import Passes, Sizes
 
 Values = Mapping[str, float | Sequence[float]]
 """What was measured on one network, by name: numbers, and series such as a curve's x and y."""
 Results = Mapping[str, Sequence[Values]]
 """Values by row; one element per seed."""
-TARGET = "target"
-"""Name of the row's own network among the networks that a measurement receives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +21,7 @@ class Measurement:
 
     function: Callable[..., Values]
     """Called as function(networks, images, device, **settings). `networks` maps `TARGET` and the names of the sources to a
-    `core.trial.Trained`. A function of a module of `core`, because every worker imports it."""
+    `core.train.Trained`. A function of a module of `core`, because every worker imports it."""
     sources: Mapping[str, Recipe] = field(default_factory=dict)
     """Further networks, by name: the changes that each makes to the settings of the item's preset. They are trained on the same
     members as the row's network, with independent random seeds."""

@@ -218,6 +218,7 @@ def test_maps_are_the_same_with_batch_norm_of_several_workers(name):
         ("vgg16", (3, 64, 64), (512, 4, 4)),
         ("mlenet", (1, 28, 28), (64, 14, 14)),  # before the last max-pooling
         ("net_a", (1, 28, 28), (64, 20, 20)),  # flattened without pooling
+        ("single_layer", (3, 32, 32), (50, 28, 28)),
     ],
 )
 def test_each_network_declares_the_layer_that_reads_its_last_maps(name, shape, maps):
