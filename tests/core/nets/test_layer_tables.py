@@ -52,16 +52,32 @@ VGG = {
 }
 
 
+@pytest.mark.parametrize("width", [1, 16, 64])
+def test_vgg16_has_the_weights_of_its_layer_table_at_every_width(width):
+    widths = [3, *(width * channels // 64 for channels in VGG["vgg16"][1:])]
+    convolutions = sum(conv(a, b, bn=True) for a, b in itertools.pairwise(widths))
+    net = meta_net("vgg16", width=width)
+    assert net.dim == 8 * width
+    assert parameter_count(net) == convolutions + 2 * linear(8 * width, 8 * width) + linear(8 * width, 10)
+
+
 @pytest.mark.parametrize("name, bn, knobs", [("vgg11_bn", True, {}), ("vgg16", True, {}), ("vgg16", False, {"batch_norm": False})])
 def test_vgg_has_the_weights_of_its_layer_table(name, bn, knobs):
     convolutions = sum(conv(a, b, bn=bn) for a, b in itertools.pairwise(VGG[name]))
     assert parameter_count(meta_net(name, **knobs)) == convolutions + 2 * linear(512, 512) + linear(512, 10)
 
 
-def test_vgg16_pools_after_its_2_2_3_3_3_convolutions():
-    layers = [m for m in meta_net("vgg16").body if isinstance(m, nn.Conv2d | nn.MaxPool2d)]
+@pytest.mark.parametrize("name, blocks", [("vgg16", [2, 2, 3, 3, 3]), ("vgg19", [2, 2, 4, 4, 4])])
+def test_vgg_pools_after_each_of_five_blocks_of_convolutions(name, blocks):
+    layers = [m for m in meta_net(name).body if isinstance(m, nn.Conv2d | nn.MaxPool2d)]
     runs = [len(list(run)) for is_conv, run in itertools.groupby(layers, lambda m: isinstance(m, nn.Conv2d)) if is_conv]
-    assert runs == [2, 2, 3, 3, 3] and isinstance(layers[-1], nn.MaxPool2d)
+    assert runs == blocks and isinstance(layers[-1], nn.MaxPool2d)
+
+
+def test_vgg19_has_the_weights_of_its_layer_table_and_no_hidden_layer():
+    widths = [3, 64, 64, 128, 128, *[256] * 4, *[512] * 8]
+    convolutions = sum(conv(a, b, bn=True) for a, b in itertools.pairwise(widths))
+    assert parameter_count(meta_net("vgg19")) == convolutions + linear(512, 10)
 
 
 @pytest.mark.parametrize("alpha", [1, 0.5, 0.25])
@@ -164,7 +180,7 @@ def test_the_numbers_of_weighted_layers_match_the_names():
         counts[name] = len([n for n in layers if "downsample" not in n and "shortcut" not in n])
     assert counts == {
         "convnet": 5, "allconv": 7, "resnet10": 10, "resnet18": 18, "resnet50": 50, "vgg11_bn": 11, "vgg16": 16,
-        "mobilenet": 28, "densenet": 118, "googlenet": 3 + 9 * 7 + 1, "wrn": 26, "mlenet": 6, "net_a": 4,
+        "vgg19": 17, "mobilenet": 28, "densenet": 118, "googlenet": 3 + 9 * 7 + 1, "wrn": 26, "mlenet": 6, "net_a": 4,
         "single_layer": 2,
     }  # fmt: skip
 
