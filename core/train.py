@@ -10,7 +10,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -85,15 +85,19 @@ class Bound:
     def load(self, state: State) -> None:
         """Restore a state."""
         self.curve, self.best = [dict(row) for row in state["curve"]], state.get("best")
-        for name, module in self.modules.items():
-            module.load_state_dict(state["modules"][name])
+        self.load_modules(state["modules"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(copy.deepcopy(state["optimizers"][name]))  # torch would share its tensors
 
+    def load_modules(self, modules: Mapping[str, State]) -> None:
+        """Restore the network and the components from `state()["modules"]`; the optimizers and the curve are unchanged."""
+        for name, module in self.modules.items():
+            module.load_state_dict(modules[name])
+
     def restore_best(self) -> None:
         """Restore the modules in `best`, if there are any."""
-        for name, state in (self.best or {}).items():
-            self.modules[name].load_state_dict(state)
+        if self.best:
+            self.load_modules(self.best)
         self.best = None
 
 
@@ -148,10 +152,19 @@ def steps_per_epoch(config: TrialConfig, images: int) -> int:
 
 
 def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel of uint8 images, [N, c, h, w] -> [c] and [c] in units of [0, 1], on the CPU.
+    """Mean and standard deviation of each channel of uint8 images, or of floats in [0, 1], on the CPU.
 
-    Computed from one histogram per channel, so that no float copy of the pool is made.
+    Computed for uint8 images from one histogram per channel, so that no float copy of the pool is made.
+
+    Args:
+        x: images, [N, c, h, w].
+
+    Returns:
+        Means [c] and standard deviations [c], in units of [0, 1].
     """
+    if x.is_floating_point():
+        pixels = x.transpose(0, 1).flatten(1).double().cpu()
+        return pixels.mean(1).float(), pixels.std(1).float().clamp(min=1e-3)
     levels = torch.arange(256, dtype=torch.float64) / 255
     counts = torch.stack([x[:, c].reshape(-1).bincount(minlength=256).cpu() for c in range(x.shape[1])]).double()
     n = counts.sum(1)
@@ -163,19 +176,21 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 @with_autograd
 def train(
     config: TrialConfig, members: Images, val: Images, selection: Images | None = None, *, device: torch.device | str = "cpu",
-    on_epoch: OnEpoch | None = None, resume: State | None = None,
+    on_epoch: OnEpoch | None = None, resume: State | None = None, start: Mapping[str, State] | None = None,
 ) -> Bound:  # fmt: skip
     """Train one network on the members.
 
     Args:
         config: the recipe.
-        members: uint8 training images.
+        members: training images, uint8 or floats in [0, 1].
         val: uint8 images for the validation accuracy and loss of the curve; at most the first 1,000 are used.
         selection: uint8 images that choose the epoch, if `config.selection` requests this.
         device: device to train on.
         on_epoch: called after each epoch with its row of the curve, to which it may add, and everything that was trained. Workers
             may have different callbacks, or none, so it runs inside `workers.alone`.
         resume: state of an unfinished training to continue from.
+        start: network and components to start from instead of new ones, as in `Bound.state()["modules"]`. They keep their
+            normalisation; the optimizers, the schedule and the curve start anew.
 
     Returns:
         The trained network with its bound components; those of the chosen epoch, if one is chosen.
@@ -189,6 +204,8 @@ def train(
         memory.keep_freed()
     members, val = members.to(device), val.at(torch.arange(min(1000, len(val.y)))).to(device)
     bound = bind(config, members, device)
+    if start is not None:
+        bound.load_modules(start)
     if resume is not None:
         bound.load(resume)
     training_data = _TrainingData(config, bound, members)
@@ -294,7 +311,8 @@ def _augmented(bound: Bound, images: Images, batch: Tensor, stream: torch.Genera
     whole = getattr(bound.augmentation, "whole_batch", False)
     rows = (batch if whole else batch[own]).to(images.x.device)
     draw = rng.Draw(stream, len(batch), slice(None) if whole else own)
-    x, labels = bound.augmentation(images.x[rows], images.y[rows], draw)
+    pixels = images.x[rows] * 255 if images.x.is_floating_point() else images.x[rows]
+    x, labels = bound.augmentation(pixels, images.y[rows], draw)
     if whole:
         x, labels = x[own], labels[own]
     return x.to(memory_format=torch.channels_last).float().div_(255), labels

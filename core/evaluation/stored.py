@@ -29,8 +29,7 @@ def stored_model(config: TrialConfig, modules: Mapping[str, State], images: Imag
     """Restore a network and its bound components from `TrialResult.state["modules"]`."""
     members = images.at(config.parts(images).members)
     bound = bind(config, members.to(device), device)
-    for name, module in bound.modules.items():
-        module.load_state_dict(modules[name])
+    bound.load_modules(modules)
     return bound
 
 

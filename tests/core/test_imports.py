@@ -60,8 +60,8 @@ ALLOWED: dict[str, set[str]] = {
     "audits": {"attacks", "data", "estimates", "modes", "rng", "stats"},
     "inversion": {"attacks", "data", "errors", "modes", "nets", "rng", "train"},
     "evaluation": {
-        "attacks", "attribution", "audits", "config", "data", "errors", "inversion", "judging", "metrics", "modes", "nets",
-        "perturbations", "regularizers", "rng", "selection", "stats", "train", "workers",
+        "attacks", "attribution", "audits", "config", "data", "errors", "inversion", "judging", "knobs", "metrics", "modes",
+        "nets", "perturbations", "regularizers", "rng", "selection", "stats", "train", "workers",
     },
     "footprint": {"attacks", "config", "data", "train"},
     "trial": {"audits", "config", "data", "evaluation", "metrics", "train"},
