@@ -110,7 +110,7 @@ def bind(config: TrialConfig, members: Images, device: torch.device) -> Bound:
 
 def _build_net(config: TrialConfig, members: Images, device: torch.device, stream: str) -> nets.Net:
     """Build and initialise a network; `stream` names its random stream."""
-    mean, std = channel_statistics(members.x) if config.normalize else (None, None)
+    mean, std = data.channel_statistics(members.x) if config.normalize else (None, None)
     with torch.random.fork_rng(devices=[]):  # layers draw their initial weights from the global stream
         torch.manual_seed(rng.fold(config.seed, stream))
         net = nets.build(config.net, members.shape, members.classes, mean, std)
@@ -124,19 +124,6 @@ def _build_net(config: TrialConfig, members: Images, device: torch.device, strea
 def steps_per_epoch(config: TrialConfig, images: int) -> int:
     """Number of batches in an epoch over `images` images."""
     return -(-images // config.batch_size)
-
-
-def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel of uint8 images, [N, c, h, w] -> [c] and [c] in units of [0, 1], on the CPU.
-
-    Computed from one histogram per channel, so that no float copy of the pool is made.
-    """
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    counts = torch.stack([x[:, c].reshape(-1).bincount(minlength=256).cpu() for c in range(x.shape[1])]).double()
-    n = counts.sum(1)
-    mean = counts @ levels / n
-    variance = (counts * (levels - mean.unsqueeze(1)).square()).sum(1) / (n - 1).clamp(min=1)
-    return mean.float(), variance.sqrt().float().clamp(min=1e-3)
 
 
 @with_autograd
@@ -206,8 +193,10 @@ class _TrainingData:
             student = _build_net(self.config, self.members, self.members.x.device, "student")
             self.bound.net.load_state_dict(student.state_dict())
             self.bound.optimizer.state.clear()
+            loss.start_student(self.private, self.config.seed)
         if self.student_data is None:
-            self.student_data = loss.distillation_data(self.reference, predict(loss.teacher, self.reference.x))
+            transfer = loss.transfer_images(self.private, self.reference, self.config.seed)
+            self.student_data = loss.distillation_data(transfer, predict(loss.teacher, transfer.x))
         return self.student_data, epoch - 1 - loss.teacher_epochs, self.config.epochs - loss.teacher_epochs
 
 

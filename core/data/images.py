@@ -72,6 +72,19 @@ def fingerprints(x: Tensor) -> Tensor:
     return torch.from_numpy(np.frombuffer(digests, "<i8").astype(np.int64))
 
 
+def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel of uint8 images, [N, c, h, w] -> [c] and [c] in units of [0, 1], on the CPU.
+
+    Computed from one histogram per channel, so that no float copy of the pool is made.
+    """
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    counts = torch.stack([x[:, c].reshape(-1).bincount(minlength=256).cpu() for c in range(x.shape[1])]).double()
+    n = counts.sum(1)
+    mean = counts @ levels / n
+    variance = (counts * (levels - mean.unsqueeze(1)).square()).sum(1) / (n - 1).clamp(min=1)
+    return mean.float(), variance.sqrt().float().clamp(min=1e-3)
+
+
 def size_text(shape: tuple[int, ...]) -> str:
     """Width, height and colour mode of images of a shape (C, H, W)."""
     return f"{shape[2]}x{shape[1]} {'grey' if shape[0] == 1 else 'RGB'}"

@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     # components of the slots
     "nets": {"errors", "knobs", "modes", "space"},
     "slots": {"data", "nets", "rng"},
-    "losses": {"data", "errors", "knobs", "slots", "space", "workers"},
+    "losses": {"data", "errors", "inversion", "knobs", "rng", "slots", "space", "workers"},
     "augmentations": {"errors", "knobs", "losses", "rng", "slots", "space"},
     "perturbations": {"attacks", "knobs", "modes", "nets", "rng", "slots", "space", "workers"},
     "regularizers": {"attacks", "errors", "knobs", "nets", "perturbations", "slots", "space", "workers"},
@@ -57,7 +57,7 @@ ALLOWED: dict[str, set[str]] = {
     "attacks": {"errors", "knobs", "modes", "rng", "stats"},
     "attribution": {"errors", "modes", "nets", "regularizers", "rng"},
     "audits": {"attacks", "data", "estimates", "modes", "rng", "stats"},
-    "inversion": {"data", "errors", "modes", "nets", "rng", "train"},
+    "inversion": {"data", "errors", "modes", "nets", "rng"},
     "evaluation": {
         "attacks", "attribution", "audits", "config", "data", "errors", "inversion", "judging", "metrics", "modes", "nets",
         "perturbations", "regularizers", "rng", "stats", "train", "workers",

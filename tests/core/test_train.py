@@ -260,14 +260,7 @@ def test_a_last_step_that_breaks_the_weights_is_also_a_trial_error():
         trial.run(config, images(64, classes=2))
 
 
-# -- channel statistics -----------------------------------------------------------------------------------------------
-
-
-def test_channel_statistics_are_the_means_and_standard_deviations_of_all_pixels():
-    x = torch.randint(0, 256, (7, 3, 5, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    mean, std = train.channel_statistics(x)
-    pixels = x.double() / 255
-    assert torch.allclose(mean.double(), pixels.mean((0, 2, 3))) and torch.allclose(std.double(), pixels.std((0, 2, 3)))
+# -- normalisation ----------------------------------------------------------------------------------------------------
 
 
 def test_normalisation_uses_the_statistics_of_the_members_and_can_be_disabled():

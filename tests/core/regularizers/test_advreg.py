@@ -102,6 +102,36 @@ def test_the_inference_network_is_trained_with_binary_cross_entropy_on_half_memb
     assert part.report() == {"inference_accuracy": pytest.approx(accuracy)}
 
 
+@pytest.mark.parametrize(
+    "knobs, expected",
+    [
+        ({}, 4), ({"passes": 3}, 12), ({"pass_over": "smaller"}, 2), ({"pass_over": "smaller", "passes": 2}, 4),
+        ({"batch_size_h": 8}, 10), ({"batch_size_h": 512}, 3), ({"batch_size_h": 512, "pass_over": "smaller"}, 1),
+    ],
+)  # fmt: skip
+def test_the_steps_of_the_inference_network_cover_a_set_once_per_pass(knobs, expected):
+    """40 members and 18 reference images, by default 10 of each per step; a step has at most as many as the smaller set."""
+    part = advreg(**({"batch_size_h": 20} | knobs)).float()
+    sizes, step = [], part.adam.step
+    part.adam.step = lambda: (sizes.append(1), step())
+    logits, y = torch.randn(58, C, generator=torch.Generator().manual_seed(0)), torch.arange(58) % C
+    part.after_epoch((logits[:40], y[:40]), (logits[40:], y[40:]), torch.Generator().manual_seed(1))
+    assert len(sizes) == expected
+
+
+def test_the_reported_accuracy_is_that_of_the_last_pass():
+    """At a learning rate of 0, every pass has the accuracy of a single one, if each has all images of equal sets."""
+    logits, y = torch.randn(32, C, generator=torch.Generator().manual_seed(0)), torch.arange(32) % C
+    accuracies = set()
+    for passes in (1, 3):
+        part = advreg(lr_h=0.0, passes=passes, batch_size_h=8).float()
+        part.after_epoch((logits[:16], y[:16]), (logits[16:], y[16:]), torch.Generator().manual_seed(1))
+        accuracies.add(round(part.report()["inference_accuracy"], 6))
+    with torch.no_grad():
+        inferred = part.inference(logits, y) > 0
+    assert accuracies == {round((inferred[:16].sum() + (~inferred[16:]).sum()).item() / 32, 6)}
+
+
 def test_the_inference_network_learns_to_distinguish_confident_from_uncertain_predictions():
     part = advreg(alpha=2.0).float()
     stream = torch.Generator().manual_seed(0)
