@@ -36,8 +36,15 @@ def dp_metrics(config: TrialConfig, members: int) -> dict[str, float]:
 
 
 NO_NON_MEMBERS = "the split has no non-members that are drawn like the members, so nothing can be audited; raise split.val"
+NEED_NON_MEMBERS = ("mia_", "inversion_leak")
+"""Beginnings of the names of metrics that compare members with non-members that are drawn like them."""
 SHORT_WALK = {"steps": 4, "samples": 25}
 """Effort of the label-only audit of a network that masks its confidence: about 220 queries per image."""
+
+
+def needs_non_members(metric: str) -> bool:
+    """Whether a metric is measured only if the split has non-members that are drawn like the members."""
+    return metric.startswith(NEED_NON_MEMBERS)
 
 
 @workers.alone()

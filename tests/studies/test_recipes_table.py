@@ -5,6 +5,7 @@ import re
 import pytest
 from files import modified
 
+from core.small_recipes import SMALL
 from studies import recipes_table
 
 SCRIPT = "studies/recipes_table.py"
@@ -14,11 +15,11 @@ SCRIPT = "studies/recipes_table.py"
 def test_every_row_has_the_threat_model_of_the_table_and_rows_for_linf_alone_keep_their_customary_radius(norm, radius):
     args = recipes_table.parser().parse_args(["--seeds", "1", "--set", f"judge.norm={norm}", f"judge.epsilon={radius}"])
     params = {name: job.params for (name, _), job in recipes_table.jobs_of(args).items()}
-    assert params.keys() == recipes_table.ROWS.keys()
+    assert params.keys() == SMALL.keys()
     assert all((p["judge.norm"], p["judge.epsilon"]) == (norm, float(radius)) for p in params.values())
     radii = {name: p for name, p in params.items() if "perturbation.epsilon" in p}
     trained = {name: (p.get("perturbation.norm"), p["perturbation.epsilon"]) for name, p in radii.items()}
-    assert trained.pop("fgsm_l2_at") == ("l2", 0.5)
+    assert trained.pop("fgsm_l2") == ("l2", 0.5)
     in_linf = {"rfgsm_at": (None, 0.1), "rss_at": ("linf", 0.1)} if norm == "l2" else {"rfgsm_at": (None, 0.2)}
     assert trained == dict.fromkeys(trained, (norm, float(radius))) | in_linf
 
