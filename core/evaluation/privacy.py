@@ -212,7 +212,8 @@ def audit_by_others(
     Args:
         config: configuration of the network, a replicate.
         target: outputs of the network.
-        siblings: outputs of its sibling replicates, for the protocol `auditor`; none skips this protocol.
+        siblings: outputs of its sibling replicates, for the protocol `auditor`; none skips this protocol, as does a split without
+            `val`, in which the siblings have the same members.
         shadows: outputs of its shadow models, for the protocol `attacker`; none skips this protocol.
         images: the pool.
         known: metrics of the network so far.
@@ -244,7 +245,7 @@ def audit_by_others(
         return shadow_audits.attacker(networks[0], networks[1:], judged, parts.shadow, **settings)
 
     protocols: dict[str, tuple[Callable[..., ShadowAudit], Sequence[ModelOutputs], list[np.ndarray]]] = {}
-    protocols |= {"auditor": (auditor, [target, *siblings], [candidates])} if siblings else {}
+    protocols |= {"auditor": (auditor, [target, *siblings], [candidates])} if siblings and len(parts.val) else {}
     protocols |= {"attacker": (attacker, [target, *shadows], [judged, parts.shadow])} if shadows else {}
     values: dict[str, float] = {}
     audits: dict[str, ShadowAudit] = {}

@@ -199,9 +199,7 @@ def _check_switched_knobs(flag: str, named: Mapping[str, str], ranges: Mapping[s
             raise InputError(f"{flag} {name}: the {slot} of a trial is searched, and {has} such a knob{fix}")
 
 
-def _baselines(
-    study: Study, config: TrialConfig, recipe: RecipeInStudy | None
-) -> tuple[dict[str, dict[str, Value]], list[str]]:
+def _baselines(study: Study, config: TrialConfig, recipe: RecipeInStudy | None) -> tuple[dict[str, dict[str, Value]], list[str]]:
     """The study's baselines at this configuration's threat model, and lines on those that a recipe does not allow."""
     adapted = {}
     for name, changes in study.baselines.items():

@@ -48,7 +48,8 @@ def study_facts(plan: Plan, command: Sequence[str]) -> dict[str, str]:
         search.append(f"early stopping after epochs {', '.join(map(str, plan.rungs))}")
     if plan.require:
         search.append(f"required {' and '.join(map(str, plan.require))}")
-    recorded = facts(command) | ({"recipe": recipe_fact(plan)} if plan.recipe else {}) | {
+    recorded = facts(command) | ({"recipe": recipe_fact(plan)} if plan.recipe else {})
+    recorded |= {
         "settings": ", ".join(f"{name}={value}" for name, value in settings.items()),
         "search": ", ".join(search),
     }
