@@ -55,8 +55,8 @@ class Stratified:
     members: Annotated[float, Bounds(0)] = 0.25
     """Size of the training set."""
     val: Annotated[float, Bounds(0)] = 0.125
-    """Number or share of the non-members on which a sweep evaluates, and with which replicates exchange members; 0 if there are none,
-    so that all replicates have the same members."""
+    """Number or share of the non-members on which a sweep evaluates, and with which replicates exchange members; with 0, all
+    replicates have the same members."""
     test: Annotated[float, Bounds(0)] = 0.125
     """Number or share of the non-members that only the confirmation step uses."""
     shadow: Annotated[float, Bounds(0)] = 0.5
