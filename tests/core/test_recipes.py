@@ -112,4 +112,5 @@ def test_strengths_for_small_networks_are_those_of_the_documented_tables():
     assert SMALL["rss_at"] == {
         "perturbation": "fgsm", "perturbation.alpha": 0.5, "regularizer": "rss", "regularizer.lambda": 1.0,
     }  # fmt: skip
-    assert SMALL["bpfc"] == {"regularizer": "bpfc", "regularizer.growth": 3.0} and SMALL["early_stopping"]["optimizer.stop_at"] == 0.4
+    assert SMALL["bpfc"] == {"regularizer": "bpfc", "regularizer.growth": 3.0}
+    assert SMALL["early_stopping"] == {"optimizer.stop_at": 0.4}

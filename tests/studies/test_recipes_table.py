@@ -97,7 +97,7 @@ def test_rows_and_settings_that_do_not_exist_are_refused_in_one_line(argv, messa
 
 def test_a_recipe_that_is_ordinary_training_is_no_small_row(monkeypatch):
     monkeypatch.setitem(RECIPES, "long", {"net": "vgg16", "optimizer": "adam", "epochs": 300})
-    with pytest.raises(InputError, match="^long differs from cross_entropy in its training only; use --strengths published"):
+    with pytest.raises(InputError, match=r"^long differs from cross_entropy in its training only; use --strengths published"):
         rows("--recipes", "long")
     assert rows("--recipes", "long", "--strengths", "published")["long"]["epochs"] == 300
 
@@ -138,9 +138,10 @@ def test_numbers_that_the_split_cannot_give_are_left_out_with_the_reason(tmp_pat
 
 def test_audits_that_the_split_does_not_allow_are_refused_before_anything_is_trained(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(recipes_table.data, "load", lambda *_: digits_with_a_test_file())
+    images = digits_with_a_test_file()
+    monkeypatch.setattr(recipes_table.data, "load", lambda *_: images)
     args = recipes_table.parser().parse_args([*OFFICIAL, "split.val=0", "--audits"])
-    with pytest.raises(InputError, match="^--audits compares members .*; use --set split.val=0.1, or --set split=stratified$"):
+    with pytest.raises(InputError, match=r"^--audits compares members .*; use --set split\.val=0\.1, or --set split=stratified$"):
         recipes_table._main(args)
     assert not list(tmp_path.iterdir())
 

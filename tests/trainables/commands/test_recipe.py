@@ -90,7 +90,7 @@ def test_a_searched_slot_is_that_of_the_recipe_and_its_ranges_are_searched():
     advreg = plan("--recipe", "advreg", study=study("all_knobs"))
     assert "dmp" not in space.ends(advreg.space["loss"])
     assert advreg.left_out == ("loss=dmp in the search, which does not go with the rest",)
-    with pytest.raises(InputError, match="^regularizer is set by --recipe bpfc and searched by --space; drop one of them$"):
+    with pytest.raises(InputError, match=r"^regularizer is set by --recipe bpfc and searched by --space; drop one of them$"):
         plan("--recipe", "bpfc", "--space", "regularizer=bpfc,none", study=study("all_knobs"))
 
 
