@@ -100,7 +100,7 @@ def test_a_confirmation_that_has_no_such_images_is_refused_too(monkeypatch):
     without = {"judge.part": "test"}
     none = replace(data.split(images, plan.config.split), test=data.split(images, plan.config.split).test[:0])
     monkeypatch.setattr(data, "split", lambda *_: none)
-    with pytest.raises(InputError, match="^the objective mia_auc compares members"):
+    with pytest.raises(InputError, match=r"^the objective mia_auc compares members"):
         preflight.check_audited(replace(plan, confirm=without), images)
     preflight.check_audited(replace(plan, confirm=without, replicates=0), images)
 
