@@ -91,8 +91,11 @@ def _main(args: argparse.Namespace) -> int:
     site = Site(address=args.address)
     jobs = jobs_of(args)
     images = data.load(args.dataset or BASE.dataset, args.data_dir, int(next(iter(jobs.values())).params["pool"]))
-    for job in {name: job for (name, _), job in jobs.items()}.values():
-        check_config(TrialConfig.of(job.params), images, site)
+    for name, job in {name: job for (name, _), job in jobs.items()}.items():
+        try:
+            check_config(TrialConfig.of(job.params), images, site)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
     if args.audits:
         check_non_members(TrialConfig.of(next(iter(jobs.values())).params), images, {"--audits": "mia_auc"})
     with cluster.joined(site) as capacity:
