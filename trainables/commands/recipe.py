@@ -8,7 +8,7 @@ baselines in which a part of the recipe would remain, and questions about points
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from core.config import SLOTS, TrialConfig
+from core.config import CHOICES, SLOTS, TrialConfig
 from core.errors import InputError, unknown
 from core.knobs import knobs_of
 from core.recipes import RECIPES, Recipe, method_of
@@ -32,7 +32,7 @@ def layered(*layers: Mapping[str, Value]) -> dict[str, Value]:
     """Settings of which later ones replace earlier ones; the knobs of a component go when a later layer has another one."""
     settings: dict[str, Value] = {}
     for layer in layers:
-        replaced = {slot for slot in SLOTS if slot in layer and str(settings.get(slot, layer[slot])) != str(layer[slot])}
+        replaced = {slot for slot in CHOICES if slot in layer and str(settings.get(slot, layer[slot])) != str(layer[slot])}
         settings = {name: value for name, value in settings.items() if name.partition(".")[0] not in replaced} | dict(layer)
     return settings
 

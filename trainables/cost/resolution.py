@@ -2,7 +2,6 @@
 
 import math
 
-from core import data
 from core.audits.roc import MIN_FALSE_POSITIVES, unresolved
 from core.audits.threshold import FPRS
 from core.config import TrialConfig
@@ -54,11 +53,12 @@ def sentences(plan: Plan, images: Images) -> list[str]:
 
 
 def _of_step(step: str, config: TrialConfig, images: Images) -> list[str]:
-    parts = data.split(images, config.split)
+    parts = config.parts(images)
     m, judged = len(member_rows(config, images, parts)[0]), len(parts.judged(config.judge.part))
     attacked = min(config.judge.images or judged, judged)
+    choosing = f"; {len(parts.selection):,} others choose the epoch" if len(parts.selection) else ""
     lines = [
-        f"{step}: {m:,} members and {judged:,} non-members, {attacked:,} of them attacked",
+        f"{step}: {m:,} members and {judged:,} non-members, {attacked:,} of them attacked{choosing}",
         f"  accuracy is known to \N{PLUS-MINUS SIGN}{largest_half_width(judged):.3f} or better, "
         f"robust accuracy to \N{PLUS-MINUS SIGN}{largest_half_width(attacked):.3f} or better (95 %)",
     ]
