@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": {"errors"},
     "space": {"errors"},
     "recipes": {"space"},
+    "small_recipes": {"recipes"},
     "knobs": {"errors", "space"},
     # components of the slots
     "nets": {"errors", "knobs", "modes", "space"},
