@@ -20,6 +20,7 @@ from core.nets.mnist import MLeNet, NetA
 from core.nets.mobilenet import MobileNet
 from core.nets.net import Halves, Net
 from core.nets.resnet import ResNet10, ResNet18, ResNet50
+from core.nets.single_layer import SingleLayer
 from core.nets.vgg import VGG11BN, VGG16, VGG19
 from core.nets.wide_resnet import WideResNet
 
@@ -40,6 +41,7 @@ NETS = {
     "wrn": WideResNet,
     "mlenet": MLeNet,
     "net_a": NetA,
+    "single_layer": SingleLayer,
 }
 
 

@@ -162,7 +162,7 @@ AVERAGING = [name for name in NETS if averages(name)]
 
 
 def test_the_networks_that_average_their_maps_are_found():
-    others = {"convnet", "vgg11_bn", "vgg16", "vgg19", "mlenet", "net_a"}  # they flatten, or pool by the maximum
+    others = {"convnet", "vgg11_bn", "vgg16", "vgg19", "mlenet", "net_a", "single_layer"}  # they flatten, or pool by the maximum
     assert set(AVERAGING) == NETS.keys() - others
 
 
@@ -232,6 +232,7 @@ def test_maps_are_the_same_with_batch_norm_of_several_workers(name):
         ("vgg19", (3, 32, 32), (64, 2, 2)),
         ("mlenet", (1, 28, 28), (64, 14, 14)),  # before the last max-pooling
         ("net_a", (1, 28, 28), (64, 20, 20)),  # flattened without pooling
+        ("single_layer", (3, 32, 32), (50, 28, 28)),
     ],
 )
 def test_each_network_declares_the_layer_that_reads_its_last_maps(name, shape, maps):
