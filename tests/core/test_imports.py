@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "slots": {"data", "nets", "rng"},
     "losses": {"data", "errors", "knobs", "slots", "space", "workers"},
     "augmentations": {"errors", "knobs", "losses", "rng", "slots", "space"},
-    "perturbations": {"attacks", "knobs", "modes", "nets", "rng", "slots", "space", "workers"},
+    "perturbations": {"attacks", "data", "knobs", "modes", "nets", "rng", "slots", "space", "workers"},
     "regularizers": {"attacks", "errors", "knobs", "nets", "perturbations", "slots", "space", "workers"},
     "optimizers": {"errors", "knobs", "nets", "space", "workers"},
     # configurations and studies
@@ -64,6 +64,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "footprint": {"attacks", "config", "data", "train"},
     "trial": {"audits", "config", "data", "evaluation", "metrics", "train"},
+    # measurements of the papers' tables and figures
+    "measurements": {"attacks", "data", "errors", "evaluation", "perturbations", "space", "trial"},
 }  # fmt: skip
 """The parts of core, which are its modules and packages, and the other parts that each may import."""
 
