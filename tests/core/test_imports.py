@@ -60,12 +60,10 @@ ALLOWED: dict[str, set[str]] = {
     "inversion": {"data", "errors", "modes", "nets", "rng", "train"},
     "evaluation": {
         "attacks", "attribution", "audits", "config", "data", "errors", "inversion", "judging", "metrics", "modes", "nets",
-        "perturbations", "regularizers", "rng", "stats", "train", "workers",
+        "perturbations", "regularizers", "rng", "space", "stats", "train", "workers",
     },
     "footprint": {"attacks", "config", "data", "train"},
     "trial": {"audits", "config", "data", "evaluation", "metrics", "train"},
-    # measurements of the papers' tables and figures
-    "measurements": {"attacks", "data", "errors", "evaluation", "perturbations", "space", "trial"},
 }  # fmt: skip
 """The parts of core, which are its modules and packages, and the other parts that each may import."""
 

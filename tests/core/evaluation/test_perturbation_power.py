@@ -14,8 +14,8 @@ from core.attacks.power import power
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError
-from core.measurements import perturbation_power
-from core.measurements.perturbation_power import direct_curve, generator_curve, indirect_curve
+from core.evaluation import perturbation_power
+from core.evaluation.perturbation_power import direct_curve, generator_curve, indirect_curve
 from core.modes import as_float, predict
 from core.trial import Trained
 
@@ -87,7 +87,7 @@ def test_the_source_is_another_network_with_another_seed(networks, pool):
     same_seed = Trained(target.config, copy.deepcopy(target.bound))
     renamed = Trained(target.config.set({"seed": 9}), target.bound)
     for other in (target, same_seed, renamed):
-        with pytest.raises(ValueError, match="needs an independent source"):
+        with pytest.raises(ValueError, match="the source another is not independent"):
             indirect_curve({"target": target, "another": other}, pool, CPU)
     found: Any = indirect_curve({"target": target, "baseline": networks["another"]}, pool, CPU, source="baseline", powers="0,1")
     assert found["accuracy_at/1"] < found["accuracy_at/0"]

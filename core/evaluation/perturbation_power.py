@@ -17,20 +17,23 @@ from torch import Tensor
 from core import data
 from core.attacks.power import accuracy_over_power, fast_gradient, power, with_power
 from core.attacks.suite import correct
+from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError
 from core.evaluation.robustness import attacked_images
 from core.perturbations.frozen_gat import GeneratorTraining, fit_generator, generated, new_adversary
 from core.perturbations.gat import GAT
 from core.space import number
-from core.trial import Trained
+from core.train import Bound
 
+Trained = tuple[TrialConfig, Bound]
+Networks = Mapping[str, Trained]
 Values = dict[str, float | list[float]]
 POWERS = "0,0.1,0.25,0.5,0.75,1,1.5,2,3"
 """Powers of the curves, in units of [0, 1] images: 1.74 is a signed step of 8/255 on 32x32 RGB images."""
 
 
-def direct_curve(networks: Mapping[str, Trained], images: Images, device: torch.device, *, powers: str = POWERS) -> Values:
+def direct_curve(networks: Networks, images: Images, device: torch.device, *, powers: str = POWERS) -> Values:
     """Accuracy of the network under FG-L2 images that are made on itself (Eq. 3, Figure 3).
 
     Args:
@@ -47,12 +50,11 @@ def direct_curve(networks: Mapping[str, Trained], images: Images, device: torch.
         InputError: `powers` is not a list of at least two increasing numbers.
         ValueError: see `core.attacks.power.with_power`.
     """
-    target = networks["target"]
-    return _curve(target, target, images, device, powers)
+    return _curve(networks["target"], networks["target"], images, device, powers)
 
 
 def indirect_curve(
-    networks: Mapping[str, Trained], images: Images, device: torch.device, *, source: str = "another",
+    networks: Networks, images: Images, device: torch.device, *, source: str = "another",
     powers: str = POWERS,
 ) -> Values:  # fmt: skip
     """Accuracy of the network under FG-L2 images that are made on another network (Figure 4).
@@ -69,14 +71,14 @@ def indirect_curve(
         InputError, ValueError: see `direct_curve`.
         ValueError: the source is the network itself, or was trained with the same seed.
     """
-    target, other = networks["target"], networks[source]
-    if other.bound.net is target.bound.net or other.config.seed == target.config.seed:
-        raise ValueError(f"an indirect attack needs an independent source, got one with the same seed, {other.config.seed}")
-    return _curve(target, other, images, device, powers)
+    (config, target), (settings, other) = networks["target"], networks[source]
+    if other.net is target.net or settings.seed == config.seed:
+        raise ValueError(f"the source {source} is not independent of the attacked network: it has its weights or its seed")
+    return _curve(networks["target"], networks[source], images, device, powers)
 
 
 def generator_curve(
-    networks: Mapping[str, Trained], images: Images, device: torch.device, *, c_g: str = "0.03,0.1,0.3,1,3", lr_g: float = 1e-6,
+    networks: Networks, images: Images, device: torch.device, *, c_g: str = "0.03,0.1,0.3,1,3", lr_g: float = 1e-6,
     delta_scale: str = "none", width: int = 48, epochs: int = 200, patience: int = 20, batch_size: int = 128,
 ) -> Values:  # fmt: skip
     """Accuracy under generators that are trained against the frozen network, and under FG images of the same power (Figure 2).
@@ -130,12 +132,12 @@ def generator_curve(
 
 def _curve(target: Trained, source: Trained, images: Images, device: torch.device, powers: str) -> Values:
     """Accuracy of `target` on FG-L2 images of each power that are made on `source`; see `direct_curve`."""
-    config, wanted = target.config, _numbers("powers", powers)
+    config, wanted = target[0], _numbers("powers", powers)
     if len(wanted) < 2:
         raise InputError(f"powers={powers} has one power, and a curve needs two; add another one, such as 0")
     rows = data.split(images, config.split, config.replicate).judged(config.judge.part)
     x, y, _ = attacked_images(config, images, rows, device)
-    accuracy = accuracy_over_power(target.bound.net, x, y, fast_gradient(source.bound.net, x, y), wanted)
+    accuracy = accuracy_over_power(target[1].net, x, y, fast_gradient(source[1].net, x, y), wanted)
     area = torch.trapezoid(torch.tensor(accuracy, dtype=torch.float64), torch.tensor(wanted, dtype=torch.float64)).item()
     singles = {f"accuracy_at/{at:g}": value for at, value in zip(wanted, accuracy, strict=True)}
     mean = area / (wanted[-1] - wanted[0])
