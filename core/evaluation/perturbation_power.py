@@ -14,19 +14,17 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from core import data
 from core.attacks.power import accuracy_over_power, fast_gradient, power, with_power
 from core.attacks.suite import correct
-from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError
+from core.evaluation.black_box import same_weights
 from core.evaluation.robustness import attacked_images
 from core.perturbations.frozen_gat import GeneratorTraining, fit_generator, generated, new_adversary
 from core.perturbations.gat import GAT
 from core.space import number
-from core.train import Bound
+from core.train import TARGET, Trained
 
-Trained = tuple[TrialConfig, Bound]
 Networks = Mapping[str, Trained]
 Values = dict[str, float | list[float]]
 POWERS = "0,0.1,0.25,0.5,0.75,1,1.5,2,3"
@@ -37,7 +35,7 @@ def direct_curve(networks: Networks, images: Images, device: torch.device, *, po
     """Accuracy of the network under FG-L2 images that are made on itself (Eq. 3, Figure 3).
 
     Args:
-        networks: the network as "target".
+        networks: the network as `TARGET`.
         images: the pool.
         device: device to compute on.
         powers: mean L2 norms, separated by commas.
@@ -50,7 +48,7 @@ def direct_curve(networks: Networks, images: Images, device: torch.device, *, po
         InputError: `powers` is not a list of at least two increasing numbers.
         ValueError: see `core.attacks.power.with_power`.
     """
-    return _curve(networks["target"], networks["target"], images, device, powers)
+    return _curve(networks[TARGET], networks[TARGET], images, device, powers)
 
 
 def indirect_curve(
@@ -60,7 +58,7 @@ def indirect_curve(
     """Accuracy of the network under FG-L2 images that are made on another network (Figure 4).
 
     Args:
-        networks: the network as "target", and the other one.
+        networks: the network as `TARGET`, and the other one.
         images, device, powers: see `direct_curve`.
         source: name of the other network.
 
@@ -69,12 +67,12 @@ def indirect_curve(
 
     Raises:
         InputError, ValueError: see `direct_curve`.
-        ValueError: the source is the network itself, or was trained with the same seed.
+        ValueError: the source has the same seed or the same weights.
     """
-    (config, target), (settings, other) = networks["target"], networks[source]
-    if other.net is target.net or settings.seed == config.seed:
-        raise ValueError(f"the source {source} is not independent of the attacked network: it has its weights or its seed")
-    return _curve(networks["target"], networks[source], images, device, powers)
+    (config, target), (settings, other) = networks[TARGET], networks[source]
+    if settings.seed == config.seed or same_weights(other, target):
+        raise ValueError(f"the source {source} is not independent of the attacked network: it has its seed or its weights")
+    return _curve(networks[TARGET], networks[source], images, device, powers)
 
 
 def generator_curve(
@@ -86,7 +84,7 @@ def generator_curve(
     The generators are trained on the network's members, and their training is stopped by its `val` images.
 
     Args:
-        networks: the network as "target".
+        networks: the network as `TARGET`.
         images, device: see `direct_curve`.
         c_g: weights of the squared L2 norm in the generator's loss, separated by commas; one generator is trained for each.
         lr_g, delta_scale, width: see `core.perturbations.gat.GAT`.
@@ -100,9 +98,9 @@ def generator_curve(
         InputError: a setting is not legal.
         ValueError: see `core.perturbations.frozen_gat.fit_generator` and `core.attacks.power.with_power`.
     """
-    config, bound = networks["target"]
+    config, bound = networks[TARGET]
     weights = _numbers("c_g", c_g)
-    parts = data.split(images, config.split, config.replicate)
+    parts = config.parts(images)
     members, val = images.at(parts.members).to(device), images.at(parts.val).to(device)
     x, y, _ = attacked_images(config, images, parts.judged(config.judge.part), device)
     directions = {"fg_l2": fast_gradient(bound.net, x, y, norm="l2"), "fg_linf": fast_gradient(bound.net, x, y, norm="linf")}
@@ -132,12 +130,11 @@ def generator_curve(
 
 def _curve(target: Trained, source: Trained, images: Images, device: torch.device, powers: str) -> Values:
     """Accuracy of `target` on FG-L2 images of each power that are made on `source`; see `direct_curve`."""
-    config, wanted = target[0], _numbers("powers", powers)
+    config, wanted = target.config, _numbers("powers", powers)
     if len(wanted) < 2:
         raise InputError(f"powers={powers} has one power, and a curve needs two; add another one, such as 0")
-    rows = data.split(images, config.split, config.replicate).judged(config.judge.part)
-    x, y, _ = attacked_images(config, images, rows, device)
-    accuracy = accuracy_over_power(target[1].net, x, y, fast_gradient(source[1].net, x, y), wanted)
+    x, y, _ = attacked_images(config, images, config.parts(images).judged(config.judge.part), device)
+    accuracy = accuracy_over_power(target.bound.net, x, y, fast_gradient(source.bound.net, x, y), wanted)
     area = torch.trapezoid(torch.tensor(accuracy, dtype=torch.float64), torch.tensor(wanted, dtype=torch.float64)).item()
     singles = {f"accuracy_at/{at:g}": value for at, value in zip(wanted, accuracy, strict=True)}
     mean = area / (wanted[-1] - wanted[0])

@@ -17,7 +17,7 @@ from core.errors import InputError
 from core.evaluation import perturbation_power
 from core.evaluation.perturbation_power import direct_curve, generator_curve, indirect_curve
 from core.modes import as_float, predict
-from core.trial import Trained
+from core.train import Trained
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
