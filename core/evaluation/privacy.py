@@ -17,13 +17,13 @@ from core.audits.label_only import boundary_distance
 from core.audits.outputs import ModelOutputs, query
 from core.audits.shadow_audits import ShadowAudit
 from core.audits.threshold import below_half, leak_metrics, worst_case_auc
+from core.bound import State, steps_per_epoch
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError, TrialError
 from core.evaluation.privacy_checks import PROBE, privacy_flags
 from core.evaluation.stored import finite_logits, member_rows, stored_model, threat_model
 from core.metrics import UNBOUNDED, Metrics
-from core.train import State, steps_per_epoch
 
 
 def dp_metrics(config: TrialConfig, members: int) -> dict[str, float]:

@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     # components of the slots
     "nets": {"errors", "knobs", "modes", "space"},
     "slots": {"data", "nets", "rng"},
-    "losses": {"data", "errors", "knobs", "slots", "space", "workers"},
+    "losses": {"data", "errors", "inversion", "knobs", "rng", "slots", "space", "workers"},
     "augmentations": {"errors", "knobs", "losses", "rng", "slots", "space"},
     "perturbations": {"attacks", "data", "knobs", "modes", "nets", "rng", "slots", "space", "workers"},
     "regularizers": {"attacks", "errors", "knobs", "nets", "perturbations", "slots", "space", "workers"},
@@ -53,7 +53,8 @@ ALLOWED: dict[str, set[str]] = {
     "shrinkage": {"estimates", "stats"},
     "front_estimates": {"estimates", "pareto", "shrinkage", "stats", "study"},
     # training
-    "train": {"config", "data", "errors", "memory", "modes", "nets", "optimizers", "rng", "selection", "slots", "workers"},
+    "bound": {"config", "data", "errors", "modes", "nets", "rng", "slots", "workers"},
+    "train": {"bound", "config", "data", "errors", "memory", "modes", "optimizers", "rng", "selection", "slots", "workers"},
     # evaluation
     "attacks": {"errors", "knobs", "modes", "rng", "stats"},
     "attribution": {"errors", "modes", "nets", "regularizers", "rng"},

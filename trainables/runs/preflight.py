@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import torch
 
-from core import nets, train
+from core import nets
+from core.bound import NO_SYNC, bind
 from core.config import TrialConfig
 from core.data import Images, Parts
 from core.errors import InputError, unknown
@@ -111,7 +112,7 @@ def _measured(config: TrialConfig, images: Images) -> set[str]:
     })  # fmt: skip
     parts = config.parts(images)
     parts = Parts(parts.members[:64], parts.val[:64], parts.test[:64], parts.shadow[:64])
-    bound = train.bind(few, images.at(parts.members), torch.device("cpu"))
+    bound = bind(few, images.at(parts.members), torch.device("cpu"))
     # The untrained network may classify no image correctly; then it has no radii.
     radii = () if few.judge.suite == "quick" else ("adversarial_radius", "deepfool_l2", "deepfool_fooling_rate")
     return {*judge(few, bound, images, parts).metrics.values, *radii}
@@ -124,11 +125,11 @@ def check_config(config: TrialConfig, images: Images, site: Site) -> None:
         InputError: a component does not fit the images or the site, or a trial does not fit into memory.
     """
     parts = config.parts(images)
-    bound = train.bind(config, images.at(parts.members[:64]), torch.device("cpu"))
+    bound = bind(config, images.at(parts.members[:64]), torch.device("cpu"))
     check_memory(config, bound, images, parts, site)
     on_cpus = site.gpus_per_worker == 0 or (not site.address and not torch.cuda.is_available())
     if site.workers_per_trial > 1 and on_cpus and nets.has_batch_norm(bound.net):
-        raise InputError(train.NO_SYNC)
+        raise InputError(NO_SYNC)
 
 
 def check_hardware(site: Site) -> None:
