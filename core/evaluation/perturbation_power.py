@@ -16,6 +16,7 @@ from torch import Tensor
 
 from core.attacks.power import accuracy_over_power, fast_gradient, power, with_power
 from core.attacks.suite import correct
+from core.bound import TARGET, Trained
 from core.data import Images
 from core.errors import InputError
 from core.evaluation.black_box import same_weights
@@ -23,7 +24,6 @@ from core.evaluation.robustness import attacked_images
 from core.perturbations.frozen_gat import GeneratorTraining, fit_generator, generated, new_adversary
 from core.perturbations.gat import GAT
 from core.space import number
-from core.train import TARGET, Trained
 
 Networks = Mapping[str, Trained]
 Values = dict[str, float | list[float]]

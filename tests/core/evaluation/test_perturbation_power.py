@@ -11,13 +11,13 @@ import torch
 from core import data, train
 from core.attacks.gradient import fgsm
 from core.attacks.power import power
+from core.bound import Trained
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError
 from core.evaluation import perturbation_power
 from core.evaluation.perturbation_power import direct_curve, generator_curve, indirect_curve
 from core.modes import as_float, predict
-from core.train import Trained
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
