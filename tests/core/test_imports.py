@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "slots": {"data", "nets", "rng"},
     "losses": {"data", "errors", "inversion", "knobs", "rng", "slots", "space", "workers"},
     "augmentations": {"errors", "knobs", "losses", "rng", "slots", "space"},
-    "perturbations": {"attacks", "knobs", "modes", "nets", "rng", "slots", "space", "workers"},
+    "perturbations": {"attacks", "data", "knobs", "modes", "nets", "rng", "slots", "space", "workers"},
     "regularizers": {"attacks", "errors", "knobs", "nets", "perturbations", "slots", "space", "workers"},
     "optimizers": {"errors", "knobs", "nets", "space", "workers"},
     # configurations and studies
@@ -62,8 +62,8 @@ ALLOWED: dict[str, set[str]] = {
     "audits": {"attacks", "data", "estimates", "modes", "rng", "stats"},
     "inversion": {"data", "errors", "modes", "nets", "rng"},
     "evaluation": {
-        "attacks", "attribution", "audits", "bound", "config", "data", "errors", "inversion", "judging", "knobs", "metrics", "modes",
-        "nets", "perturbations", "regularizers", "rng", "selection", "stats", "train", "workers",
+        "attacks", "attribution", "audits", "bound", "config", "data", "errors", "inversion", "judging", "knobs", "metrics",
+        "modes", "nets", "perturbations", "regularizers", "rng", "selection", "space", "stats", "train", "workers",
     },
     "footprint": {"attacks", "bound", "config", "data"},
     "trial": {"audits", "bound", "config", "data", "evaluation", "metrics", "train"},
