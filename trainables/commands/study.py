@@ -145,10 +145,7 @@ def configured(config: TrialConfig, dataset: str | None, fixed: Mapping[str, str
         InputError: a setting or the data set is not legal.
     """
     if dataset is not None:
-        if dataset.startswith(data.PARQUET):
-            dataset = data.PARQUET + str(Path(dataset.removeprefix(data.PARQUET)).expanduser().absolute())
-        elif dataset not in data.DATASETS:
-            raise unknown("dataset", dataset, [*data.DATASETS, f"{data.PARQUET}DIR"])
+        dataset = dataset_name(dataset)
         if dataset != config.dataset:
             config = config.set({"dataset": dataset, "judge.epsilon": data.default_epsilon(dataset)})
     if "dataset" in fixed:
@@ -156,6 +153,19 @@ def configured(config: TrialConfig, dataset: str | None, fixed: Mapping[str, str
     if "judge.norm" in fixed and _trains_in_norms(config, fixed):
         fixed = {**fixed, "perturbation.norm": fixed.get("perturbation.norm", fixed["judge.norm"])}
     return config.set(fixed)
+
+
+def dataset_name(text: str) -> str:
+    """The name of a data set that a user typed, with an absolute path if it is a folder.
+
+    Raises:
+        InputError: there is no such data set.
+    """
+    if text.startswith(data.PARQUET):
+        return data.PARQUET + str(Path(text.removeprefix(data.PARQUET)).expanduser().absolute())
+    if text not in data.DATASETS:
+        raise unknown("dataset", text, [*data.DATASETS, f"{data.PARQUET}DIR"])
+    return text
 
 
 def _trains_in_norms(config: TrialConfig, changes: Mapping[str, Value]) -> bool:

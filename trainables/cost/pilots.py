@@ -24,7 +24,7 @@ from core.footprint import Phase, footprint
 from core.train import Bound
 from trainables.cost.evaluation import Evaluation, measure_audit_by_others, measure_evaluation
 from trainables.cost.passes import Sizes
-from trainables.cost.speed import measure_speed
+from trainables.cost.speed import Speed, measure_speed
 from trainables.cost.training import Training, clock_on, measure_training, warm_up
 
 MAX_IMAGES, MAX_BYTES = 10_000, 256 << 20
@@ -65,6 +65,8 @@ class Cost:
     """The phase that needs the most memory, with the memory that it needs at least."""
     peak: float
     """Largest memory of the measuring process so far, in bytes."""
+    speed: Speed | None = None
+    """Speed of passes through the network; None if it was not measured."""
 
 
 @dataclass(frozen=True)
@@ -255,7 +257,7 @@ def measure(pilot: Pilot, images: Images, setting: Setting, device: torch.device
     peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
     return Cost(
         training, sweep, confirmed, network=network_bytes(bound), peak=float(peak),
-        phase=footprint(config, bound, images, data.split(images, config.split)),
+        phase=footprint(config, bound, images, data.split(images, config.split)), speed=speed,
     )  # fmt: skip
 
 

@@ -6,12 +6,7 @@ from itertools import combinations
 from typing import Any
 
 from trainables.decisions.fronts import Comparison, StudyFront
-from trainables.reporting.style import BLUE, GREY, INK, ORANGE, PURPLE, axis_title, png, styled, without_ticks
-
-COLORS = (BLUE, ORANGE, "#009E73", PURPLE, INK, "#56B4E9", "#E69F00")
-"""Colours of the studies, in this order and then again."""
-SHAPES = "os^DvPX*"
-"""Markers of the studies. With 7 colours and 8 shapes, 56 studies differ in colour or shape, and 8 in black and white."""
+from trainables.reporting.style import COLORS, GREY, SHAPES, axis_title, png, styled, without_ticks
 
 
 def comparison_figure(fronts: Sequence[StudyFront], comparisons: Sequence[Comparison]) -> bytes:

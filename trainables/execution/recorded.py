@@ -11,9 +11,9 @@ from core import workers
 from core.errors import InputError, TrialError, first_line
 from trainables.execution.resources import Share
 from trainables.storage.store import Store
-from trainables.study.results import AuditResult, TrainingResult
+from trainables.study.results import AuditResult, MeasurementResult, TrainingResult
 
-Result = TypeVar("Result", TrainingResult, AuditResult)
+Result = TypeVar("Result", TrainingResult, AuditResult, MeasurementResult)
 
 
 def recorded(

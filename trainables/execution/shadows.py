@@ -3,15 +3,13 @@
 Shadow models lie next to the studies in shadows/<key>/, so that all studies with the same recipe share them.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from core.space import Value
+from trainables.execution.keyed import train_keyed
 from trainables.execution.tasks import Executor
 from trainables.storage.jobs import Job, shadow_job
-from trainables.storage.results import intact_result
-from trainables.study.results import TrainingResult
 
 
 class ExpectedModels(NamedTuple):
@@ -37,20 +35,6 @@ def train_shadows(recipes: Sequence[Mapping[str, Value]], count: int, executor: 
         For each recipe, its shadow models that could be trained.
     """
     executor = executor.for_shadows()
-    root = executor.workspace.root
     wanted = [[shadow_job(params, number, executor.images.content) for number in range(1, count + 1)] for params in recipes]
-    jobs = {job.folder: job for own in wanted for job in own}
-    results = {folder: intact_result(root, folder) for folder in jobs}
-    trained = {folder: r for folder, r in results.items() if r and not r.error and folder == f"shadows/{r.key}"}
-    missing = {folder: job for folder, job in jobs.items() if folder not in trained}
-    for folder in missing:
-        root.discard(f"{folder}/result.json")  # an earlier failure may have had a passing cause
-    if jobs:
-        executor.report(f"{len(jobs)} shadow models, {len(trained)} of them trained before")
-    done = itertools.count(1)
-
-    def ended(folder: str, result: TrainingResult) -> None:
-        executor.report(f"[{next(done)}/{len(missing)}] shadow model" + (f" failed: {result.error}" if result.error else ""))
-
-    trained |= executor.train(missing, ended)
+    trained = train_keyed({job.folder: (job, "shadow model") for own in wanted for job in own}, "shadow model", executor)
     return [[job for job in own if not trained[job.folder].error] for own in wanted]

@@ -6,7 +6,6 @@ from typing import Any
 
 from core.recipes import Recipe
 from core.space import Value
-from core.trial import Trained
 from trainables.cost.passes import Passes, Sizes
 
 Values = Mapping[str, float | Sequence[float]]

@@ -13,6 +13,10 @@ from trainables.study.trial import Trial
 
 BLUE, ORANGE, PURPLE, GREY, INK = "#0072B2", "#D55E00", "#CC79A7", "#B4BAC1", "#1B1F24"
 """Colours of Okabe and Ito's palette, which differ for colour-blind readers and, by lightness, in black and white."""
+COLORS = (BLUE, ORANGE, "#009E73", PURPLE, INK, "#56B4E9", "#E69F00")
+"""Colours of studies or curves in one figure, in this order and then again."""
+SHAPES = "os^DvPX*"
+"""Their markers. With 7 colours and 8 shapes, 56 of them differ in colour or shape, and 8 in black and white."""
 GRID = "#ECEFF2"
 """Colour of grid lines."""
 REACH = 0.3

@@ -24,7 +24,7 @@ RESULTS, NETWORKS, OUTPUTS = "results", "networks", "outputs"
 """Kinds of entries."""
 OPTIONAL = ("training.json", "outputs.npz", "pictures.npz")
 """Files that a training leaves behind, some of them only if the judge settings ask for them."""
-TRAINING = r"shadows/\w+|[^/]+/(trials/\d+(/seeds/\d+)?|confirm/\d+/\d+)"
+TRAINING = r"(shadows|papers)/\w+|[^/]+/(trials/\d+(/seeds/\d+)?|confirm/\d+/\d+)"
 """Folders of trainings, relative to the folder above all studies; see `trainables.storage.jobs`."""
 
 
@@ -100,10 +100,10 @@ class Cache:
     def record(self, job: Job, store: Store, result: TrainingResult) -> None:
         """Record that the job's network, and its result if the evaluation succeeded, are in its folder of `store`."""
         key, folder = self.content.training_key(job.params), store.within(self.root)
-        if not folder:
+        if not folder and store.root != self.root.root:
             return
         entries = {NETWORKS: key} if stored_training(store.below(job.folder), key) else {}
         if not result.error:
             entries |= {RESULTS: result.key} | ({OUTPUTS: result.outputs_key} if result.outputs_key else {})
         for kind, name in entries.items():
-            self.root.write_json(f"cache/{kind}/{name}.json", {"folder": f"{folder}/{job.folder}"})
+            self.root.write_json(f"cache/{kind}/{name}.json", {"folder": f"{folder}/{job.folder}" if folder else job.folder})

@@ -8,7 +8,7 @@ images, and all code of `core`.
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,18 @@ class Content:
         own = sorted((name, value) for name, value in params.items() if not name.startswith("judge."))
         components = [self.components[f"{slot}={params[slot]}"] for slot in CHOICES]
         return _key(self.images, self.training, components, own)
+
+    def measurement_key(self, function: Callable[..., Any], networks: Mapping[str, Mapping[str, Value]], settings: Any) -> str:
+        """The key of a measurement on trained networks.
+
+        Args:
+            function: a function of a module of `core`.
+            networks: the complete configuration of each network in flat form, by its name.
+            settings: keyword arguments of the function, as plain data.
+        """
+        code = core_code().fingerprint([Definition(function.__module__, function.__qualname__)], REGISTRIES)
+        trained = sorted((name, self.training_key(params)) for name, params in networks.items())
+        return _key(self.images, code, torch.__version__, trained, settings)
 
     def outputs_key(self, params: Mapping[str, Value]) -> str:
         """The key of the outputs of a network for the whole pool, some of which are for adversarial images of the threat model."""

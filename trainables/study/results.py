@@ -121,6 +121,24 @@ class AuditResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeasurementResult:
+    """Result of a measurement on trained networks that a table or figure of a paper needs."""
+
+    values: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
+    """Numbers and series by name; empty if the measurement failed."""
+    error: str = ""
+    """Reason of a failure, one line; empty if there was none."""
+    seconds: float = 0.0
+    """Wall-clock time of the measurement."""
+    key: str = ""
+    """Key of the measurement; see `trainables.storage.content.Content.measurement_key`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert the result to plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class NetworkResult:
     """Metrics of one stored network after its training and all later audits and re-evaluations."""
 
