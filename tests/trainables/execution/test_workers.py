@@ -54,6 +54,7 @@ def test_jobs_with_results_are_not_run_again(tmp_path):
     assert modified(tmp_path, "*.*") == times and len([path for path in times if "cache" not in path.parts]) == 6
 
 
+@pytest.mark.thorough
 def test_two_ray_train_workers_of_a_study_give_the_numbers_of_one_process(run_study, tmp_path):
     """The only trial is a suggestion; a batch of 63 images is divided into shares of different sizes."""
     script = crl_script(tmp_path, "baselines={}, contrasts=()")
@@ -70,6 +71,7 @@ def test_two_ray_train_workers_of_a_study_give_the_numbers_of_one_process(run_st
         assert two.metrics[metric] == pytest.approx(one.metrics[metric], abs=0.01), metric
 
 
+@pytest.mark.thorough
 def test_a_trial_of_a_study_with_a_ray_train_worker_has_the_numbers_of_one_process(run_study, tmp_path):
     script = crl_script(tmp_path, "baselines={}, contrasts=()")
     done = run_study(tmp_path, *QUICK, "1", "--workers-per-trial", "1", "--no-confirm", script=script)
