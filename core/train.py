@@ -10,12 +10,13 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from core import data, memory, nets, rng, workers
 from core.config import TrialConfig
@@ -23,6 +24,7 @@ from core.data import Images
 from core.errors import InputError, TrialError
 from core.modes import predict, with_autograd
 from core.optimizers.standard import factor
+from core.selection import EpochChooser, selected_epoch
 from core.slots import Context, Distillation, ExtraBatches, Part, Step, classes_of
 
 NO_SYNC = (
@@ -46,8 +48,11 @@ class Bound:
     augmentation: Part
     optimizer: torch.optim.Optimizer
     curve: list[dict[str, float]] = field(default_factory=list)
-    """One row per finished epoch: `epoch`, `epoch/loss`, `epoch/train_accuracy`, `epoch/val_accuracy`; without those
-    of training if no image was sampled (DP-SGD), and without that of validation if there are no validation images."""
+    """One row per finished epoch: `epoch`, `epoch/loss`, `epoch/train_accuracy`, `epoch/val_accuracy`, `epoch/val_loss` (the
+    cross-entropy of clean images), `epoch/seconds`; without those of training if no image was sampled (DP-SGD), and without those
+    of validation if there are no validation images. With a choice of the epoch also `epoch/selection`; see `core.selection`."""
+    best: dict[str, State] | None = None
+    """During a training that chooses its epoch: states of the modules after the best epoch so far."""
 
     @property
     def parts(self) -> dict[str, Part]:
@@ -74,17 +79,37 @@ class Bound:
             "curve": self.curve,
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            **({"best": self.best} if self.best else {}),
         }
 
     def load(self, state: State) -> None:
         """Restore a state."""
-        self.curve = [dict(row) for row in state["curve"]]
-        for name, module in self.modules.items():
-            module.load_state_dict(state["modules"][name])
+        self.curve, self.best = [dict(row) for row in state["curve"]], state.get("best")
+        self.load_modules(state["modules"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(copy.deepcopy(state["optimizers"][name]))  # torch would share its tensors
 
+    def load_modules(self, modules: Mapping[str, State]) -> None:
+        """Restore the network and the components from `state()["modules"]`; the optimizers and the curve are unchanged."""
+        for name, module in self.modules.items():
+            module.load_state_dict(modules[name])
 
+    def restore_best(self) -> None:
+        """Restore the modules in `best`, if there are any."""
+        if self.best:
+            self.load_modules(self.best)
+        self.best = None
+
+
+class Trained(NamedTuple):
+    """A trained network with its configuration, for measurements on several networks."""
+
+    config: TrialConfig
+    bound: Bound
+
+
+TARGET = "target"
+"""Name of the measured network among the networks that a measurement receives."""
 OnEpoch = Callable[[dict[str, float], Bound], None]
 """Callback after each epoch, with the epoch's row of the curve and everything that was trained."""
 
@@ -127,10 +152,19 @@ def steps_per_epoch(config: TrialConfig, images: int) -> int:
 
 
 def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel of uint8 images, [N, c, h, w] -> [c] and [c] in units of [0, 1], on the CPU.
+    """Mean and standard deviation of each channel of uint8 images, or of floats in [0, 1], on the CPU.
 
-    Computed from one histogram per channel, so that no float copy of the pool is made.
+    Computed for uint8 images from one histogram per channel, so that no float copy of the pool is made.
+
+    Args:
+        x: images, [N, c, h, w].
+
+    Returns:
+        Means [c] and standard deviations [c], in units of [0, 1].
     """
+    if x.is_floating_point():
+        pixels = x.transpose(0, 1).flatten(1).double().cpu()
+        return pixels.mean(1).float(), pixels.std(1).float().clamp(min=1e-3)
     levels = torch.arange(256, dtype=torch.float64) / 255
     counts = torch.stack([x[:, c].reshape(-1).bincount(minlength=256).cpu() for c in range(x.shape[1])]).double()
     n = counts.sum(1)
@@ -141,22 +175,25 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 @with_autograd
 def train(
-    config: TrialConfig, members: Images, val: Images, *, device: torch.device | str = "cpu",
-    on_epoch: OnEpoch | None = None, resume: State | None = None,
+    config: TrialConfig, members: Images, val: Images, selection: Images | None = None, *, device: torch.device | str = "cpu",
+    on_epoch: OnEpoch | None = None, resume: State | None = None, start: Mapping[str, State] | None = None,
 ) -> Bound:  # fmt: skip
     """Train one network on the members.
 
     Args:
         config: the recipe.
-        members: uint8 training images.
-        val: uint8 images for the validation accuracy of the curve; at most the first 1,000 are used.
+        members: training images, uint8 or floats in [0, 1].
+        val: uint8 images for the validation accuracy and loss of the curve; at most the first 1,000 are used.
+        selection: uint8 images that choose the epoch, if `config.selection` requests this.
         device: device to train on.
         on_epoch: called after each epoch with its row of the curve, to which it may add, and everything that was trained. Workers
             may have different callbacks, or none, so it runs inside `workers.alone`.
-        resume: state to continue from.
+        resume: state of an unfinished training to continue from.
+        start: network and components to start from instead of new ones, as in `Bound.state()["modules"]`. They keep their
+            normalisation; the optimizers, the schedule and the curve start anew.
 
     Returns:
-        The trained network with its bound components.
+        The trained network with its bound components; those of the chosen epoch, if one is chosen.
 
     Raises:
         TrialError: the loss of an epoch is not finite.
@@ -167,20 +204,38 @@ def train(
         memory.keep_freed()
     members, val = members.to(device), val.at(torch.arange(min(1000, len(val.y)))).to(device)
     bound = bind(config, members, device)
+    if start is not None:
+        bound.load_modules(start)
     if resume is not None:
         bound.load(resume)
     training_data = _TrainingData(config, bound, members)
-    for epoch in range(len(bound.curve) + 1, config.optimizer.last_epoch(config.epochs) + 1):
+    last_epoch = config.optimizer.last_epoch(config.epochs)
+    eligible = range(getattr(bound.loss, "teacher_epochs", 0) + 1, last_epoch + 1)
+    chooser = EpochChooser(config.selection, selection.to(device) if selection else None, eligible, config.seed)
+    for epoch in range(len(bound.curve) + 1, last_epoch + 1):
+        if chooser.has_ended(bound.curve):
+            break
         start = time.perf_counter()
         row = _epoch(config, bound, training_data, epoch)
-        if len(val.y):
-            row["epoch/val_accuracy"] = accuracy(bound.net, val)
+        row |= _validation(bound.net, val) | chooser.measured(bound.net, epoch)
         row["epoch/seconds"] = time.perf_counter() - start
         bound.curve.append(row)
+        if selected_epoch(bound.curve) == epoch:
+            bound.best = copy.deepcopy(bound.state()["modules"])
         if on_epoch:
             with workers.alone():
                 on_epoch(row, bound)
+    bound.restore_best()
     return bound
+
+
+def _validation(net: nn.Module, val: Images) -> dict[str, float]:
+    """Accuracy, and the mean cross-entropy if it is finite, of validation images; empty without images."""
+    if not len(val.y):
+        return {}
+    logits = predict(net, val.x)
+    loss, accuracy = F.cross_entropy(logits, val.y).item(), (logits.argmax(1) == val.y).double().mean().item()
+    return {"epoch/val_accuracy": accuracy} | ({"epoch/val_loss": loss} if math.isfinite(loss) else {})
 
 
 class _TrainingData:
@@ -256,7 +311,8 @@ def _augmented(bound: Bound, images: Images, batch: Tensor, stream: torch.Genera
     whole = getattr(bound.augmentation, "whole_batch", False)
     rows = (batch if whole else batch[own]).to(images.x.device)
     draw = rng.Draw(stream, len(batch), slice(None) if whole else own)
-    x, labels = bound.augmentation(images.x[rows], images.y[rows], draw)
+    pixels = images.x[rows] * 255 if images.x.is_floating_point() else images.x[rows]
+    x, labels = bound.augmentation(pixels, images.y[rows], draw)
     if whole:
         x, labels = x[own], labels[own]
     return x.to(memory_format=torch.channels_last).float().div_(255), labels
@@ -317,8 +373,3 @@ def _batches(n: int, config: TrialConfig, epoch: int) -> Iterator[Tensor]:
     if getattr(config.optimizer, "poisson", False):
         return ((torch.rand(n, generator=stream) * steps < 1).nonzero().squeeze(1) for _ in range(steps))
     return iter(torch.randperm(n, generator=stream).tensor_split(steps))
-
-
-def accuracy(net: nn.Module, images: Images) -> float:
-    """Share of images that are classified correctly."""
-    return (predict(net, images.x).argmax(1) == images.y).double().mean().item()

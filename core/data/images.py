@@ -15,7 +15,7 @@ class Images:
     """A labelled pool of images."""
 
     x: Tensor
-    """Pixels, uint8 [N, C, H, W]."""
+    """Pixels, uint8 [N, C, H, W]; in images that were computed, such as adversarial ones, floats in [0, 1]."""
     y: Tensor
     """Labels in [0, classes), int64 [N]."""
     classes: int

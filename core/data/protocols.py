@@ -5,7 +5,7 @@ neither the replicate nor the shadow model, so no network of a study is trained 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
@@ -16,6 +16,9 @@ from core.knobs import Bounds, knobs
 from core.rng import fold
 
 PARTS = ("members", "val", "test", "shadow")
+"""Names of the parts that a protocol draws."""
+ALL_PARTS = (*PARTS, "selection")
+"""Names of the parts of `Parts`."""
 _TINY = 1e-9  # rounding error of a sum of shares
 
 
@@ -29,6 +32,8 @@ class Parts:
     shadow: np.ndarray
     test_is_exchangeable: bool = True
     """Whether `test` is drawn from the same images as the members."""
+    selection: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    """Images that were drawn into `val` and choose the epoch of a training; they are judged and audited by nothing."""
 
     def judged(self, part: str) -> np.ndarray:
         """The non-members that `judge.part` names."""

@@ -50,13 +50,14 @@ def outputs_of(config: TrialConfig, net: nn.Module, images: Images, *, device: t
     Raises:
         TrialError: a logit is not finite.
     """
-    parts = data.split(images, config.split, config.replicate, config.shadow)
+    parts = config.parts(images)
     target = data.split(images, config.split)
     audited_rows = images.copies_of(np.concatenate([target.members, target.val, target.non_members("test")]))
     mirrored = bool(getattr(config.augmentation, "flip", False))
+    private, reference = member_rows(config, images, parts)
     outputs = query(
-        net, images, *member_rows(config, images, parts), mirrored=mirrored, attack=audited_rows, seed=config.seed, device=device,
-        **threat_model(config.judge),
+        net, images, private, np.concatenate([reference, parts.selection]), mirrored=mirrored, attack=audited_rows,
+        seed=config.seed, device=device, **threat_model(config.judge),
     )  # fmt: skip
     queried = outputs.logits if outputs.adversarial is None else np.append(outputs.logits, outputs.adversarial[audited_rows])
     if not np.isfinite(queried).all():
@@ -179,7 +180,7 @@ def reaudit(
         TrialError: a metric is not finite.
     """
     device = torch.device(device)
-    parts = data.split(images, config.split, config.replicate)
+    parts = config.parts(images)
     (private, _), rows = member_rows(config, images, parts), parts.non_members(config.judge.part)
     if not len(rows):
         raise InputError(NO_NON_MEMBERS)
@@ -217,7 +218,7 @@ def audit_by_others(
     Raises:
         TrialError: the outputs belong to a network whose members are not those of the configuration, or are not finite.
     """
-    parts = data.split(images, config.split, config.replicate)
+    parts = config.parts(images)
     private, _ = member_rows(config, images, parts)
     if not np.array_equal(np.flatnonzero(target.state > 0), images.copies_of(private)):
         raise TrialError("the stored outputs are of a network with other members; is it the same data set and version?")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core import data, workers
+from core import workers
 from core.attacks.deepfool import deepfool
 from core.attacks.named import attacks_of
 from core.attacks.radius import adversarial_radius, summarise_perturbations
@@ -69,7 +69,7 @@ def attack_further(
         InputError: the configuration does not fit the images, or `known` belongs to other images.
     """
     device, timer = torch.device(device), PhaseTimer()
-    parts = data.split(images, config.split, config.replicate)
+    parts = config.parts(images)
     bound = stored_model(config, modules, images, device)
     rows = parts.judged(config.judge.part)
     verdicts = [torch.from_numpy(robust).to(device) for name, robust in known.items() if name.startswith("robust/")]

@@ -27,10 +27,9 @@ def member_rows(config: TrialConfig, images: Images, parts: Parts) -> tuple[np.n
 
 def stored_model(config: TrialConfig, modules: Mapping[str, State], images: Images, device: torch.device) -> Bound:
     """Restore a network and its bound components from `TrialResult.state["modules"]`."""
-    members = images.at(data.split(images, config.split, config.replicate, config.shadow).members)
+    members = images.at(config.parts(images).members)
     bound = bind(config, members.to(device), device)
-    for name, module in bound.modules.items():
-        module.load_state_dict(modules[name])
+    bound.load_modules(modules)
     return bound
 
 

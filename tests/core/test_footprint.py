@@ -55,6 +55,7 @@ def test_the_largest_batch_counts_and_two_graphs_if_clean_and_perturbed_images_a
         ({"batch_size": 128, "judge.images": 4}, "training", 40, 1),
         ({"batch_size": 8, "judge.images": 12}, "attacks", 12, 1),
         ({"batch_size": 8, "judge.images": 0}, "attacks", 20, 1),  # all of val
+        ({"batch_size": 8, "judge.images": 4, "selection": "accuracy", "selection.images": 12}, "the choice of the epoch", 12, 1),
         ({"batch_size": 16, "judge.images": 4, "perturbation": "pgd", "perturbation.alpha": 0.5}, "training", 14, 2),
         ({"batch_size": 16, "judge.images": 4, "perturbation": "pgd", "perturbation.alpha": 0.0}, "training", 14, 1),
     ):

@@ -42,8 +42,9 @@ ALLOWED: dict[str, set[str]] = {
     "judging": {"attacks", "errors", "knobs", "perturbations", "space"},
     "config": {
         "augmentations", "data", "errors", "judging", "knobs", "losses", "nets", "optimizers", "perturbations", "regularizers",
-        "space",
+        "selection", "space",
     },
+    "selection": {"attacks", "data", "errors", "knobs", "modes", "perturbations", "rng", "workers"},
     "search_space": {"config", "errors", "knobs", "space"},
     "study": {"config", "errors", "search_space", "space"},
     "pareto": {"flags", "study"},
@@ -52,15 +53,15 @@ ALLOWED: dict[str, set[str]] = {
     "shrinkage": {"estimates", "stats"},
     "front_estimates": {"estimates", "pareto", "shrinkage", "stats", "study"},
     # training
-    "train": {"config", "data", "errors", "memory", "modes", "nets", "optimizers", "rng", "slots", "workers"},
+    "train": {"config", "data", "errors", "memory", "modes", "nets", "optimizers", "rng", "selection", "slots", "workers"},
     # evaluation
     "attacks": {"errors", "knobs", "modes", "rng", "stats"},
     "attribution": {"errors", "modes", "nets", "regularizers", "rng"},
     "audits": {"attacks", "data", "estimates", "modes", "rng", "stats"},
-    "inversion": {"data", "errors", "modes", "nets", "rng", "train"},
+    "inversion": {"attacks", "data", "errors", "modes", "nets", "rng", "train"},
     "evaluation": {
-        "attacks", "attribution", "audits", "config", "data", "errors", "inversion", "judging", "metrics", "modes", "nets",
-        "perturbations", "regularizers", "rng", "stats", "train", "workers",
+        "attacks", "attribution", "audits", "config", "data", "errors", "inversion", "judging", "knobs", "metrics", "modes",
+        "nets", "perturbations", "regularizers", "rng", "selection", "stats", "train", "workers",
     },
     "footprint": {"attacks", "config", "data", "train"},
     "trial": {"audits", "config", "data", "evaluation", "metrics", "train"},

@@ -29,6 +29,10 @@ LEARNING_RATES = {
     "bpfc_mnist": {0: 0.01, 12: 0.01, 13: 0.002, 25: 0.002, 26: 0.0004, 37: 0.0004, 38: 8e-5},
     "pgd_at": {0: 0.1, 99: 0.1, 100: 0.01, 150: 0.001},
     "gat": {0: 1e-3, 199: 1e-3},
+    "ttm_vgg": {0: 1e-3, 99: 1e-3},
+    "ttm_res": {0: 0.01, 99: 0.01},
+    "atm_res": {0: 0.1, 99: 0.1, 100: 0.01, 149: 0.01, 150: 0.001, 199: 0.001},
+    "atm_res10": {0: 0.1, 9: 0.1},
 }
 """Published learning rates by epoch, counted from 0."""
 
@@ -44,7 +48,8 @@ PUBLISHED = {
     "crl": {"batch_size": 256, "epochs": 100, "optimizer.weight_decay": 5e-4, "optimizer.momentum": 0.9, "loss.lr_c": 1e-3},
     "relaxloss": {"batch_size": 128, "epochs": 300, "optimizer.weight_decay": 1e-4, "loss.alpha": 1.0, "loss.variant": "official"},
     "bpfc": {"batch_size": 128, "epochs": 100, "regularizer.k": 5, "regularizer.lambda": 1.0, "regularizer.growth": 9.0,
-             "optimizer.weight_decay": 5e-4, "augmentation.padding": 4, "normalize": False, "net": "resnet18"},
+             "optimizer.weight_decay": 5e-4, "augmentation.padding": 4, "normalize": False, "net": "resnet18",
+             "net.relu_before_addition": True},
     "bpfc_mnist": {"batch_size": 64, "epochs": 50, "regularizer.k": 7, "regularizer.lambda": 30.0, "regularizer.growth": 1.0,
                    "net": "mlenet", "augmentation": "none"},
     "bpfc_fashion_mnist": {"regularizer.k": 6, "regularizer.lambda": 25.0, "regularizer.growth": 1.0},
@@ -60,6 +65,12 @@ PUBLISHED = {
     "elastic_net": {"regularizer.l1": 0.01, "regularizer.l2": 0.01, "optimizer": "adam", "optimizer.lr": 1e-3},
     "advreg": {"regularizer.alpha": 6.0, "regularizer.lr_h": 1e-3},
     "dmp": {"loss.crl_compat": True, "loss.reference": 0.5, "loss.temperature": 1.0},
+    "ttm_vgg": {"net": "vgg16", "batch_size": 128, "epochs": 100, "optimizer": "adam"},
+    "ttm_res": {"net": "wrn", "net.depth": 28, "net.widen": 10, "epochs": 100, "optimizer.momentum": 0.9,
+                "optimizer.weight_decay": 2e-4, "perturbation": "none"},
+    "atm_res": {"net": "wrn", "net.depth": 28, "net.widen": 10, "epochs": 200, "optimizer.momentum": 0.9,
+                "optimizer.weight_decay": 2e-4, "perturbation.epsilon": 10 / 255, "perturbation.steps": 10,
+                "perturbation.step_size": 2 / 255, "perturbation.alpha": 0.0},
     "label_smoothing": {"loss.epsilon": 0.1}, "confidence_penalty": {"loss.alpha": 0.1},
 }  # fmt: skip
 
@@ -74,3 +85,9 @@ def test_both_phases_of_dmp_have_the_epochs_of_the_crl_paper():
     config = TrialConfig.of(RECIPES["dmp"])
     teacher_epochs = config.loss.teacher_epochs(config.epochs)
     assert (teacher_epochs, config.epochs - teacher_epochs) == (100, 100)
+
+
+def test_the_inversion_papers_atm_res10_is_the_network_of_the_first_ten_epochs_of_atm_res():
+    whole, stopped = (TrialConfig.of(RECIPES[name]) for name in ("atm_res", "atm_res10"))
+    assert stopped.set({"optimizer.stop_at": 1.0}) == whole
+    assert stopped.optimizer.last_epoch(stopped.epochs) == 10

@@ -156,7 +156,7 @@ def measure(
 
 def sizes_of(plan: Plan, images: Images) -> dict[str, Sizes]:
     """The sizes of evaluations on the whole pool, by `judge.part`."""
-    parts = data.split(images, plan.config.split)
+    parts = plan.config.parts(images)
     return {part: Sizes.of(images, parts, part) for part in ("val", "test", "both")}
 
 

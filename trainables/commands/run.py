@@ -124,7 +124,7 @@ def _update_facts(run: StudyRun, images: Images, description: Sequence[str]) -> 
     known = run.facts()
     facts = resumed_facts(known, run.command) if known else study_facts(run.plan, run.command)
     facts["data"] = "; ".join(description)
-    facts["parts"] = parts_fact(data.split(images, run.plan.config.split))
+    facts["parts"] = parts_fact(run.plan.config.parts(images))
     run.store.write_json("facts.json", facts)
     return facts
 

@@ -33,7 +33,7 @@ from trainables.study.options import add_options, given_options, integer, option
 from trainables.study.plan import Plan
 from trainables.study.text import listed
 
-NOT_SEARCHABLE = ("dataset", "pool", "split", "replicate", "shadow", "seed")
+NOT_SEARCHABLE = ("dataset", "pool", "split", "replicate", "shadow", "seed", "selection", "selection.images")
 """Settings that cannot be searched, besides those of split and judge, because trials would not be comparable."""
 
 

@@ -2,7 +2,6 @@
 
 import math
 
-from core import data
 from core.audits.roc import MIN_FALSE_POSITIVES, unresolved
 from core.audits.threshold import FPRS
 from core.config import TrialConfig
@@ -54,13 +53,14 @@ def sentences(plan: Plan, images: Images) -> list[str]:
 
 
 def _of_step(step: str, config: TrialConfig, images: Images) -> list[str]:
-    parts = data.split(images, config.split)
+    parts = config.parts(images)
     m, n = len(member_rows(config, images, parts)[0]), len(parts.judged(config.judge.part))
     attacked = min(config.judge.images or n, n)
     silent = [f"{100 * rate:g} %" for rate in FPRS if unresolved(rate, n)]
     none = f", so none at {' or '.join(silent)}" if silent else ""
+    choosing = f"; {len(parts.selection):,} others choose the epoch" if len(parts.selection) else ""
     return [
-        f"{step}: {m:,} members and {n:,} non-members, {attacked:,} of them attacked",
+        f"{step}: {m:,} members and {n:,} non-members, {attacked:,} of them attacked{choosing}",
         f"  accuracy is known to \N{PLUS-MINUS SIGN}{largest_half_width(n):.3f} or better, "
         f"robust accuracy to \N{PLUS-MINUS SIGN}{largest_half_width(attacked):.3f} or better (95 %)",
         f"  the AUC of one audit differs from 0.5 if it is above {smallest_auc(m, n):.3f} (95 %)",

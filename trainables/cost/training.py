@@ -54,6 +54,8 @@ def measure_training(
 ) -> tuple[Training, Bound]:
     """Train a network for a limited time: one epoch on few of the members, then on more, then as many epochs as the time allows.
 
+    The choice of the epoch is not measured; see `trainables.cost.passes.selection_of`.
+
     Args:
         config: the configuration.
         images: the pool, or a part of it.
@@ -68,6 +70,7 @@ def measure_training(
         InputError, TrialError, ValueError: the configuration cannot be trained on these images.
     """
     start, clock, parts = time.monotonic(), clock_on(device), data.split(images, config.split)
+    config = config.set({"selection": "none"})
     end, first = start + seconds, clock()
     own, val = images.at(parts.members), images.at(parts.val[:1000])
     count, bound, batch, wall = min(FIRST_IMAGES, len(own.y)), None, config.batch_size, 0.0

@@ -11,7 +11,7 @@ import torch
 from core.config import TrialConfig
 from core.evaluation.stored import stored_model
 from core.space import Value
-from core.trial import Trained
+from core.train import Trained
 from trainables.execution.recorded import recorded
 from trainables.execution.resources import SharedImages, Workspace, from_shared
 from trainables.storage.contents import Damaged

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from core import data, nets, train
+from core import nets, train
 from core.config import TrialConfig
 from core.data import Images, Parts
 from core.errors import InputError, unknown
@@ -83,9 +83,9 @@ def check_parts(plan: Plan, images: Images) -> None:
         InputError: the message names the class.
     """
     for replicate in range(plan.replicates + 1):
-        data.split(images, plan.config.split, replicate)
+        plan.configured({"replicate": replicate}).parts(images)
     for shadow in range(1, plan.shadows + 1):
-        data.split(images, plan.config.split, shadow=shadow)
+        plan.configured({"shadow": shadow}).parts(images)
 
 
 def check_required(plan: Plan, images: Images) -> None:
@@ -109,7 +109,7 @@ def _measured(config: TrialConfig, images: Images) -> set[str]:
         "judge.steps": 1, "judge.images": 8, "judge.inversion_iterations": 1,
         "judge.attribution": min(2, config.judge.attribution),
     })  # fmt: skip
-    parts = data.split(images, config.split, config.replicate)
+    parts = config.parts(images)
     parts = Parts(parts.members[:64], parts.val[:64], parts.test[:64], parts.shadow[:64])
     bound = train.bind(few, images.at(parts.members), torch.device("cpu"))
     # The untrained network may classify no image correctly; then it has no radii.
@@ -123,7 +123,7 @@ def check_config(config: TrialConfig, images: Images, site: Site) -> None:
     Raises:
         InputError: a component does not fit the images or the site, or a trial does not fit into memory.
     """
-    parts = data.split(images, config.split, config.replicate)
+    parts = config.parts(images)
     bound = train.bind(config, images.at(parts.members[:64]), torch.device("cpu"))
     check_memory(config, bound, images, parts, site)
     on_cpus = site.gpus_per_worker == 0 or (not site.address and not torch.cuda.is_available())

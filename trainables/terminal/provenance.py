@@ -63,8 +63,9 @@ def study_facts(plan: Plan, command: Sequence[str]) -> dict[str, str]:
 
 def parts_fact(parts: Parts) -> str:
     """The sizes of the parts of a pool."""
+    choosing = f"; {len(parts.selection):,} to choose the epoch" if len(parts.selection) else ""
     return (
-        f"{len(parts.members):,} members; non-members: {len(parts.val):,} in val, {len(parts.test):,} in test; "
+        f"{len(parts.members):,} members; non-members: {len(parts.val):,} in val, {len(parts.test):,} in test{choosing}; "
         f"{len(parts.shadow):,} for shadow models"
     )
 

@@ -60,6 +60,13 @@ def test_pictures_are_bytes_with_their_nearest_members():
     assert np.abs(distances - pictures["inversion/ascent/l2"]).max() < 0.03  # rounding to bytes
 
 
+def test_the_logits_during_an_attack_are_kept_and_end_at_the_final_logit():
+    kept = {name: result().pictures[f"inversion/ascent/{name}"] for name in ("trajectory", "logit", "iterations")}
+    assert kept["trajectory"].shape == (41, 40) and np.array_equal(kept["trajectory"][-1], kept["logit"])
+    assert np.mean(kept["logit"]) == pytest.approx(result().metrics["inversion_logit"])
+    assert torch.from_numpy(kept["iterations"]).median() == result().metrics["inversion_iterations"]
+
+
 def test_heat_maps_are_of_correctly_classified_images():
     pictures = result().pictures
     shown = len(pictures["attribution/images"])

@@ -27,6 +27,7 @@ COMBINATIONS = {
     "allconv": {"net": "allconv", "net.width": 3},
     "mlenet": {"net": "mlenet"},
     "net_a": {"net": "net_a"},
+    "single_layer": {"net": "single_layer", "net.filters": 4},
     "confidence_penalty": {"loss": "confidence_penalty", "loss.alpha": 0.5},
     "fgsm": {"perturbation": "fgsm", "perturbation.alpha": 0.3},
     "bpfc": {"regularizer": "bpfc", "regularizer.noise": 0.0, "regularizer.lambda": 5.0},

@@ -67,3 +67,8 @@ def test_a_reference_set_makes_fewer_members():
     lines = resolution.sentences(plan("--no-confirm", "--set", "regularizer=advreg"), data.load("hard_digits"))
     members = int(lines[0].split()[1])
     assert members < 503
+
+
+def test_the_sentence_of_a_step_leaves_out_the_images_that_choose_the_epoch():
+    lines = resolution.sentences(plan("--set", "selection=accuracy", "selection.images=60"), data.load("hard_digits"))
+    assert lines[0] == "sweep: 503 members and 946 non-members, 300 of them attacked; 60 others choose the epoch"

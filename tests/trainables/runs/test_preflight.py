@@ -53,6 +53,13 @@ def test_a_constraint_on_a_metric_that_is_not_measured_is_refused_with_the_metri
         check("dp_epsilon<=8")
 
 
+def test_more_images_for_the_choice_of_the_epoch_than_val_has_are_refused():
+    images, plan = data.load("digits"), finished.plan(config=TrialConfig.of({"selection": "accuracy", "selection.images": 200}))
+    preflight.check_parts(plan, images)
+    with pytest.raises(InputError, match=r"selection\.images=300 leaves none of the 224 images of val"):
+        preflight.check_parts(replace(plan, config=plan.config.set({"selection.images": 300})), images)
+
+
 def test_every_replicate_and_shadow_model_of_a_plan_has_members_of_every_class():
     images = data.load("digits")
     config, y = TrialConfig.of({"split": "paper"}), images.y.clone()
