@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from core import data
 from core.attacks.deepfool import deepfool
 from core.attacks.gradient import fgsm, pgd
 from core.attacks.named import LENGTH
@@ -91,7 +90,7 @@ def adversarial_retraining(
         TrialError: the loss of an epoch is not finite.
     """
     protocol, (config, bound) = Retraining(**settings), networks[TARGET]
-    parts = data.split(images, config.split, config.replicate, config.shadow)
+    parts = config.parts(images)
     members = images.at(parts.members).to(torch.device(device))
     test = images.at(parts.judged(config.judge.part)[: protocol.test_images or None]).to(torch.device(device))
     x, y = as_float(test.x), test.y
