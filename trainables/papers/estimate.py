@@ -10,12 +10,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from core import data
 from core.attacks.suite import EVAL_BATCH
+from core.bound import bind
 from core.config import SLOTS, TrialConfig
 from core.data import Images
 from core.modes import eval_mode
-from core.train import bind
 from trainables.cost.passes import Sizes
 from trainables.cost.pilots import Cost, Pilot, Setting, measured
+from trainables.cost.text import duration
 from trainables.papers.item import Item, Preset
 from trainables.papers.networks import Networks
 from trainables.study.text import counted
@@ -38,9 +39,11 @@ class Kind(NamedTuple):
 
 
 def kind_of(config: TrialConfig) -> Kind:
-    """The kind of a configuration: its components, the width and depth of its network, and the steps of its perturbation."""
+    """The kind of a configuration: its components, the width and depth of its network, the steps of its perturbation, and how its
+    epoch is chosen."""
     names = tuple(type(getattr(config, slot)).__name__ for slot in SLOTS)
-    return Kind(names, (repr(config.net), getattr(config.perturbation, "steps", 0)), config.batch_size)
+    attack = (repr(config.net), getattr(config.perturbation, "steps", 0), repr(config.selection))
+    return Kind(names, attack, config.batch_size)
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,11 @@ class Estimate:
         device = "one GPU of this machine" if self.use_gpu else "one CPU core of this machine"
         if self.measured < self.kinds:
             lines.append(f"{self.measured} of {self.kinds} kinds of networks measured; an epoch of the others has their mean cost")
-        lines.append(f"{self.seconds / 3600:,.1f} h on {device}")
+        lines.append(f"{duration(self.seconds)} on {device}")
         if not self.use_gpu:
-            hours, speed = self.operations / SUSTAINED / 3600, SUSTAINED / 1e12
+            speed = SUSTAINED / 1e12
             count = f"{self.operations:.1e} floating-point operations"
-            lines.append(f"{count}: {hours:,.1f} h on a GPU that sustains {speed:.0f} TFLOP/s")
+            lines.append(f"{count}: {duration(self.operations / SUSTAINED)} on a GPU that sustains {speed:.0f} TFLOP/s")
         return lines
 
 

@@ -122,7 +122,7 @@ def test_the_stored_study_has_the_confirmation_that_the_driver_had(tmp_path):
         suggestion = {"number": trial.number, "baseline": trial.baseline, "params": trial.params}
         store.write_json(f"trials/{trial.number:05d}/params.json", suggestion)
         result = {"metrics": dict(trial.metrics), "curve": [], "error": "", "seconds": 1.0, "reused_from": ""}
-        store.write_json(f"trials/{trial.number:05d}/result.json", result | {"stopped_epoch": 0, "key": ""})
+        store.write_json(f"trials/{trial.number:05d}/result.json", result | {"stopped_epoch": 0, "key": "", "outputs_key": ""})
     (stored,) = outcomes(plan, store, {}, [])
     assert found and stored.confirmation and stored.confirmation.points == found.points
     store.discard("confirm/00000/2/result.json")

@@ -13,7 +13,7 @@ from in_process import SHARE, workspace
 from core import data, trial
 from core.config import TrialConfig
 from core.errors import TrialError
-from core.evaluation import judge
+from core.evaluation import own_audits
 from trainables.execution.resources import Workspace, to_shared
 from trainables.execution.trainable import run_job
 from trainables.storage.arrays import of_npz
@@ -149,8 +149,8 @@ def test_a_network_whose_evaluation_failed_is_reused_by_another_evaluation(root,
 
 def test_outputs_for_the_pool_are_reused_under_the_same_threat_model_only(root, monkeypatch):
     queried = []
-    ask = judge.outputs_of
-    monkeypatch.setattr(judge, "outputs_of", lambda *args, **options: queried.append(1) or ask(*args, **options))
+    ask = own_audits.outputs_of
+    monkeypatch.setattr(own_audits, "outputs_of", lambda *args, **options: queried.append(1) or ask(*args, **options))
     first = run(root, "outputs-1", seed=13, **{"judge.audits": "standard"})
     second = run(root, "outputs-2", seed=13, **{"judge.audits": "standard", "judge.steps": 3, "judge.part": "test"})
     assert len(queried) == 1 and first.outputs_key == second.outputs_key
