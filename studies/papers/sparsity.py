@@ -11,6 +11,7 @@ from typing import Any
 from core.evaluation.attribution import attribution_distances
 from core.evaluation.retraining import Retraining, adversarial_retraining
 from core.recipes import RECIPES, Recipe
+from core.small_recipes import SMALL
 from core.space import Value
 from trainables.commands.paper import main
 from trainables.cost.passes import ONE, STEP, Passes, Sizes
@@ -19,10 +20,7 @@ from trainables.papers.item import Item, Measurement, Paper, Preset, Results
 
 BASE: Recipe = {"regularizer": "none"} | {k: v for k, v in RECIPES["l1"].items() if not k.startswith("regularizer")}
 PENALTIES = {"Base": BASE, "L1": RECIPES["l1"], "L2": RECIPES["l2"], "Elastic Net": RECIPES["elastic_net"]}
-WEAKER: dict[str, Recipe] = {
-    "Base": {}, "L1": {"regularizer.l1": 1e-4}, "L2": {"regularizer.l2": 1e-3},
-    "Elastic Net": {"regularizer.l1": 1e-4, "regularizer.l2": 1e-3},
-}  # fmt: skip
+WEAKER: dict[str, Recipe] = {"Base": {}, "L1": SMALL["l1"], "L2": SMALL["l2"], "Elastic Net": SMALL["elastic_net"]}
 """Strengths in dev, whose networks would stay at chance accuracy with the paper's."""
 NETS: dict[str, Recipe] = {"ResNet": {"net": "resnet50"}, "MobileNet": {"net": "mobilenet"}, "VGG16": {"net": "vgg16"}}
 SMALL_NETS: dict[str, Recipe] = {
