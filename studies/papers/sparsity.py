@@ -15,8 +15,8 @@ from core.small_recipes import SMALL
 from core.space import Value
 from trainables.commands.paper import main
 from trainables.cost.passes import ONE, STEP, Passes, Sizes
-from trainables.papers.figures import bars, curves, image, labelled, legend, number, panels, series, style_of
-from trainables.papers.item import Item, Measurement, Paper, Preset, Results
+from trainables.papers import sparsity as drawn
+from trainables.papers.item import Item, Measurement, Paper, Preset
 
 BASE: Recipe = {"regularizer": "none"} | {k: v for k, v in RECIPES["l1"].items() if not k.startswith("regularizer")}
 PENALTIES = {"Base": BASE, "L1": RECIPES["l1"], "L2": RECIPES["l2"], "Elastic Net": RECIPES["elastic_net"]}
@@ -60,77 +60,6 @@ def retraining_passes(sizes: Sizes, settings: Mapping[str, Value]) -> Passes:
 def attribution_passes(sizes: Sizes, settings: Mapping[str, Value]) -> Passes:
     """Passes of the maps of 32x32 images: all positions of both patches, and Grad-CAM twice."""
     return (ONE * (15**2 + 16**2 + 1) + STEP * 2) * min(int(settings.get("count", 1000)), sizes.judged)
-
-
-# -- figures ----------------------------------------------------------------------------------------------------------
-
-
-def of_net(results: Results, net: str) -> Results:
-    """The rows of one network, by penalty."""
-    return {row.split(", ")[1]: own for row, own in results.items() if row.split(", ")[0] == net}
-
-
-def draw_density(results: Results) -> Any:
-    """Density and training accuracy over the weight of the penalty (Figure 1)."""
-    figure, axes = panels(2)
-    names = {"Density": "density", "Training accuracy": "train_accuracy"}
-    for index, (axis, (title, name)) in enumerate(zip(axes, names.items(), strict=True)):
-        points = [number(networks, name) for networks in results.values()]
-        axis.errorbar(list(results), [p[0] for p in points], yerr=[p[1] for p in points], capsize=2, **style_of(index))
-        axis.set_ylim(0, 1.02)
-        labelled(axis, "lambda", title)
-    return figure
-
-
-def draw_accuracies(results: Results) -> Any:
-    """Accuracy on images that were crafted before retraining, by network, penalty and attack (Figure 2)."""
-    nets = [net for net in NETS if of_net(results, net)]
-    figure, axes = panels(len(nets))
-    for axis, net in zip(axes, nets, strict=True):
-        bars(axis, of_net(results, net), {"DeepFool": "static/deepfool", "FGSM": "static/fgsm", "PGD": "static/pgd"})
-        labelled(axis, "", "Accuracy", net)
-    legend(figure, axes[0])
-    return figure
-
-
-def draw_curves(results: Results) -> Any:
-    """Accuracy and loss over epochs (Figure 3)."""
-    names = {"Training accuracy": "train_accuracy", "Validation accuracy": "val_accuracy", "Validation loss": "val_loss"}
-    figure, axes = panels(len(names))
-    for axis, (title, name) in zip(axes, names.items(), strict=True):
-        curves(axis, {row.split(", ")[1]: own for row, own in results.items()}, "epoch", f"epoch/{name}")
-        labelled(axis, "Epoch", title)
-    legend(figure, axes[0])
-    return figure
-
-
-def draw_maps(results: Results, first: str, second: str, pair: str, below: str) -> Any:
-    """Two maps of one image for each penalty, and their distance; `below` names the picture beside the second (Figures 4 and 5)."""
-    figure, axes = panels(2 * (1 + len(results)), columns=1 + len(results), width=1.4, height=1.6)
-    upper, lower = axes[: len(axes) // 2], axes[len(axes) // 2 :]
-    networks = {row.split(", ")[1]: own[:1] for row, own in results.items()}
-    shape = [int(size) for size in series(next(iter(networks.values())), "shown/shape")[0]]
-    for axis, name in ((upper[0], "image"), (lower[0], below)):
-        image(axis, series(next(iter(networks.values())), f"shown/{name}")[0], shape, name)
-    for one, other, (penalty, own) in zip(upper[1:], lower[1:], networks.items(), strict=True):
-        for axis, name in ((one, first), (other, second)):
-            image(axis, series(own, f"shown/{name}")[0], shape[1:], cmap="inferno", vmin=0, vmax=1)
-        one.set_title(penalty, fontsize=8)
-        other.set_title(f"SSD {number(own, f'shown/ssd/{pair}')[0]:.1f}", fontsize=8)
-    return figure
-
-
-def draw_patches(results: Results) -> Any:
-    """Maps by patches of 4 and of 2 pixels (Figure 4)."""
-    return draw_maps(results, "patch", "patch_small", "patch", "image")
-
-
-def draw_grad_cam(results: Results) -> Any:
-    """Maps by Grad-CAM of an image and of the image blurred (Figure 5)."""
-    return draw_maps(results, "grad_cam", "grad_cam_blurred", "grad_cam_blur", "blurred")
-
-
-# -- items ------------------------------------------------------------------------------------------------------------
 
 
 def published() -> dict[str, dict[str, float]]:
@@ -206,7 +135,7 @@ PAPER = Paper(
             percent=("training accuracy", "test accuracy"),
             differs="The paper states neither data set, optimiser nor epochs (ours: CIFAR-10, Adam 1e-3, 20); its cross-entropy is "
                     "binary, ours that of the softmax. dev has 2,000 members and 10 epochs.",
-            draw=lambda results: draw_density({row.removeprefix("lambda "): own for row, own in results.items()}),
+            draw=drawn.density,
         ),
         table1(
             "table1", "Accuracy on adversarial images after retraining on such images: crafted before it, and after it (white-box)",
@@ -232,10 +161,10 @@ PAPER = Paper(
         ),
         table1(
             "figure2", "Table 1 as bars", STATIC, {"steps": 5, "deepfool_steps": 5}, {}, TOOLBOX, published=published(),
-            draw=draw_accuracies,
+            draw=drawn.accuracies,
         ),
         Item(
-            name="figure3", title="Training and validation curves of VGG16", rows=VGG, draw=draw_curves,
+            name="figure3", title="Training and validation curves of VGG16", rows=VGG, draw=drawn.training,
             presets={
                 "dev": Preset(config=SMALL_VGG, rows=VGG_ROWS, seeds=2),
                 "paper": Preset(config={**PAPER_5000, "epochs": 20}),
@@ -258,8 +187,8 @@ PAPER = Paper(
             differs="The paper does not name the network, so its numbers are beside each, nor the scale of its maps (ours: 0 to "
                     f"1). {SMALLER_VGG}, and 60 images instead of 1,000.",
         ),
-        maps("figure4", "Maps by patches of 4 and of 2 pixels", "patch", draw_patches),
-        maps("figure5", "Grad-CAM of an image and of the image blurred", "grad_cam_blur", draw_grad_cam),
+        maps("figure4", "Maps by patches of 4 and of 2 pixels", "patch", drawn.patches),
+        maps("figure5", "Grad-CAM of an image and of the image blurred", "grad_cam_blur", drawn.blur),
     ],
 )  # fmt: skip
 

@@ -2,17 +2,18 @@
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from core import data
+from core.bound import TARGET, Trained, bind
 from core.config import TrialConfig
 from core.data import Images
 from core.evaluation.attribution import attribution_distances
 from core.evaluation.retraining import Retraining, adversarial_retraining
-from core.train import TARGET, Trained, bind
 from studies.papers.sparsity import NETWORKS, PAPER, PENALTIES, attribution_passes, retraining_passes
 from trainables.cost.passes import Sizes
 from trainables.papers.networks import networks_of
@@ -55,9 +56,14 @@ def test_published_numbers_are_those_of_the_tables():
     assert table2["MobileNet, L1"] == {"Patch": 18.51, "SD": 15.28, "Grad-CAM": 15.13, "SD of Grad-CAM": 24.95}
 
 
+def protocol(settings: Any) -> Retraining:
+    """The settings of the protocol, which are checked."""
+    return Retraining(**settings)
+
+
 @pytest.mark.parametrize("item", ["table1", "figure2"])
 def test_the_paper_preset_is_the_example_of_the_toolbox(item):
-    assert Retraining(**ITEMS[item].presets["paper"].settings) == Retraining(
+    assert protocol(ITEMS[item].presets["paper"].settings) == Retraining(
         attacks="deepfool+fgsm+pgd", epsilon=0.3, steps=100, step_size=0.1, deepfool_steps=100, overshoot=1e-6, labels="predicted",
         epochs=10, test_images=500,
     )  # fmt: skip
@@ -130,9 +136,16 @@ def test_every_column_is_measured_and_every_figure_is_drawn(item):
         assert all(axis.has_data() for axis in figure.axes)
 
 
+def figure_of(item: str, results: Any) -> Any:
+    """The figure of an item."""
+    draw = ITEMS[item].draw
+    assert draw is not None
+    return draw(results)
+
+
 def test_figure_1_shows_density_and_accuracy():
     results = {f"lambda {name}": [{"density": d, "train_accuracy": a}] for name, d, a in (("0", 0.5, 0.9), ("1e-4", 0.1, 0.8))}
-    axes = ITEMS["figure1"].draw(results).axes
+    axes = figure_of("figure1", results).axes
     lines = [axis.lines[0].get_ydata().tolist() for axis in axes]
     assert lines == [[0.5, 0.1], [0.9, 0.8]]
     assert [tick.get_text() for tick in axes[0].get_xticklabels()] == ["0", "1e-4"]
@@ -141,7 +154,7 @@ def test_figure_1_shows_density_and_accuracy():
 def test_figure_2_has_a_panel_per_network_and_a_bar_per_penalty_and_attack():
     names = ("static/deepfool", "static/fgsm", "static/pgd")
     values = {row: [{name: 0.1 * i + 0.01 * j for j, name in enumerate(names)}] for i, row in enumerate(NETWORKS)}
-    figure = ITEMS["figure2"].draw(values)
+    figure = figure_of("figure2", values)
     assert [axis.get_title(loc="left") for axis in figure.axes] == ["ResNet", "MobileNet", "VGG16"]
     heights = [[bar.get_height() for bar in axis.patches] for axis in figure.axes]
     assert heights[1] == pytest.approx([0.1 * i + 0.01 * j for j in range(3) for i in range(4, 8)])
@@ -151,7 +164,7 @@ def test_figure_2_has_a_panel_per_network_and_a_bar_per_penalty_and_attack():
 @pytest.mark.parametrize(("item", "maps"), [("figure4", ("patch", "patch_small")), ("figure5", ("grad_cam", "grad_cam_blurred"))])
 def test_figures_4_and_5_show_the_image_and_both_maps_of_each_penalty(item, maps):
     results = measured(item)
-    figure = ITEMS[item].draw(results)
+    figure = figure_of(item, results)
     shown = [np.asarray(axis.images[0].get_array()) for axis in figure.axes]
     assert len(shown) == 10
     own = next(iter(results.values()))[0]
@@ -198,6 +211,6 @@ def test_dev_settings_are_those_of_the_measurements():
     for item in ITEMS.values():
         for preset in item.presets.values():
             if item.measurement and item.measurement.function is adversarial_retraining:
-                Retraining(**preset.settings)
+                assert protocol(preset.settings).attacks in ("deepfool+fgsm+pgd", "fgsm+pgd")
             elif not item.measurement:
                 assert preset.settings == {}
