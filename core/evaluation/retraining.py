@@ -126,6 +126,8 @@ def craft(net: nn.Module, x: Tensor, y: Tensor, attack: str, protocol: Retrainin
 def retrain(config: TrialConfig, bound: Bound, members: Images, crafted: Tensor, protocol: Retraining) -> Net:
     """Train a copy of a network further on its members and on adversarial versions of them, with a new optimizer.
 
+    The result is the network of the last epoch.
+
     Args:
         config: configuration of the network.
         bound: the network with its components.
@@ -135,5 +137,5 @@ def retrain(config: TrialConfig, bound: Bound, members: Images, crafted: Tensor,
     """
     both = Images(torch.cat([as_float(members.x), crafted]), members.y.repeat(2), members.classes)
     nobody = members.at(torch.arange(0))
-    modules = bound.state()["modules"]
-    return train(config.set({"epochs": protocol.epochs}), both, nobody, device=crafted.device, start=modules).net
+    config = config.set({"epochs": protocol.epochs, "selection": "none"})
+    return train(config, both, nobody, device=crafted.device, start=bound.state()["modules"]).net
