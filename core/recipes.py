@@ -3,6 +3,8 @@
 Schedules count epochs from 0, as the papers do. A comment marks each value that a paper does not give and that is our choice.
 """
 
+from collections.abc import Mapping
+
 from core.space import Value
 
 Recipe = dict[str, Value]
@@ -17,14 +19,15 @@ _RELAXLOSS: Recipe = {
     "optimizer": "sgd", "optimizer.lr": 0.1, "optimizer.momentum": 0.9, "optimizer.weight_decay": 1e-4,
     "optimizer.schedule": "150:0.1,225:0.01", "batch_size": 128, "epochs": 300,
 }  # fmt: skip
-# -- BPFC: its authors' CIFAR-10 training; "after epoch 25" means that epoch 26 is the first ---------------------------
+# -- BPFC: its authors' ResNet-18 and CIFAR-10 training; "after epoch 25" means that epoch 26 is the first -------------
 _BPFC: Recipe = {
-    "net": "resnet18", "normalize": False, "augmentation": "crop_flip", "optimizer": "sgd", "optimizer.lr": 0.1,
-    "optimizer.momentum": 0.9, "optimizer.weight_decay": 5e-4, "optimizer.schedule": "26:0.2,51:0.04,76:0.008",
-    "batch_size": 128, "epochs": 100,
+    "net": "resnet18", "net.relu_before_addition": True, "normalize": False, "augmentation": "crop_flip", "optimizer": "sgd",
+    "optimizer.lr": 0.1, "optimizer.momentum": 0.9, "optimizer.weight_decay": 5e-4,
+    "optimizer.schedule": "26:0.2,51:0.04,76:0.008", "batch_size": 128, "epochs": 100,
 }  # fmt: skip
-_BPFC_GREY: Recipe = _BPFC | {
-    "net": "mlenet", "augmentation": "none", "optimizer.lr": 0.01, "optimizer.schedule": "13:0.2,26:0.04,38:0.008",
+_BPFC_GREY: Recipe = {
+    "net": "mlenet", "normalize": False, "augmentation": "none", "optimizer": "sgd", "optimizer.lr": 0.01,
+    "optimizer.momentum": 0.9, "optimizer.weight_decay": 5e-4, "optimizer.schedule": "13:0.2,26:0.04,38:0.008",
     "batch_size": 64, "epochs": 50,
 }  # fmt: skip
 # -- GAT: Adam 1e-3, the all-conv net, no augmentation; our batch size and epochs --------------------------------------
@@ -37,6 +40,20 @@ _SPARSE: Recipe = {"optimizer": "adam", "optimizer.lr": 1e-3, "batch_size": 128,
 _MADRY: Recipe = {
     "augmentation": "crop_flip", "optimizer": "sgd", "optimizer.lr": 0.1, "optimizer.momentum": 0.9,
     "optimizer.weight_decay": 2e-4, "optimizer.schedule": "100:0.1,150:0.01", "batch_size": 128, "epochs": 200,
+}  # fmt: skip
+
+# -- model inversion: the targets of the inversion paper, which states no augmentation ---------------------------------
+_TTM_VGG: Recipe = {  # the paper's network has no batch norm, without which Adam at this rate may stay at chance accuracy
+    "net": "vgg16", "augmentation": "none", "optimizer": "adam", "optimizer.lr": 1e-3, "batch_size": 128, "epochs": 100,
+}  # fmt: skip
+_TTM_RES: Recipe = {  # our batch size
+    "net": "wrn", "net.depth": 28, "net.widen": 10, "augmentation": "none", "optimizer": "sgd", "optimizer.lr": 0.01,
+    "optimizer.momentum": 0.9, "optimizer.weight_decay": 2e-4, "optimizer.schedule": "constant", "batch_size": 128, "epochs": 100,
+}  # fmt: skip
+_ATM_RES: Recipe = {  # augmentation and batch size of the CIFAR-10 challenge
+    "net": "wrn", "net.depth": 28, "net.widen": 10, "loss": "cross_entropy", "perturbation": "pgd",
+    "perturbation.epsilon": 10 / 255, "perturbation.steps": 10, "perturbation.step_size": 2 / 255, "perturbation.alpha": 0.0,
+    **_MADRY,
 }  # fmt: skip
 
 
@@ -119,4 +136,25 @@ RECIPES: dict[str, Recipe] = {
     "elastic_net": {"regularizer": "elastic_net", "regularizer.l1": 0.01, "regularizer.l2": 0.01, **_SPARSE},
     "convex_elastic_net": {"regularizer": "convex_elastic_net", "regularizer.lambda": 0.01, **_SPARSE},
     "activation_sparsity": {"regularizer": "activation_sparsity", "regularizer.lambda": 1e-5, **_SPARSE},
+    # Model inversion: networks that are trained normally (ttm) and adversarially (atm).
+    "ttm_vgg": _TTM_VGG,
+    "ttm_res": _TTM_RES,
+    "atm_res": _ATM_RES,
+    "atm_res10": {**_ATM_RES, "optimizer.stop_at": 0.05},  # the network of the first 10 epochs
 }  # fmt: skip
+
+
+def method_of(recipe: Mapping[str, Value]) -> Recipe:
+    """The settings of a recipe that are its method, without those of the training that any method can have.
+
+    These are its loss, perturbation and regularizer with their knobs, mixup, DP-SGD, dropout and an early end of the training. They
+    are empty for ordinary training, whatever its network and optimizer.
+    """
+
+    def belongs(name: str) -> bool:
+        slot = name.partition(".")[0]
+        if slot in ("loss", "perturbation", "regularizer"):
+            return recipe.get(slot, "") not in ("cross_entropy", "none")
+        return recipe.get(slot, "") in ("mixup", "dp_sgd") or name in ("net.dropout", "optimizer.stop_at")
+
+    return {name: value for name, value in recipe.items() if belongs(name)}

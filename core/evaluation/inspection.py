@@ -21,9 +21,12 @@ MAX_MAPS = 6
 MAX_GAN_IMAGES = 2000
 """Number of training images of the AC-GAN, at most."""
 Pictures = dict[str, np.ndarray]
-"""Arrays by name. `inversion/<attack>/...`: `images` and their `nearest` members (uint8 [K, c, h, w]), `classes` [K], and `cosine`
-and `l2` between an image and its nearest member [K]. `attribution/...`: `images` (uint8 [n, c, h, w]), `classes` [n], and
-`maps/<name>` (float32 [n, h, w])."""
+"""Arrays by name. `inversion/<attack>/...`: `images` and their `nearest` members (uint8 [K, c, h, w]), `classes` [K], `cosine`
+and `l2` between an image and its nearest member [K], the final `logit` of the class [K] and its `trajectory` during the attack
+[T, K], and the first of the `iterations` at which the class was predicted [K], which `acgan` does not have. `attribution/...`:
+`images` (uint8 [n, c, h, w]), `classes` [n], and `maps/<name>` (float32 [n, h, w])."""
+INVERSION_NUMBERS = ("cosine", "l2", "logit", "iterations")
+"""Numbers of each reconstruction that are kept beside its picture."""
 
 
 @with_autograd
@@ -79,9 +82,10 @@ def inspect_model(
 
 def _arrays(reconstructions: Reconstructions, images: Images) -> dict[str, Any]:
     nearest = images.x[torch.from_numpy(reconstructions.member_rows)]
+    numbers = {name: values for name, values in reconstructions.numbers.items() if name in INVERSION_NUMBERS}
     return {
         "images": _bytes(torch.from_numpy(reconstructions.images)), "nearest": nearest.contiguous().numpy(),
-        "classes": reconstructions.classes, "cosine": reconstructions.numbers["cosine"], "l2": reconstructions.numbers["l2"],
+        "classes": reconstructions.classes, "trajectory": reconstructions.trajectory, **numbers,
     }  # fmt: skip
 
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from core import data
+from core.bound import Bound
 from core.config import TrialConfig
 from core.data import Images
 from core.evaluation.stored import finite_logits, member_rows
-from core.train import Bound
 
 
 def prediction_gaps(

@@ -57,7 +57,7 @@ def gradient_ascent(
         iterations: number of steps; the paper took 10,000.
         scaling: divisor of each image's gradient: 1 (the paper), its L2 norm or its mean absolute value.
         penalty: ascend z_c - penalty(X) instead of z_c.
-        every: iterations between two entries of the trajectory; default a hundredth of all.
+        every: iterations between two entries of the trajectory; see `recorded_iterations`.
         batch_size: images per forward pass.
 
     Raises:
@@ -68,28 +68,33 @@ def gradient_ascent(
         raise ValueError(f"one class per image is needed, got {len(classes)} classes and {len(start)} images")
     if scaling not in SCALINGS:
         raise unknown("scaling", scaling, SCALINGS)
-    every, dtype = every or max(1, iterations // 100), start.dtype
+    recorded, dtype = set(recorded_iterations(iterations, every)), start.dtype
     net, start = wide(net, start)
     parts = []
     with eval_mode(net, freeze_weights=True):
         for rows in torch.arange(len(start), device=start.device).split(batch_size):
-            parts.append(_ascend(net, classes[rows], start[rows], lr, iterations, SCALINGS[scaling], penalty, every))
+            parts.append(_ascend(net, classes[rows], start[rows], lr, iterations, SCALINGS[scaling], penalty, recorded))
     result = Inverted(*(torch.cat(column, -1 if i == 3 else 0) for i, column in enumerate(zip(*parts, strict=True))))
     return replace(result, images=result.images.to(dtype))
 
 
-def _ascend(net, classes, x, lr, iterations, scale, penalty, every):
+def _ascend(net, classes, x, lr, iterations, scale, penalty, recorded):
     first = torch.full((len(x),), -1, dtype=torch.long, device=x.device)
     trajectory = []
     for t in range(iterations + 1):
         gradient, logits = _logit_gradient(net, x, classes, penalty)
         first = torch.where((first < 0) & (logits.argmax(1) == classes), t, first)
-        if t % every == 0 or t == iterations:
+        if t in recorded:
             trajectory.append(_class_logit(logits, classes))
         if t < iterations:
             length = scale(gradient.flatten(1)).view(-1, 1, 1, 1)
             x = (x + lr * torch.where(length > 0, gradient / length, 0.0)).clamp_(0, 1)
     return x, first, trajectory[-1], torch.stack(trajectory)
+
+
+def recorded_iterations(iterations: int, every: int | None = None) -> list[int]:
+    """The iterations at which `Inverted.trajectory` has logits: 0, every `every`-th (default a hundredth of all), and the last."""
+    return sorted({*range(0, iterations, every or max(1, iterations // 100)), iterations})
 
 
 @with_autograd

@@ -16,11 +16,14 @@ from torch.nn import functional as F
 from core.inversion.ascent import Inverted, gradient_ascent
 from core.modes import wide, with_autograd
 
+STEPS = 10
+"""Steps of ascent at each octave in the paper."""
+
 
 @with_autograd
 def deepdream(
     net: nn.Module, classes: Tensor, start: Tensor, *, lr: float = 1.5 / 255, passes: int = 5, octaves: int = 4,
-    scale: float = 2.0, steps: int = 10, weight: float = 1e-3, power: int = 6, blend: float = 0.0,
+    scale: float = 2.0, steps: int = STEPS, weight: float = 1e-3, power: int = 6, blend: float = 0.0,
     mean: Tensor | None = None, std: Tensor | None = None, scaling: Literal["raw", "l2", "mean_abs"] = "mean_abs",
     batch_size: int = 256,
 ) -> Inverted:  # fmt: skip

@@ -25,7 +25,7 @@ from core.data import Images, channel_statistics
 from core.errors import InputError, unknown
 from core.inversion.acgan import train_generator
 from core.inversion.ascent import Inverted, class_logits, constant, gradient_ascent, reached, uniform
-from core.inversion.deepdream import deepdream
+from core.inversion.deepdream import STEPS, deepdream
 from core.inversion.nearest import image_distances, iter_last_maps, iter_pixels, last_maps, nearest, same_class
 from core.modes import as_float, predict, with_autograd
 from core.rng import PerImage
@@ -39,6 +39,8 @@ STARTS: dict[str, Callable[[Images, PerImage], Tensor]] = {
     "image": lambda shadow, draw: as_float(shadow.x[draw.integers(len(shadow.y)).to(shadow.y.device)]),
 }
 """Starts of the ascent by name, (shadow images, draw) -> images; from plain grey, all restarts of a class are equal."""
+MEMBER = "member"
+"""Name of a further start, a member of the class; the result shows what the ascent keeps of it (inversion paper, Figure 5)."""
 ATTACKS = ("ascent", "deepdream", "acgan")
 """Names of the inversion attacks."""
 
@@ -56,7 +58,9 @@ class Reconstructions:
     numbers: dict[str, np.ndarray]
     """Values per image, [K], by the name of their metric without `inversion_`; NaN if the class has no images to compare with."""
     trajectory: np.ndarray
-    """Logit of the class during the attack, [T, K]; T = 1 for `acgan`."""
+    """Logit of the class during the attack, [T, K]: the ascent's at its `recorded_iterations`, one of `acgan`."""
+    starts: np.ndarray
+    """Images in [0, 1] from which the attack started, float32 [K, c, h, w]; none for `acgan`."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,9 @@ class Inversion:
 @with_autograd
 def invert(
     net: nn.Module, images: Images, members: Rows, others: Rows, *, shadow: Rows | None = None,
-    attacks: Sequence[str] = ("ascent",), restarts: int = 4, iterations: int = 1000, lr: float = 0.1, start: str = "grey_noise",
-    pooled: bool = False, seed: int = 0, options: Mapping[str, Mapping[str, Any]] | None = None,
-    device: torch.device | str | None = None,
+    attacks: Sequence[str] = ("ascent",), classes: Sequence[int] | None = None, restarts: int = 4, iterations: int = 1000,
+    lr: float = 0.1, start: str = "grey_noise", pooled: bool = False, seed: int = 0,
+    options: Mapping[str, Mapping[str, Any]] | None = None, device: torch.device | str | None = None,
 ) -> Inversion:  # fmt: skip
     """Reconstruct images from a network and compare them with its members.
 
@@ -85,8 +89,10 @@ def invert(
         others: held-out rows, used by neither the network nor an attack.
         shadow: training rows of `acgan` and starts of `image`, disjoint from members and others.
         attacks: names in `ATTACKS`.
+        classes: classes to reconstruct; default all.
         restarts: reconstructions of each class.
-        iterations, lr, start: settings of `gradient_ascent`; see `calibrated_lr` and `STARTS`.
+        iterations, lr, start: settings of `gradient_ascent`; see `calibrated_lr` and `STARTS`. From `MEMBER` the results are
+            near to members from the beginning, so that their leak proves nothing.
         pooled: compare the means of channels instead of whole maps.
         seed: seed of starts, noise and the choice of compared images.
         options: further arguments of `deepdream` and `train_generator`, by attack: `{"acgan": {"w": 10.0}}`.
@@ -109,14 +115,18 @@ def invert(
         no information on the members.
 
     Raises:
-        InputError: there is no such attack or start; no class has both members and others; an image is in two groups; `acgan` or
-            the start `image` has no shadow images.
+        InputError: there is no such attack, start or class; no class has both members and others; an image is in two groups;
+            `acgan` or the start `image` has no shadow images; a class has no members to start from.
     """
     for name in attacks:
         if name not in ATTACKS:
             raise unknown("inversion attack", name, ATTACKS)
-    if start not in STARTS:
-        raise unknown("start", start, STARTS)
+    if start not in (*STARTS, MEMBER):
+        raise unknown("start", start, (*STARTS, MEMBER))
+    chosen = list(range(images.classes) if classes is None else classes)
+    for c in chosen:
+        if not 0 <= c < images.classes:
+            raise unknown("class", str(c), map(str, range(images.classes)))
     where = torch.device(device) if device is not None else images.x.device
     rows = {name: torch.as_tensor(part) for name, part in (("members", members), ("others", others))}
     rows["shadow"] = torch.as_tensor(np.empty(0, np.int64) if shadow is None else shadow)
@@ -132,29 +142,44 @@ def invert(
     baseline = Baseline.of(images, rows["members"], rows["others"], seed=seed, device=where)
     mean, std = (v.to(where) for v in channel_statistics(baseline.members.x))
 
-    classes = torch.arange(images.classes, device=where).repeat_interleave(restarts)
-    draw = rng.per_image(seed, "inversion", ids=classes * (1 << 20) + torch.arange(restarts, device=where).repeat(images.classes))
+    targets = torch.tensor(chosen, device=where).repeat_interleave(restarts)
+    draw = rng.per_image(seed, "inversion", ids=targets * (1 << 20) + torch.arange(restarts, device=where).repeat(len(chosen)))
     shadow_images = images.at(rows["shadow"])
-    begin = STARTS[start](shadow_images, draw.named("start")).to(where)
+    if start == MEMBER:
+        begin = _members_of(targets, baseline.members, draw.named("start"))
+    else:
+        begin = STARTS[start](shadow_images, draw.named("start")).to(where)
     metrics: dict[str, float] = {}
     pictures = {}
     for i, name in enumerate(attacks):
         settings: dict[str, Any] = dict((options or {}).get(name, {}))
         if name == "ascent":
-            inverted = gradient_ascent(net, classes, begin, lr=lr, iterations=iterations)
+            inverted = gradient_ascent(net, targets, begin, lr=lr, iterations=iterations)
         elif name == "deepdream":
-            inverted = deepdream(net, classes, begin, **{"mean": mean, "std": std, **settings})
+            inverted = deepdream(net, targets, begin, **{"mean": mean, "std": std, **settings})
         else:
             own = shadow_images.to(where)
             generator = train_generator(net, own.x, own.y, images.classes, **{"seed": seed, **settings})
-            generated = generator.sample(classes, draw.named("acgan"))
-            logits = class_logits(net, generated, classes)
-            inverted = Inverted(generated, torch.full_like(classes, -1), logits, logits.unsqueeze(0))
-        never = {"ascent": iterations, "deepdream": inverted.trajectory.shape[0] * settings.get("steps", 10)}.get(name)
-        values, reconstructions = _evaluate_reconstructions(net, classes, inverted, baseline, std, pooled, never, seed)
+            generated = generator.sample(targets, draw.named("acgan"))
+            logits = class_logits(net, generated, targets)
+            inverted = Inverted(generated, torch.full_like(targets, -1), logits, logits.unsqueeze(0))
+        never = {"ascent": iterations, "deepdream": inverted.trajectory.shape[0] * settings.get("steps", STEPS)}.get(name)
+        starts = begin[:0] if name == "acgan" else begin
+        values, reconstructions = _evaluate_reconstructions(net, targets, starts, inverted, baseline, std, pooled, never, seed)
         metrics |= {key + (f"/{name}" if i else ""): value for key, value in values.items()}
         pictures[name] = reconstructions
     return Inversion(metrics, pictures)
+
+
+def _members_of(classes: Tensor, members: Images, draw: PerImage) -> Tensor:
+    """A member of each of the classes [K], drawn with replacement; floats in [0, 1], [K, c, h, w]."""
+    position, rows = draw.uniform().to(classes.device), torch.empty_like(classes)
+    for c in classes.unique():
+        of_class = (members.y == c).nonzero().squeeze(1)
+        if not len(of_class):
+            raise InputError(f"class {int(c)} has no members to start from")
+        rows[classes == c] = of_class[(position[classes == c] * len(of_class)).long()]
+    return as_float(members.x[rows])
 
 
 @dataclass(frozen=True)
@@ -252,8 +277,9 @@ def leak_p(x: Tensor, classes: Tensor, baseline: Baseline, *, draws: int = 199, 
 
 
 def _evaluate_reconstructions(
-    net: nn.Module, classes: Tensor, inverted: Inverted, baseline: Baseline, std: Tensor, pooled: bool, never: int | None, seed: int
-) -> tuple[dict[str, float], Reconstructions]:
+    net: nn.Module, classes: Tensor, starts: Tensor, inverted: Inverted, baseline: Baseline, std: Tensor, pooled: bool,
+    never: int | None, seed: int,
+) -> tuple[dict[str, float], Reconstructions]:  # fmt: skip
     """Metrics of one attack's images, and the images with their values and nearest members."""
     x, members, others = inverted.images, baseline.members, baseline.others
     both = torch.stack([(same_class(classes, part.y)).any(1) for part in (members, others)]).all(0)  # classes that can be compared
@@ -290,4 +316,5 @@ def _evaluate_reconstructions(
     return {f"inversion_{name}": value.item() for name, value in metrics.items()}, Reconstructions(
         classes.cpu().numpy(), x.float().cpu().numpy(), baseline.rows[near[0].cpu()].numpy(),
         {name: v.cpu().numpy() for name, v in numbers.items()}, inverted.trajectory.cpu().numpy(),
+        starts.float().cpu().numpy(),
     )  # fmt: skip

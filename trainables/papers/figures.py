@@ -122,3 +122,20 @@ def image(axis: Any, pixels: Sequence[float], shape: Sequence[int], title: str =
     axis.imshow(np.clip(array, 0, 1) if not style else array, interpolation="nearest", **{**grey, **style})
     axis.set_title(title, fontsize=8)
     axis.set_axis_off()
+
+
+def image_lines(lines: Mapping[str, Sequence[tuple[Sequence[float], str]]], shape: Sequence[int]) -> Any:
+    """A figure with lines of images, each image with its title; `lines` maps the label on the left of each line to its images."""
+    from matplotlib.figure import Figure
+
+    across = max(map(len, lines.values()))
+    with styled():
+        figure = Figure(figsize=(1.2 + 0.72 * across, 0.2 + 0.86 * len(lines)), dpi=150, layout="constrained")
+        grid = figure.subplots(len(lines), across, squeeze=False)
+    for axes, (label, images) in zip(grid, lines.items(), strict=True):
+        for axis in axes:
+            axis.set_axis_off()
+        for axis, (pixels, title) in zip(axes, images, strict=False):
+            image(axis, pixels, shape, title)
+        axes[0].text(-0.12, 0.5, label, transform=axes[0].transAxes, ha="right", va="center", fontsize=8)
+    return figure

@@ -12,8 +12,6 @@ Values = Mapping[str, float | Sequence[float]]
 """What was measured on one network, by name: numbers, and series such as a curve's x and y."""
 Results = Mapping[str, Sequence[Values]]
 """Values by row; one element per seed."""
-TARGET = "target"
-"""Name of the row's own network among the networks that a measurement receives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +19,8 @@ class Measurement:
     """A quantity that is measured on trained networks, besides what the settings `judge.*` ask for."""
 
     function: Callable[..., Values]
-    """Called as function(networks, images, device, **settings). `networks` maps `TARGET` and the names of the sources to a
-    `core.trial.Trained`. A function of a module of `core`, because every worker imports it."""
+    """Called as function(networks, images, device, **settings). `networks` maps `core.bound.TARGET` and the names of the
+    sources to a `core.bound.Trained`. A function of a module of `core`, because every worker imports it."""
     sources: Mapping[str, Recipe] = field(default_factory=dict)
     """Further networks, by name: the changes that each makes to the settings of the item's preset. They are trained on the same
     members as the row's network, with independent random seeds."""

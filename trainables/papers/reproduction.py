@@ -4,11 +4,12 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from core.bound import TARGET
 from trainables.execution.audits import audit_all, audit_targets, shadows_of
 from trainables.execution.keyed import train_keyed
 from trainables.execution.shadows import ExpectedModels
 from trainables.execution.tasks import Executor
-from trainables.papers.item import TARGET, Item, Preset, Values
+from trainables.papers.item import Item, Preset, Values
 from trainables.papers.measuring import MeasurementJob, measure, stored_measurement
 from trainables.papers.networks import Cell, Networks, job_of
 from trainables.storage.jobs import Job

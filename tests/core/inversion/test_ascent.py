@@ -6,7 +6,7 @@ from torch import nn
 
 from core import nets, rng
 from core.errors import InputError
-from core.inversion.ascent import calibrated_lr, class_logits, constant, gradient_ascent, reached, uniform
+from core.inversion.ascent import calibrated_lr, class_logits, constant, gradient_ascent, reached, recorded_iterations, uniform
 
 torch.set_num_threads(1)
 
@@ -15,7 +15,7 @@ SMALL = {
     "convnet": ({"width": 4, "hidden": 16}, (1, 8, 8)), "allconv": ({"width": 2}, (3, 8, 8)), "mlenet": ({}, (1, 4, 4)),
     "net_a": ({}, (1, 9, 9)), "wrn": ({"depth": 10, "widen": 1}, (3, 8, 8)), "densenet": ({"depth": 16}, (3, 8, 8)),
     "mobilenet": ({"width": 0.125}, (3, 16, 16)), "googlenet": ({}, (3, 8, 8)), "resnet18": ({}, (3, 16, 16)),
-    "vgg11_bn": ({}, (3, 32, 32)),
+    "vgg11_bn": ({}, (3, 32, 32)), "single_layer": ({}, (3, 8, 8)),
 }  # fmt: skip
 """Small networks of every family: knobs and image shape."""
 
@@ -59,6 +59,14 @@ def test_the_logit_never_falls_at_a_small_lr(scaling):
     result = gradient_ascent(net, CLASSES, starts(), lr=2e-3, iterations=60, scaling=scaling, every=1)
     assert result.trajectory.shape == (61, 6)
     assert (result.trajectory.diff(dim=0) >= -1e-12).all() and (result.trajectory[-1] > result.trajectory[0] + 1e-4).all()
+
+
+def test_the_trajectory_has_the_logits_of_the_recorded_iterations():
+    net, x = linear(), starts()
+    sparse = gradient_ascent(net, CLASSES, x, lr=2e-3, iterations=250).trajectory
+    dense = gradient_ascent(net, CLASSES, x, lr=2e-3, iterations=250, every=1).trajectory
+    assert recorded_iterations(250) == [*range(0, 250, 2), 250] and recorded_iterations(7, 3) == [0, 3, 6, 7]
+    assert torch.equal(sparse, dense[recorded_iterations(250)])
 
 
 def test_scaled_gradients_have_the_specified_length():

@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -163,6 +164,25 @@ def test_restarts_differ_unless_they_start_from_grey():
     assert abs(grey[0] - grey[1]).max() < 1e-5 < abs(grey[0] - grey[2]).max()
 
 
+def test_the_same_images_are_reconstructed_if_other_classes_are_left_out():
+    some, every = (small_audit(classes=classes).pictures["ascent"] for classes in ((3, 1), None))
+    assert some.classes.tolist() == [3, 3, 1, 1]
+    np.testing.assert_allclose(some.images, every.images[[6, 7, 2, 3]], rtol=0, atol=1e-5)
+
+
+def test_an_attack_may_start_from_members_of_the_class():
+    images = pool()
+    started = invert(network(images), images, MEMBERS, OTHERS, restarts=3, iterations=1, lr=0.0, start="member")
+    found = started.pictures["ascent"]
+    for start, c in zip(found.starts, found.classes, strict=True):
+        (row,) = (images.x[MEMBERS].float().div(255) == torch.from_numpy(start)).all(3).all(2).all(1).nonzero().squeeze(1)
+        assert images.y[MEMBERS][row] == c
+    assert np.array_equal(found.images, found.starts) and len(np.unique(found.starts, axis=0)) > 6
+    assert started.metrics["inversion_l2"] == pytest.approx(0, abs=1e-6)
+    with pytest.raises(InputError, match="class 1 has no members to start from"):
+        invert(network(images), images, MEMBERS[images.y[MEMBERS] != 1], OTHERS, iterations=1, start="member")
+
+
 def test_equal_seeds_give_equal_metrics_and_global_random_state_is_unchanged():
     torch.manual_seed(5)
     state = torch.get_rng_state()
@@ -241,7 +261,7 @@ def test_an_untrained_network_does_not_leak():
     [
         ("allconv", (3, 8, 8), {"width": 2}), ("mlenet", (1, 4, 4), {}), ("net_a", (1, 9, 9), {}),
         ("wrn", (3, 8, 8), {"depth": 10, "widen": 1}), ("densenet", (3, 8, 8), {"depth": 16}),
-        ("mobilenet", (3, 16, 16), {"width": 0.125}), ("googlenet", (3, 8, 8), {}),
+        ("mobilenet", (3, 16, 16), {"width": 0.125}), ("googlenet", (3, 8, 8), {}), ("single_layer", (3, 8, 8), {}),
     ],
 )  # fmt: skip
 def test_every_family_of_networks_can_be_audited_and_is_unchanged(name, shape, knobs):
@@ -271,6 +291,8 @@ def test_invalid_arguments_are_rejected():
         invert(net, images, MEMBERS, OTHERS, attacks=("ascend",))
     with pytest.raises(InputError, match="unknown start 'gray'"):
         invert(net, images, MEMBERS, OTHERS, start="gray")
+    with pytest.raises(InputError, match="unknown class '4'"):
+        invert(net, images, MEMBERS, OTHERS, classes=(0, 4))
     with pytest.raises(InputError, match="needs shadow images"):
         invert(net, images, MEMBERS, OTHERS, attacks=("acgan",))
     for kwargs in ({"others": MEMBERS[:5]}, {"others": OTHERS, "shadow": OTHERS, "attacks": ("acgan",)}):

@@ -12,6 +12,7 @@ from tiny_training import TINY, fit_numbered, numbered_images, record_batches, w
 from torch.nn import functional as F
 
 from core import data, rng, train
+from core.bound import build_net
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError
@@ -123,7 +124,7 @@ def test_the_student_starts_as_a_new_network_and_the_teacher_is_the_first_networ
     members = numbered_images()
     bound = fit_numbered(DISTILLATION | {"optimizer.lr": 0.0}, members)
     config = TrialConfig.of(TINY | DISTILLATION)
-    first, second = (weights(train._build_net(config, members, torch.device("cpu"), stream)) for stream in ("weights", "student"))
+    first, second = (weights(build_net(config, members, torch.device("cpu"), stream)) for stream in ("weights", "student"))
     assert torch.equal(weights(bound.loss.teacher), first)  # pyright: ignore[reportAttributeAccessIssue]
     assert torch.equal(weights(bound.net), second) and not torch.equal(first, second)
 

@@ -11,6 +11,7 @@ from tiny_training import TINY, fit_numbered, numbered_images, record_batches, w
 from torch.nn import functional as F
 
 from core import data, rng, train
+from core.bound import bind
 from core.config import TrialConfig
 from core.errors import InputError
 from core.regularizers.advreg import AdvReg, InferenceNet
@@ -167,7 +168,7 @@ def test_reference_images_are_never_trained_on(monkeypatch):
 
 def test_steps_of_the_classifier_do_not_change_the_inference_network():
     members, config = numbered_images(), TrialConfig.of(TINY | {"regularizer": "advreg"})
-    bound = train.bind(config, members, torch.device("cpu"))
+    bound = bind(config, members, torch.device("cpu"))
     before = weights(bound.regularizer), weights(bound.net)
     x, y = members.x[:8].float() / 255, members.y[:8]
     for _ in range(2):
@@ -179,7 +180,7 @@ def test_steps_of_the_classifier_do_not_change_the_inference_network():
 def test_the_pass_of_the_inference_network_trains_all_its_layers_and_not_the_classifier():
     no_update = {"regularizer": "advreg", "optimizer.lr": 0.0, "epochs": 1}
     config = TrialConfig.of(TINY | no_update)
-    start, end = train.bind(config, numbered_images(), torch.device("cpu")), fit_numbered(no_update)
+    start, end = bind(config, numbered_images(), torch.device("cpu")), fit_numbered(no_update)
     assert torch.equal(weights(start.net), weights(end.net))
     for (name, p), q in zip(start.regularizer.named_parameters(), end.regularizer.parameters(), strict=True):
         assert not torch.equal(p, q), name
