@@ -26,7 +26,7 @@ def transfer_accuracy(
     further beyond the source's boundary transfer better.
 
     Args:
-        networks: the attacked network, under the name `TARGET`, and the sources by name; each with its configuration.
+        networks: the attacked network, as `TARGET`, and the sources by name.
         images: the pool.
         device: device to run on.
         attack: one attack with its settings; see `core.attacks.named`. Its radius, its norm, and the images are those that the
