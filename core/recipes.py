@@ -3,6 +3,8 @@
 Schedules count epochs from 0, as the papers do. A comment marks each value that a paper does not give and that is our choice.
 """
 
+from collections.abc import Mapping
+
 from core.space import Value
 
 Recipe = dict[str, Value]
@@ -140,3 +142,19 @@ RECIPES: dict[str, Recipe] = {
     "atm_res": _ATM_RES,
     "atm_res10": {**_ATM_RES, "optimizer.stop_at": 0.05},  # the network of the first 10 epochs
 }  # fmt: skip
+
+
+def method_of(recipe: Mapping[str, Value]) -> Recipe:
+    """The settings of a recipe that are its method, without those of the training that any method can have.
+
+    These are its loss, perturbation and regularizer with their knobs, mixup, DP-SGD, dropout and an early end of the training. They
+    are empty for ordinary training, whatever its network and optimizer.
+    """
+
+    def belongs(name: str) -> bool:
+        slot = name.partition(".")[0]
+        if slot in ("loss", "perturbation", "regularizer"):
+            return recipe.get(slot, "") not in ("cross_entropy", "none")
+        return recipe.get(slot, "") in ("mixup", "dp_sgd") or name in ("net.dropout", "optimizer.stop_at")
+
+    return {name: value for name, value in recipe.items() if belongs(name)}

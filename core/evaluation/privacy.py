@@ -36,8 +36,15 @@ def dp_metrics(config: TrialConfig, members: int) -> dict[str, float]:
 
 
 NO_NON_MEMBERS = "the split has no non-members that are drawn like the members, so nothing can be audited; raise split.val"
+NEED_NON_MEMBERS = ("mia_", "inversion_leak")
+"""Beginnings of the names of metrics that compare members with non-members that are drawn like them."""
 SHORT_WALK = {"steps": 4, "samples": 25}
 """Effort of the label-only audit of a network that masks its confidence: about 220 queries per image."""
+
+
+def needs_non_members(metric: str) -> bool:
+    """Whether a metric is measured only if the split has non-members that are drawn like the members."""
+    return metric.startswith(NEED_NON_MEMBERS)
 
 
 @workers.alone()
@@ -206,7 +213,8 @@ def audit_by_others(
     Args:
         config: configuration of the network, a replicate.
         target: outputs of the network.
-        siblings: outputs of its sibling replicates, for the protocol `auditor`; none skips this protocol.
+        siblings: outputs of its sibling replicates, for the protocol `auditor`; none skips this protocol, as does a split without
+            `val`, in which the siblings have the same members.
         shadows: outputs of its shadow models, for the protocol `attacker`; none skips this protocol.
         images: the pool.
         known: metrics of the network so far.
@@ -238,7 +246,7 @@ def audit_by_others(
         return shadow_audits.attacker(networks[0], networks[1:], judged, parts.shadow, **settings)
 
     protocols: dict[str, tuple[Callable[..., ShadowAudit], Sequence[ModelOutputs], list[np.ndarray]]] = {}
-    protocols |= {"auditor": (auditor, [target, *siblings], [candidates])} if siblings else {}
+    protocols |= {"auditor": (auditor, [target, *siblings], [candidates])} if siblings and len(parts.val) else {}
     protocols |= {"attacker": (attacker, [target, *shadows], [judged, parts.shadow])} if shadows else {}
     values: dict[str, float] = {}
     audits: dict[str, ShadowAudit] = {}

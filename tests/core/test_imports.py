@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": {"errors"},
     "space": {"errors"},
     "recipes": {"space"},
+    "small_recipes": {"recipes"},
     "knobs": {"errors", "space"},
     # components of the slots
     "nets": {"errors", "knobs", "modes", "space"},
@@ -59,13 +60,13 @@ ALLOWED: dict[str, set[str]] = {
     "attacks": {"errors", "knobs", "modes", "rng", "stats"},
     "attribution": {"errors", "modes", "nets", "regularizers", "rng"},
     "audits": {"attacks", "data", "estimates", "modes", "rng", "stats"},
-    "inversion": {"attacks", "data", "errors", "modes", "nets", "rng", "train"},
+    "inversion": {"data", "errors", "modes", "nets", "rng"},
     "evaluation": {
-        "attacks", "attribution", "audits", "config", "data", "errors", "inversion", "judging", "knobs", "metrics", "modes",
-        "nets", "perturbations", "regularizers", "rng", "selection", "space", "stats", "train", "workers",
+        "attacks", "attribution", "audits", "bound", "config", "data", "errors", "inversion", "judging", "knobs", "metrics",
+        "modes", "nets", "perturbations", "regularizers", "rng", "selection", "space", "stats", "train", "workers",
     },
-    "footprint": {"attacks", "config", "data", "train"},
-    "trial": {"audits", "config", "data", "evaluation", "metrics", "train"},
+    "footprint": {"attacks", "bound", "config", "data"},
+    "trial": {"audits", "bound", "config", "data", "evaluation", "metrics", "train"},
 }  # fmt: skip
 """The parts of core, which are its modules and packages, and the other parts that each may import."""
 

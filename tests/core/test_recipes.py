@@ -4,7 +4,8 @@ import pytest
 
 from core.config import SLOTS, TrialConfig
 from core.optimizers.standard import factor
-from core.recipes import CRL_TRAINING, RECIPES
+from core.recipes import CRL_TRAINING, RECIPES, method_of
+from core.small_recipes import SMALL, small
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -121,3 +122,42 @@ def test_the_training_of_each_network_of_the_crl_paper_is_the_published_one(data
         assert (params["augmentation.padding"], params["augmentation.flip"], params["augmentation.shared"]) == (4, True, True)
     for epoch, rate in rates.items():
         assert config.optimizer.lr * factor(config.optimizer.schedule, epoch, config.epochs) == pytest.approx(rate)
+
+
+# -- methods, and their strengths for small networks ------------------------------------------------------------------
+
+METHOD_SLOTS = ("loss", "perturbation", "regularizer")
+
+
+def test_the_method_of_a_recipe_is_what_distinguishes_it_from_ordinary_training():
+    assert method_of(RECIPES["cross_entropy"]) == {}
+    assert method_of({"net": "vgg16", "optimizer": "adam", "epochs": 3, "augmentation": "crop_flip", "loss": "cross_entropy"}) == {}
+    assert method_of(RECIPES["early_stopping"]) == {"optimizer.stop_at": 0.25}
+    assert method_of(RECIPES["dropout"]) == {"net.dropout": 0.25}
+    assert method_of(RECIPES["gat_dropout"]) == {"perturbation": "gat", "net.dropout": 0.25}
+    assert method_of(RECIPES["bpfc_a1"]) == {"regularizer": "bpfc", "regularizer.noise": 0.0}
+    assert method_of(RECIPES["mixup"]) == {"augmentation": "mixup", "augmentation.padding": 4, "augmentation.flip": True}
+    assert method_of(RECIPES["dp_sgd"]) == {
+        "optimizer": "dp_sgd", "optimizer.max_grad_norm": 1.2, "optimizer.noise_multiplier": 1.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_small_recipe_has_the_components_of_the_published_method(name):
+    changes = small(name)
+    published, config = (TrialConfig.of(settings).params() for settings in (RECIPES[name], {"net": "allconv", **changes}))
+    assert {slot: config[slot] for slot in METHOD_SLOTS} == {slot: published[slot] for slot in METHOD_SLOTS}
+    for slot in ("augmentation", "optimizer"):
+        if (component := method_of(RECIPES[name]).get(slot)) is not None:
+            assert config[slot] == component
+    if name not in SMALL:
+        assert changes == method_of(RECIPES[name])
+
+
+def test_strengths_for_small_networks_are_those_of_the_documented_tables():
+    assert len(SMALL) == 25 and SMALL.keys() <= RECIPES.keys()
+    assert SMALL["rss_at"] == {
+        "perturbation": "fgsm", "perturbation.alpha": 0.5, "regularizer": "rss", "regularizer.lambda": 1.0,
+    }  # fmt: skip
+    assert SMALL["bpfc"] == {"regularizer": "bpfc", "regularizer.growth": 3.0}
+    assert SMALL["early_stopping"] == {"optimizer.stop_at": 0.4}
