@@ -76,11 +76,11 @@ class Listing:
     """A table of a paper that follows from the code alone, such as one of architectures: no network is trained."""
 
     name: str
-    """Its name on the command line."""
+    """Name on the command line."""
     title: str
-    """What it shows, in one line."""
+    """Content of the table, in one line."""
     rows: Callable[[], Sequence[Mapping[str, Value]]]
-    """Makes its rows: the cells by heading, with the same headings in every row."""
+    """Makes the rows: cells by heading, with the same headings in every row."""
     differs: str
     """One line on what differs from the paper."""
 
@@ -95,4 +95,4 @@ class Paper:
     """Authors and title."""
     items: Sequence[Item]
     listings: Sequence[Listing] = ()
-    """Its tables for which nothing is trained."""
+    """Tables for which nothing is trained."""
