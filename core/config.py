@@ -10,7 +10,7 @@ from dataclasses import field
 from typing import Annotated, Any
 
 from core.augmentations import AUGMENTATIONS
-from core.data import SPLITS
+from core.data import SPLITS, Images, Parts, split
 from core.errors import InputError, unknown
 from core.judging import Judge
 from core.knobs import Bounds, Knob, knobs, knobs_of
@@ -19,6 +19,7 @@ from core.nets import NETS
 from core.optimizers import OPTIMIZERS
 from core.perturbations import PERTURBATIONS
 from core.regularizers import REGULARIZERS
+from core.selection import SELECTIONS
 from core.space import Value
 
 SLOTS: dict[str, dict[str, type]] = {
@@ -30,8 +31,9 @@ SLOTS: dict[str, dict[str, type]] = {
     "optimizer": OPTIMIZERS,
 }
 """The components of each slot, by name."""
-CHOICES: dict[str, dict[str, type]] = {"split": SPLITS, **SLOTS}
-"""The settings that are a component with settings of its own: the protocol of the split, and the slots of a recipe."""
+CHOICES: dict[str, dict[str, type]] = {"split": SPLITS, **SLOTS, "selection": SELECTIONS}
+"""The settings that are a component with settings of its own: the protocol of the split, the slots of a recipe, and the choice of
+the epoch."""
 
 
 MIN_MAP_SIDE = 3
@@ -65,6 +67,7 @@ class TrialConfig:
     regularizer: Any = field(default_factory=REGULARIZERS["none"])
     augmentation: Any = field(default_factory=AUGMENTATIONS["none"])
     optimizer: Any = field(default_factory=OPTIMIZERS["sgd"])
+    selection: Any = field(default_factory=SELECTIONS["none"])
     judge: Judge = field(default_factory=Judge)
 
     def check(self) -> None:
@@ -84,11 +87,17 @@ class TrialConfig:
                 raise InputError("judge.inversion_start=image is an image of the shadow models, and split.shadow=0 leaves none")
         if not getattr(self.split, "val", 1) and self.judge.part == "val":
             raise InputError("judge.part=val judges images of val, and split.val=0 leaves none; use judge.part=test")
+        if not getattr(self.split, "val", 1) and self.selection.images:
+            raise InputError("selection chooses the epoch by images of val, and split.val=0 leaves none; use selection=none")
+
+    def parts(self, images: Images) -> Parts:
+        """The parts of a pool for this configuration's network; see `core.data.split`."""
+        return split(images, self.split, self.replicate, self.shadow, self.selection.images)
 
     @property
     def reference(self) -> float:
         """Share of the members that a component holds out as a reference set."""
-        return max(float(getattr(getattr(self, name), "reference", 0)) for name in SLOTS)
+        return max(float(getattr(getattr(self, name), "held_out", 0)) for name in SLOTS)
 
     def check_shape(self, shape: tuple[int, int, int]) -> None:
         """Reject settings that do not fit images of this shape, (channels, height, width).
@@ -97,7 +106,7 @@ class TrialConfig:
             InputError: an L2 radius is longer than every difference of two images, or the images have no attribution maps.
         """
         longest = math.sqrt(math.prod(shape))
-        for name in ("judge", "perturbation"):
+        for name in ("judge", "perturbation", "selection"):
             part, size = getattr(self, name), "x".join(map(str, shape))
             if getattr(part, "norm", "") == "l2" and part.epsilon > longest:
                 raise InputError(

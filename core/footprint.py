@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from core.attacks.suite import EVAL_BATCH
+from core.bound import Bound, steps_per_epoch
 from core.config import TrialConfig
 from core.data import Images, Parts
-from core.train import Bound, steps_per_epoch
 
 
 class Phase(NamedTuple):
@@ -46,7 +46,8 @@ def footprint(config: TrialConfig, bound: Bound, images: Images, parts: Parts) -
     both = 0 < float(getattr(bound.perturbation, "alpha", 1.0)) < 1  # clean and perturbed images have a graph each
     training = Phase("training", -(-members // steps_per_epoch(config, members)), kept * (1 + both), "batch_size")
     attacks = Phase("attacks", min(EVAL_BATCH, config.judge.images or judged, judged), kept, "judge.images")
-    return max(training, attacks, key=lambda phase: phase.total)
+    choosing = Phase("the choice of the epoch", min(EVAL_BATCH, config.selection.images), kept, "selection.images")
+    return max(training, attacks, choosing, key=lambda phase: phase.total)
 
 
 def kept_bytes(net: nn.Module, shape: tuple[int, int, int]) -> float:

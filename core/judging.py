@@ -64,8 +64,6 @@ class Judge:
 
     def check(self) -> None:
         """Reject unknown attacks, an attack that is not defined in the norm, and an evaluation without any attack."""
-        listed = attacks_of(self.attacks)
-        if self.norm != "linf" and (without := [name for name in listed if name.split("_")[0] == "rfgsm"]):
-            raise InputError(f"attacks={without[0]} is defined in Linf, and norm={self.norm}; use pgd:steps=1")
+        listed = attacks_of(self.attacks, norm=self.norm)
         if self.suite == "none" and not listed:
             raise InputError("suite=none runs no attack unless attacks lists one, such as attacks=pgd:steps=20")

@@ -10,162 +10,47 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from core import data, memory, nets, rng, workers
+from core import data, memory, rng, workers
+from core.bound import Bound, State, bind, build_net, steps_per_epoch
 from core.config import TrialConfig
 from core.data import Images
-from core.errors import InputError, TrialError
+from core.errors import TrialError
 from core.modes import predict, with_autograd
 from core.optimizers.standard import factor
-from core.slots import Context, Distillation, ExtraBatches, Part, Step, classes_of
+from core.selection import EpochChooser, selected_epoch
+from core.slots import Distillation, ExtraBatches, Step, classes_of
 
-NO_SYNC = (
-    "batch norm over several CPU workers would use each worker's own statistics; "
-    "use --workers-per-trial 0 or 1, or a net without batch norm (convnet, allconv, mlenet, net_a)"
-)
-PARTS = ("loss", "perturbation", "regularizer", "augmentation")
-"""Slots whose components are bound as modules."""
-State = dict[str, Any]
-"""Tensors and plain data, readable with `torch.load(weights_only=True)`."""
-
-
-@dataclass
-class Bound:
-    """A configuration bound to one network: everything that training updates."""
-
-    net: nets.Net
-    loss: Part
-    perturbation: Part
-    regularizer: Part
-    augmentation: Part
-    optimizer: torch.optim.Optimizer
-    curve: list[dict[str, float]] = field(default_factory=list)
-    """One row per finished epoch: `epoch`, `epoch/loss`, `epoch/train_accuracy`, `epoch/val_accuracy`; without those
-    of training if no image was sampled (DP-SGD), and without that of validation if there are no validation images."""
-
-    @property
-    def parts(self) -> dict[str, Part]:
-        """The bound components by slot."""
-        return {name: getattr(self, name) for name in PARTS}
-
-    @property
-    def modules(self) -> dict[str, nn.Module]:
-        """All modules that may hold parameters or buffers."""
-        return {"net": self.net, **self.parts}
-
-    @property
-    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """The network's optimizer, and those of the components that train parameters."""
-        own = {name: part.optimizer for name, part in self.parts.items()}
-        return {"net": self.optimizer} | {name: opt for name, opt in own.items() if opt is not None}
-
-    def state(self) -> State:
-        """The checkpoint of the run so far.
-
-        Its tensors are shared with the training run: write or copy them before training continues.
-        """
-        return {
-            "curve": self.curve,
-            "modules": {name: module.state_dict() for name, module in self.modules.items()},
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-        }
-
-    def load(self, state: State) -> None:
-        """Restore a state."""
-        self.curve = [dict(row) for row in state["curve"]]
-        for name, module in self.modules.items():
-            module.load_state_dict(state["modules"][name])
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(copy.deepcopy(state["optimizers"][name]))  # torch would share its tensors
-
-
-class Trained(NamedTuple):
-    """A trained network with its configuration, for measurements on several networks."""
-
-    config: TrialConfig
-    bound: Bound
-
-
-TARGET = "target"
-"""Name of the measured network among the networks that a measurement receives."""
 OnEpoch = Callable[[dict[str, float], Bound], None]
 """Callback after each epoch, with the epoch's row of the curve and everything that was trained."""
 
 
 @with_autograd
-def bind(config: TrialConfig, members: Images, device: torch.device) -> Bound:
-    """Build a network with new weights and bind every slot to it; the result depends on the configuration and members alone.
-
-    Raises:
-        InputError: a component cannot work with this network or these images.
-    """
-    config.check_shape(members.shape)
-    net = _build_net(config, members, device, "weights")
-    context = Context(members.classes, net.dim, members.shape, config.epochs, net)
-    slots = {}
-    for name in PARTS:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(rng.fold(config.seed, "slot", name))
-            slots[name] = getattr(config, name).bind(context).to(device)
-    optimizer = config.optimizer.bind(net, len(members.y) / steps_per_epoch(config, len(members.y)))
-    return Bound(net=net, optimizer=optimizer, **slots)
-
-
-def _build_net(config: TrialConfig, members: Images, device: torch.device, stream: str) -> nets.Net:
-    """Build and initialise a network; `stream` names its random stream."""
-    mean, std = channel_statistics(members.x) if config.normalize else (None, None)
-    with torch.random.fork_rng(devices=[]):  # layers draw their initial weights from the global stream
-        torch.manual_seed(rng.fold(config.seed, stream))
-        net = nets.build(config.net, members.shape, members.classes, mean, std)
-    if nets.has_batch_norm(net) and workers.count() > 1:
-        if device.type != "cuda":
-            raise InputError(NO_SYNC)
-        net = workers.synchronised(net)
-    return net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-
-def steps_per_epoch(config: TrialConfig, images: int) -> int:
-    """Number of batches in an epoch over `images` images."""
-    return -(-images // config.batch_size)
-
-
-def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel of uint8 images, [N, c, h, w] -> [c] and [c] in units of [0, 1], on the CPU.
-
-    Computed from one histogram per channel, so that no float copy of the pool is made.
-    """
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    counts = torch.stack([x[:, c].reshape(-1).bincount(minlength=256).cpu() for c in range(x.shape[1])]).double()
-    n = counts.sum(1)
-    mean = counts @ levels / n
-    variance = (counts * (levels - mean.unsqueeze(1)).square()).sum(1) / (n - 1).clamp(min=1)
-    return mean.float(), variance.sqrt().float().clamp(min=1e-3)
-
-
-@with_autograd
 def train(
-    config: TrialConfig, members: Images, val: Images, *, device: torch.device | str = "cpu",
-    on_epoch: OnEpoch | None = None, resume: State | None = None,
+    config: TrialConfig, members: Images, val: Images, selection: Images | None = None, *, device: torch.device | str = "cpu",
+    on_epoch: OnEpoch | None = None, resume: State | None = None, start: Mapping[str, State] | None = None,
 ) -> Bound:  # fmt: skip
     """Train one network on the members.
 
     Args:
         config: the recipe.
-        members: uint8 training images.
-        val: uint8 images for the validation accuracy of the curve; at most the first 1,000 are used.
+        members: training images, uint8 or floats in [0, 1].
+        val: uint8 images for the validation accuracy and loss of the curve; at most the first 1,000 are used.
+        selection: uint8 images that choose the epoch, if `config.selection` requests this.
         device: device to train on.
         on_epoch: called after each epoch with its row of the curve, to which it may add, and everything that was trained. Workers
             may have different callbacks, or none, so it runs inside `workers.alone`.
-        resume: state to continue from.
+        resume: state of an unfinished training to continue from.
+        start: network and components to start from instead of new ones, as in `Bound.state()["modules"]`. They keep their
+            normalisation; the optimizers, the schedule and the curve start anew.
 
     Returns:
-        The trained network with its bound components.
+        The trained network with its bound components; those of the chosen epoch, if one is chosen.
 
     Raises:
         TrialError: the loss of an epoch is not finite.
@@ -176,20 +61,38 @@ def train(
         memory.keep_freed()
     members, val = members.to(device), val.at(torch.arange(min(1000, len(val.y)))).to(device)
     bound = bind(config, members, device)
+    if start is not None:
+        bound.load_modules(start)
     if resume is not None:
         bound.load(resume)
     training_data = _TrainingData(config, bound, members)
-    for epoch in range(len(bound.curve) + 1, config.optimizer.last_epoch(config.epochs) + 1):
-        start = time.perf_counter()
+    last_epoch = config.optimizer.last_epoch(config.epochs)
+    eligible = range(getattr(bound.loss, "teacher_epochs", 0) + 1, last_epoch + 1)
+    chooser = EpochChooser(config.selection, selection.to(device) if selection else None, eligible, config.seed)
+    for epoch in range(len(bound.curve) + 1, last_epoch + 1):
+        if chooser.has_ended(bound.curve):
+            break
+        begun = time.perf_counter()
         row = _epoch(config, bound, training_data, epoch)
-        if len(val.y):
-            row["epoch/val_accuracy"] = accuracy(bound.net, val)
-        row["epoch/seconds"] = time.perf_counter() - start
+        row |= _validation(bound.net, val) | chooser.measured(bound.net, epoch)
+        row["epoch/seconds"] = time.perf_counter() - begun
         bound.curve.append(row)
+        if selected_epoch(bound.curve) == epoch:
+            bound.best = copy.deepcopy(bound.state()["modules"])
         if on_epoch:
             with workers.alone():
                 on_epoch(row, bound)
+    bound.restore_best()
     return bound
+
+
+def _validation(net: nn.Module, val: Images) -> dict[str, float]:
+    """Accuracy, and the mean cross-entropy if it is finite, of validation images; empty without images."""
+    if not len(val.y):
+        return {}
+    logits = predict(net, val.x)
+    loss, accuracy = F.cross_entropy(logits, val.y).item(), (logits.argmax(1) == val.y).double().mean().item()
+    return {"epoch/val_accuracy": accuracy} | ({"epoch/val_loss": loss} if math.isfinite(loss) else {})
 
 
 class _TrainingData:
@@ -212,11 +115,13 @@ class _TrainingData:
             return self.private, epoch - 1, loss.teacher_epochs
         if epoch == loss.teacher_epochs + 1:
             loss.teacher.load_state_dict(self.bound.net.state_dict())
-            student = _build_net(self.config, self.members, self.members.x.device, "student")
+            student = build_net(self.config, self.members, self.members.x.device, "student")
             self.bound.net.load_state_dict(student.state_dict())
             self.bound.optimizer.state.clear()
+            loss.start_student(self.private, self.config.seed)
         if self.student_data is None:
-            self.student_data = loss.distillation_data(self.reference, predict(loss.teacher, self.reference.x))
+            transfer = loss.transfer_images(self.private, self.reference, self.config.seed)
+            self.student_data = loss.distillation_data(transfer, predict(loss.teacher, transfer.x))
         return self.student_data, epoch - 1 - loss.teacher_epochs, self.config.epochs - loss.teacher_epochs
 
 
@@ -265,7 +170,8 @@ def _augmented(bound: Bound, images: Images, batch: Tensor, stream: torch.Genera
     whole = getattr(bound.augmentation, "whole_batch", False)
     rows = (batch if whole else batch[own]).to(images.x.device)
     draw = rng.Draw(stream, len(batch), slice(None) if whole else own)
-    x, labels = bound.augmentation(images.x[rows], images.y[rows], draw)
+    pixels = images.x[rows] * 255 if images.x.is_floating_point() else images.x[rows]
+    x, labels = bound.augmentation(pixels, images.y[rows], draw)
     if whole:
         x, labels = x[own], labels[own]
     return x.to(memory_format=torch.channels_last).float().div_(255), labels
@@ -326,8 +232,3 @@ def _batches(n: int, config: TrialConfig, epoch: int) -> Iterator[Tensor]:
     if getattr(config.optimizer, "poisson", False):
         return ((torch.rand(n, generator=stream) * steps < 1).nonzero().squeeze(1) for _ in range(steps))
     return iter(torch.randperm(n, generator=stream).tensor_split(steps))
-
-
-def accuracy(net: nn.Module, images: Images) -> float:
-    """Share of images that are classified correctly."""
-    return (predict(net, images.x).argmax(1) == images.y).double().mean().item()

@@ -14,8 +14,8 @@ from functools import partial
 
 import torch
 
-from core import data
 from core.audits.outputs import ModelOutputs
+from core.bound import Bound, State
 from core.config import TrialConfig
 from core.data import Images, Parts
 from core.evaluation.interim import evaluate_interim
@@ -24,7 +24,7 @@ from core.evaluation.privacy import dp_metrics, outputs_of
 from core.evaluation.stored import member_rows, stored_model
 from core.evaluation.timing import PhaseTimer
 from core.metrics import Metrics
-from core.train import Bound, OnEpoch, State, train
+from core.train import OnEpoch, train
 
 
 def run(
@@ -73,12 +73,12 @@ def train_network(
     on_epoch: OnEpoch | None = None, resume: State | None = None, rungs: Sequence[int] = (),
 ) -> Network:  # fmt: skip
     """Train the network of one configuration; see `run`."""
-    parts = data.split(images, config.split, config.replicate, config.shadow)
+    parts = config.parts(images)
     dp_metrics(config, len(member_rows(config, images, parts)[0]))  # rejects an impossible delta before training
     start = time.perf_counter()
-    members, val = images.at(parts.members), images.at(parts.val)
+    own = (images.at(rows) for rows in (parts.members, parts.val, parts.selection))
     ended = partial(_epoch_ended, config, images, parts, rungs, on_epoch)
-    bound = train(config, members, val, device=device, on_epoch=ended, resume=resume)
+    bound = train(config, *own, device=device, on_epoch=ended, resume=resume)
     return Network(bound, time.perf_counter() - start)
 
 
@@ -98,7 +98,7 @@ def evaluate(
     Raises:
         TrialError: a metric is not finite.
     """
-    parts = data.split(images, config.split, config.replicate, config.shadow)
+    parts = config.parts(images)
     timer = PhaseTimer()
     timer.seconds["train"] = network.seconds
     own = _shadow_result if config.shadow else judge

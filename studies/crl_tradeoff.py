@@ -19,7 +19,7 @@ from core.losses import CRL
 from core.recipes import RECIPES
 from core.search_space import ranges
 from core.space import Range, Uniform
-from core.study import CONFIRM, PUBLISH, Contrast, Preset, Study
+from core.study import CONFIRM, PUBLISH, UNDEFENDED, Contrast, Preset, Study
 from trainables.commands.study import main
 
 DEV = TrialConfig.of({
@@ -44,7 +44,7 @@ PAPER = TrialConfig.of({
 
 
 def space(config: TrialConfig) -> dict[str, Range]:
-    """The privacy knobs at their authors' ranges, and training radii from 0 to the radius of the evaluation."""
+    """The privacy knobs at the ranges of their components, and training radii from 0 to the radius of the evaluation."""
     crl = ranges(CRL, "loss.", only=("alpha_rce", "lambda", "alpha_rcl", "tau_rcl"))
     return crl | {"perturbation.epsilon": Uniform(0.0, config.judge.epsilon)}
 
@@ -59,10 +59,10 @@ STUDY = Study(
     },
     space=space,
     baselines={
-        "undefended": {"loss": "cross_entropy", "perturbation": "none"},
-        "CRL alone": {"loss": "crl", "perturbation": "none"},
-        "adversarial training alone": {"loss": "cross_entropy", "perturbation": "pgd", "perturbation.epsilon": 0.05},
-        "CRL + adversarial training": {"loss": "crl", "perturbation": "pgd", "perturbation.epsilon": 0.05},
+        "undefended": UNDEFENDED,
+        "CRL alone": {**UNDEFENDED, "loss": "crl"},
+        "adversarial training alone": {**UNDEFENDED, "perturbation": "pgd", "perturbation.epsilon": 0.05},
+        "CRL + adversarial training": {**UNDEFENDED, "loss": "crl", "perturbation": "pgd", "perturbation.epsilon": 0.05},
     },
     contrasts=(
         Contrast("Does CRL alone leak less than no defence?", "CRL alone", "undefended", "mia_auc"),

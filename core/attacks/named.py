@@ -251,21 +251,25 @@ def _rfgsm_within(net: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, norm:
     return rfgsm(net, x, y, epsilon=epsilon, start=min(start, epsilon / 2), **draw)
 
 
-def attacks_of(text: str, restarts: int = 1) -> dict[str, Attack]:
+def attacks_of(text: str, restarts: int = 1, norm: Norm = "linf") -> dict[str, Attack]:
     """The attacks that a text requests, by the name of their verdict: `pgd:steps=7` is `pgd_steps_7`.
 
     Args:
         text: names separated by +, each followed by :SETTING=VALUE for settings that are not the default.
         restarts: number of random starts of PGD without a number of its own.
+        norm: norm of the threat model.
 
     Raises:
-        InputError: an attack or a setting is unknown, a value is not legal, or an attack is listed twice.
+        InputError: an attack or a setting is unknown, a value is not legal, an attack is listed twice, or is not defined in the
+            norm.
     """
     found: dict[str, Attack] = {}
     for part in filter(None, re.split(r"[+\s]+", text)):
         name, *assignments = part.split(":")
         if name not in ATTACKS:
             raise unknown("attack", name, ATTACKS)
+        if norm != "linf" and name == "rfgsm":
+            raise InputError(f"the attack {name} is defined in Linf, and norm={norm}; use pgd:steps=1")
         known, values = knobs_of(ATTACKS[name]), {}
         for assignment in assignments:
             setting, equals, value = assignment.partition("=")

@@ -27,8 +27,8 @@ class ModelOutputs:
     y: np.ndarray
     """Labels, [N]."""
     state: np.ndarray
-    """Membership of each image, int8 [N]: 1 if it or an exact copy is a training image, 0 if one is in the reference set, -1
-    otherwise."""
+    """Membership of each image, int8 [N]: 1 if it or an exact copy is a training image, 0 if one affected the training otherwise
+    (in the reference set, or by choosing the epoch), -1 otherwise."""
     recognised: np.ndarray
     """Whether a query has the pixels of a training image, bool [N, Q]; used by the positive control."""
     adversarial: np.ndarray | None = None
@@ -83,7 +83,7 @@ class ModelOutputs:
 
 
 def query(
-    net: nn.Module, images: Images, trained: np.ndarray, reference: np.ndarray, *, mirrored: bool = False,
+    net: nn.Module, images: Images, trained: np.ndarray, neither: np.ndarray, *, mirrored: bool = False,
     attack: np.ndarray | None = None, epsilon: float = 0.0, norm: Norm = "linf", seed: int = 0,
     device: torch.device | str = "cpu", batch_size: int = 2048,
 ) -> ModelOutputs:  # fmt: skip
@@ -93,7 +93,7 @@ def query(
         net: images -> logits, on `device`.
         images: the pool.
         trained: rows of the pool that the network was trained on.
-        reference: rows of the network's reference set.
+        neither: rows that count as neither members nor non-members: the reference set, and the images that chose the epoch.
         mirrored: also query the mirror image of each image.
         attack: rows that are also queried as adversarial images, made by PGD (Song 2019); None for no such queries.
         epsilon: radius of PGD's ball.
@@ -109,7 +109,7 @@ def query(
         logits.append(torch.stack([predict(net, query.to(device)).cpu() for query in queries], 1))
         recognised.append(torch.stack([torch.isin(fingerprints(query), known) for query in queries], 1))
     state = np.full(len(images.y), -1, np.int8)
-    state[images.copies_of(reference)] = 0
+    state[images.copies_of(neither)] = 0
     state[images.copies_of(trained)] = 1
     adversarial = None
     if attack is not None:

@@ -5,7 +5,7 @@ neither the replicate nor the shadow model, so no network of a study is trained 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
@@ -16,6 +16,9 @@ from core.knobs import Bounds, knobs
 from core.rng import fold
 
 PARTS = ("members", "val", "test", "shadow")
+"""Names of the parts that a protocol draws."""
+ALL_PARTS = (*PARTS, "selection")
+"""Names of the parts of `Parts`."""
 _TINY = 1e-9  # rounding error of a sum of shares
 
 
@@ -29,6 +32,8 @@ class Parts:
     shadow: np.ndarray
     test_is_exchangeable: bool = True
     """Whether `test` is drawn from the same images as the members."""
+    selection: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    """Images that were drawn into `val` and choose the epoch of a training; they are judged and audited by nothing."""
 
     def judged(self, part: str) -> np.ndarray:
         """The non-members that `judge.part` names."""
@@ -55,7 +60,8 @@ class Stratified:
     members: Annotated[float, Bounds(0)] = 0.25
     """Size of the training set."""
     val: Annotated[float, Bounds(0)] = 0.125
-    """Number or share of the non-members on which a sweep evaluates, and with which replicates exchange members."""
+    """Number or share of the non-members on which a sweep evaluates, and with which replicates exchange members; with 0, all
+    replicates have the same members."""
     test: Annotated[float, Bounds(0)] = 0.125
     """Number or share of the non-members that only the confirmation step uses."""
     shadow: Annotated[float, Bounds(0)] = 0.5
@@ -66,7 +72,7 @@ class Stratified:
         sizes = {name: getattr(self, name) for name in PARTS}
         for name, size in sizes.items():
             _check_size(name, size, "pool")
-            if not size and name != "shadow":
+            if not size and name in ("members", "test"):
                 raise InputError(f"{name}=0 leaves no images for {name}, which every study needs")
         shares = [size for size in sizes.values() if size <= 1]
         if sum(shares) > 1 + _TINY:

@@ -16,15 +16,17 @@ import numpy as np
 from torch import Tensor
 
 from core.data.images import Images
-from core.data.protocols import PARTS, Parts, SplitProtocol, Stratified, stratified
+from core.data.protocols import ALL_PARTS, PARTS, Parts, SplitProtocol, Stratified, stratified
 from core.errors import InputError
 from core.rng import fold
 
 DEFAULT = Stratified()
 
 
-def split(images: Images, protocol: SplitProtocol = DEFAULT, replicate: int = 0, shadow: int = 0) -> Parts:
-    """Split a pool into member, validation, test and shadow indices.
+def split(
+    images: Images, protocol: SplitProtocol = DEFAULT, replicate: int = 0, shadow: int = 0, selection: int = 0
+) -> Parts:  # fmt: skip
+    """Split a pool into member, validation, test, shadow and selection indices; `TrialConfig.parts` does so for a network.
 
     Args:
         images: the pool.
@@ -32,6 +34,8 @@ def split(images: Images, protocol: SplitProtocol = DEFAULT, replicate: int = 0,
         replicate: above 0, members are redrawn from members + val; `test` and `shadow` stay the same.
         shadow: above 0, return the parts of that shadow model: members and `val` are halves of the shadow pool, the others are
             empty.
+        selection: number of images that choose the epoch; they are taken from `val`, stratified over classes, and the other parts
+            do not depend on this number.
 
     Raises:
         InputError: the pool is too small for the protocol, or a class has no image in a part that every network needs; the
@@ -41,14 +45,32 @@ def split(images: Images, protocol: SplitProtocol = DEFAULT, replicate: int = 0,
     kept = one_part_each(images.ids.numpy(), *(getattr(drawn, name) for name in PARTS))
     parts = replace(drawn, **dict(zip(PARTS, kept, strict=True)))
     left_out = sum(len(getattr(drawn, name)) - len(getattr(parts, name)) for name in PARTS)
+    if selection:
+        parts = _with_selection(parts, images, selection)
     required = ("members",) if shadow else [name for name in ("members", "val", "test") if len(getattr(drawn, name))]
     for name in required:
         check_classes(
             images, getattr(parts, name), f"{name} of shadow model {shadow}" if shadow else name,
             f" after {left_out} exact copies were left out" if left_out else "",
-            "use a larger pool" if isinstance(protocol, Stratified) else "use split=stratified, or a larger pool",
+            ("lower selection.images, or " if name == "val" and selection else "")
+            + ("use a larger pool" if isinstance(protocol, Stratified) else "use split=stratified, or a larger pool"),
         )  # fmt: skip
     return parts
+
+
+def _with_selection(parts: Parts, images: Images, count: int) -> Parts:
+    """The parts with `count` distinct images of `val` set aside; further copies of these are left out.
+
+    Raises:
+        InputError: they are all images of `val`, or more.
+    """
+    ids = images.ids.numpy()
+    _, first = np.unique(ids, return_index=True)
+    distinct = parts.val[np.isin(parts.val, first)]
+    if count >= len(distinct):
+        raise InputError(f"selection.images={count} leaves none of the {len(distinct)} images of val; lower it, or enlarge val")
+    chosen, _ = stratified(distinct, images.y.numpy(), count / len(distinct), fold(0, "selection"))
+    return replace(parts, selection=chosen, val=parts.val[~np.isin(ids[parts.val], ids[chosen])])
 
 
 def one_part_each(ids: np.ndarray, *parts: np.ndarray) -> list[np.ndarray]:
@@ -65,7 +87,7 @@ def one_part_each(ids: np.ndarray, *parts: np.ndarray) -> list[np.ndarray]:
 def overlap(images: Images, parts: Parts) -> int:
     """Number of distinct images that are in more than one part, themselves or as an exact copy; 0 for the parts of `split`."""
     ids = images.ids.numpy()
-    in_parts = np.concatenate([np.unique(ids[getattr(parts, name)]) for name in PARTS])
+    in_parts = np.concatenate([np.unique(ids[getattr(parts, name)]) for name in ALL_PARTS])
     return int((np.unique(in_parts, return_counts=True)[1] > 1).sum())
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from core import workers
 from core.attacks.suite import run_suite
 from core.audits.outputs import ModelOutputs
+from core.bound import Bound, State
 from core.config import TrialConfig
 from core.data import Images, Parts, overlap
 from core.evaluation.inspection import inspect_model
@@ -22,8 +23,8 @@ from core.evaluation.timing import PhaseTimer
 from core.metrics import Metrics
 from core.modes import with_autograd
 from core.perturbations.gat import MIN_GENERATOR_NORM
+from core.selection import selected_epoch
 from core.stats import wilson
-from core.train import Bound, State
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def judge(
         **inspected,
         **audits.metrics,
         **dp_metrics(config, len(private)),
+        **({"selected_epoch": float(selected)} if (selected := selected_epoch(bound.curve)) else {}),
         "density": activation_density(bound.net, x),
         "weights_below_0.001": share_near_zero(bound.net),
         "flag/at_chance": float(wilson(hits, len(correct)).low <= largest_class),

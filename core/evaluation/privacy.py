@@ -17,13 +17,13 @@ from core.audits.label_only import boundary_distance
 from core.audits.outputs import ModelOutputs, query
 from core.audits.shadow_audits import ShadowAudit
 from core.audits.threshold import below_half, leak_metrics, worst_case_auc
+from core.bound import State, steps_per_epoch
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError, TrialError
 from core.evaluation.privacy_checks import PROBE, privacy_flags
 from core.evaluation.stored import finite_logits, member_rows, stored_model, threat_model
 from core.metrics import UNBOUNDED, Metrics
-from core.train import State, steps_per_epoch
 
 
 def dp_metrics(config: TrialConfig, members: int) -> dict[str, float]:
@@ -36,8 +36,15 @@ def dp_metrics(config: TrialConfig, members: int) -> dict[str, float]:
 
 
 NO_NON_MEMBERS = "the split has no non-members that are drawn like the members, so nothing can be audited; raise split.val"
+NEED_NON_MEMBERS = ("mia_", "inversion_leak")
+"""Beginnings of the names of metrics that compare members with non-members that are drawn like them."""
 SHORT_WALK = {"steps": 4, "samples": 25}
 """Effort of the label-only audit of a network that masks its confidence: about 220 queries per image."""
+
+
+def needs_non_members(metric: str) -> bool:
+    """Whether a metric is measured only if the split has non-members that are drawn like the members."""
+    return metric.startswith(NEED_NON_MEMBERS)
 
 
 @workers.alone()
@@ -50,13 +57,14 @@ def outputs_of(config: TrialConfig, net: nn.Module, images: Images, *, device: t
     Raises:
         TrialError: a logit is not finite.
     """
-    parts = data.split(images, config.split, config.replicate, config.shadow)
+    parts = config.parts(images)
     target = data.split(images, config.split)
     audited_rows = images.copies_of(np.concatenate([target.members, target.val, target.non_members("test")]))
     mirrored = bool(getattr(config.augmentation, "flip", False))
+    private, reference = member_rows(config, images, parts)
     outputs = query(
-        net, images, *member_rows(config, images, parts), mirrored=mirrored, attack=audited_rows, seed=config.seed, device=device,
-        **threat_model(config.judge),
+        net, images, private, np.concatenate([reference, parts.selection]), mirrored=mirrored, attack=audited_rows,
+        seed=config.seed, device=device, **threat_model(config.judge),
     )  # fmt: skip
     queried = outputs.logits if outputs.adversarial is None else np.append(outputs.logits, outputs.adversarial[audited_rows])
     if not np.isfinite(queried).all():
@@ -179,7 +187,7 @@ def reaudit(
         TrialError: a metric is not finite.
     """
     device = torch.device(device)
-    parts = data.split(images, config.split, config.replicate)
+    parts = config.parts(images)
     (private, _), rows = member_rows(config, images, parts), parts.non_members(config.judge.part)
     if not len(rows):
         raise InputError(NO_NON_MEMBERS)
@@ -205,7 +213,8 @@ def audit_by_others(
     Args:
         config: configuration of the network, a replicate.
         target: outputs of the network.
-        siblings: outputs of its sibling replicates, for the protocol `auditor`; none skips this protocol.
+        siblings: outputs of its sibling replicates, for the protocol `auditor`; none skips this protocol, as does a split without
+            `val`, in which the siblings have the same members.
         shadows: outputs of its shadow models, for the protocol `attacker`; none skips this protocol.
         images: the pool.
         known: metrics of the network so far.
@@ -217,7 +226,7 @@ def audit_by_others(
     Raises:
         TrialError: the outputs belong to a network whose members are not those of the configuration, or are not finite.
     """
-    parts = data.split(images, config.split, config.replicate)
+    parts = config.parts(images)
     private, _ = member_rows(config, images, parts)
     if not np.array_equal(np.flatnonzero(target.state > 0), images.copies_of(private)):
         raise TrialError("the stored outputs are of a network with other members; is it the same data set and version?")
@@ -237,7 +246,7 @@ def audit_by_others(
         return shadow_audits.attacker(networks[0], networks[1:], judged, parts.shadow, **settings)
 
     protocols: dict[str, tuple[Callable[..., ShadowAudit], Sequence[ModelOutputs], list[np.ndarray]]] = {}
-    protocols |= {"auditor": (auditor, [target, *siblings], [candidates])} if siblings else {}
+    protocols |= {"auditor": (auditor, [target, *siblings], [candidates])} if siblings and len(parts.val) else {}
     protocols |= {"attacker": (attacker, [target, *shadows], [judged, parts.shadow])} if shadows else {}
     values: dict[str, float] = {}
     audits: dict[str, ShadowAudit] = {}

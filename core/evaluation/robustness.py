@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core import data, workers
+from core import workers
 from core.attacks.deepfool import deepfool
 from core.attacks.named import attacks_of
 from core.attacks.radius import adversarial_radius, summarise_perturbations
 from core.attacks.suite import PROBE, Attack, SuiteResult, correct, robust_over_epsilon, run_suite, suite_attacks
+from core.bound import Bound, State
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError
@@ -26,7 +27,6 @@ from core.metrics import UNBOUNDED, Metrics
 from core.modes import as_float, with_autograd
 from core.perturbations.gat import Adversary
 from core.regularizers.bpfc import BPFC
-from core.train import Bound, State
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def attack_further(
         InputError: the configuration does not fit the images, or `known` belongs to other images.
     """
     device, timer = torch.device(device), PhaseTimer()
-    parts = data.split(images, config.split, config.replicate)
+    parts = config.parts(images)
     bound = stored_model(config, modules, images, device)
     rows = parts.judged(config.judge.part)
     verdicts = [torch.from_numpy(robust).to(device) for name, robust in known.items() if name.startswith("robust/")]

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from core import data
+from core.bound import Bound, State, bind
 from core.config import TrialConfig
 from core.data import Images, Parts
 from core.errors import TrialError
 from core.judging import Judge
 from core.modes import predict
-from core.train import Bound, State, bind
 
 
 def member_rows(config: TrialConfig, images: Images, parts: Parts) -> tuple[np.ndarray, np.ndarray]:
@@ -27,10 +27,9 @@ def member_rows(config: TrialConfig, images: Images, parts: Parts) -> tuple[np.n
 
 def stored_model(config: TrialConfig, modules: Mapping[str, State], images: Images, device: torch.device) -> Bound:
     """Restore a network and its bound components from `TrialResult.state["modules"]`."""
-    members = images.at(data.split(images, config.split, config.replicate, config.shadow).members)
+    members = images.at(config.parts(images).members)
     bound = bind(config, members.to(device), device)
-    for name, module in bound.modules.items():
-        module.load_state_dict(modules[name])
+    bound.load_modules(modules)
     return bound
 
 

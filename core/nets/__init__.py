@@ -20,7 +20,8 @@ from core.nets.mnist import MLeNet, NetA
 from core.nets.mobilenet import MobileNet
 from core.nets.net import Halves, Net
 from core.nets.resnet import ResNet10, ResNet18, ResNet50
-from core.nets.vgg import VGG11BN, VGG16
+from core.nets.single_layer import SingleLayer
+from core.nets.vgg import VGG11BN, VGG16, VGG19
 from core.nets.wide_resnet import WideResNet
 
 __all__ = ["NETS", "Halves", "Net", "build", "has_batch_norm", "last_maps_of"]
@@ -33,12 +34,14 @@ NETS = {
     "resnet50": ResNet50,
     "vgg11_bn": VGG11BN,
     "vgg16": VGG16,
+    "vgg19": VGG19,
     "mobilenet": MobileNet,
     "densenet": DenseNet,
     "googlenet": GoogLeNet,
     "wrn": WideResNet,
     "mlenet": MLeNet,
     "net_a": NetA,
+    "single_layer": SingleLayer,
 }
 
 

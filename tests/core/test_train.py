@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from states import digest, identical, run_on_two_workers, start_process, tensors
 from tiny_training import TINY, fit, images, weights
 
-from core import train, trial
+from core import data, train, trial
+from core.bound import Bound, bind
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError, TrialError
@@ -27,7 +28,7 @@ CROP = {"augmentation": "crop_flip", "augmentation.padding": 1}
 FULL = CRL | PGD | CROP
 
 
-def fit_vgg(**options) -> train.Bound:
+def fit_vgg(**options) -> Bound:
     """Train a network with batch norm and dropout on 8 images."""
     params = {"net": "vgg11_bn", "net.dropout": 0.5, "loss": "relaxloss", "loss.alpha": 3.0}
     config = TrialConfig.of({k: v for k, v in TINY.items() if not k.startswith("net.")} | params)
@@ -112,6 +113,57 @@ def test_resuming_from_a_state_does_not_change_it():
     assert digest(first) == before
 
 
+def test_training_on_floats_is_bit_identical_to_training_on_the_same_bytes():
+    bytes_ = images()
+    floats = Images(bytes_.x / 255, bytes_.y, bytes_.classes)
+    params = FULL | {"normalize": False}
+    assert identical(fit(params, bytes_).state()["modules"], fit(params, floats).state()["modules"])
+
+
+def test_channel_statistics_of_floats_are_those_of_the_same_bytes():
+    x = images(shape=(3, 8, 8)).x
+    for of_bytes, of_floats in zip(data.channel_statistics(x), data.channel_statistics(x / 255), strict=True):
+        torch.testing.assert_close(of_floats, of_bytes)
+
+
+# -- starting from a network ------------------------------------------------------------------------------------------
+
+
+FULL_BATCH = {"batch_size": 1000, "epochs": 1, "optimizer.schedule": "constant"}
+"""One step per epoch, so that the order of the images does not matter."""
+
+
+def test_training_that_starts_from_a_network_continues_its_training_and_leaves_it_unchanged():
+    plain = FULL_BATCH | {"optimizer": "sgd", "optimizer.momentum": 0.0}
+    first = fit(plain).state()
+    before = digest(first)
+    resumed, started = fit(plain | {"epochs": 2}, resume=first), fit(plain, start=first["modules"])
+    torch.testing.assert_close(weights(started.net), weights(resumed.net))
+    assert digest(first) == before and len(started.curve) == 1 and started.curve[0]["epoch"] == 1
+
+
+def test_training_that_starts_from_a_network_has_a_new_optimizer():
+    adam = FULL_BATCH | {"optimizer": "adam", "optimizer.lr": 1e-3, "optimizer.weight_decay": 0.0}
+    first = fit(adam | {"epochs": 5})
+    before = weights(first.net)
+
+    def share_of_full_steps(bound):
+        """Share of the weights that moved by lr; Adam's first step is lr times the sign of the gradient."""
+        step = (weights(bound.net) - before).abs()
+        return ((step - 1e-3).abs() < 1e-5).double().mean() / (step > 1e-5).double().mean()
+
+    assert share_of_full_steps(fit(adam, start=first.state()["modules"])) > 0.98
+    assert share_of_full_steps(fit(adam | {"epochs": 6}, resume=first.state())) < 0.5
+
+
+def test_training_that_starts_from_a_network_keeps_its_normalisation():
+    first = fit({})
+    others = Images(images().x // 2, images().y, 3)
+    started = fit({}, others, start=first.state()["modules"])
+    assert torch.equal(started.net.mean, first.net.mean) and torch.equal(started.net.std, first.net.std)
+    assert not torch.equal(fit({}, others).net.mean, first.net.mean)
+
+
 def test_crl_centres_are_trained_and_part_of_the_state():
     first, second = fit(CRL | {"epochs": 1}).state(), fit(CRL | {"epochs": 2}).state()
     a, b = (s["modules"]["loss"]["centres"] for s in (first, second))
@@ -183,7 +235,7 @@ def test_a_step_is_a_gradient_step_on_the_mean_cross_entropy():
     members = images(12)
     plain = {"batch_size": 12, "epochs": 1, "optimizer.momentum": 0.0, "optimizer.weight_decay": 0.0}
     config = TrialConfig.of(TINY | plain)
-    net = train.bind(config, members, torch.device("cpu")).net
+    net = bind(config, members, torch.device("cpu")).net
     loss = torch.nn.functional.cross_entropy(net(members.x.float() / 255), members.y)
     gradients = torch.autograd.grad(loss, list(net.parameters()))
     expected = torch.cat([(p - 0.05 * g).detach().reshape(-1) for p, g in zip(net.parameters(), gradients, strict=True)])
@@ -224,7 +276,7 @@ def test_every_epoch_draws_different_noise_for_each_component():
             extra_batches()
 
     def bind_recorder():
-        bound = train.bind(config, members, torch.device("cpu"))
+        bound = bind(config, members, torch.device("cpu"))
         bound.augmentation = bound.perturbation = bound.regularizer = NoiseRecorder()
         return bound, train._TrainingData(config, bound, members)
 
@@ -241,9 +293,11 @@ def test_the_curve_has_one_row_per_epoch():
     bound = fit({"epochs": 3}, on_epoch=lambda row, bound: rows.append(dict(row)))
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert bound.curve == rows
-    assert set(rows[0]) == {"epoch", "epoch/loss", "epoch/train_accuracy", "epoch/val_accuracy", "epoch/seconds"}
+    assert set(rows[0]) == {"epoch", "epoch/loss", "epoch/train_accuracy", "epoch/val_accuracy", "epoch/val_loss", "epoch/seconds"}
     correct = (predict(bound.net, images(9, seed=1).x).argmax(1) == images(9, seed=1).y).double().mean()
     assert rows[-1]["epoch/val_accuracy"] == pytest.approx(correct.item())
+    probabilities = predict(bound.net, images(9, seed=1).x).double().softmax(1)[torch.arange(9), images(9, seed=1).y]
+    assert rows[-1]["epoch/val_loss"] == pytest.approx(-probabilities.log().mean().item(), rel=1e-5)
 
 
 def test_the_error_of_a_loss_that_is_not_finite_names_the_epoch():
@@ -260,32 +314,25 @@ def test_a_last_step_that_breaks_the_weights_is_also_a_trial_error():
         trial.run(config, images(64, classes=2))
 
 
-# -- channel statistics -----------------------------------------------------------------------------------------------
-
-
-def test_channel_statistics_are_the_means_and_standard_deviations_of_all_pixels():
-    x = torch.randint(0, 256, (7, 3, 5, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    mean, std = train.channel_statistics(x)
-    pixels = x.double() / 255
-    assert torch.allclose(mean.double(), pixels.mean((0, 2, 3))) and torch.allclose(std.double(), pixels.std((0, 2, 3)))
+# -- normalisation ----------------------------------------------------------------------------------------------------
 
 
 def test_normalisation_uses_the_statistics_of_the_members_and_can_be_disabled():
     x = torch.randint(0, 256, (20, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     x[:, 1] //= 4
     members = Images(x, torch.arange(20) % 2, 2)
-    net = train.bind(TrialConfig(), members, torch.device("cpu")).net
+    net = bind(TrialConfig(), members, torch.device("cpu")).net
     for channel in range(3):
         pixels = x[:, channel].double() / 255
         assert net.mean[channel].item() == pytest.approx(pixels.mean().item(), rel=1e-5)
         assert net.std[channel].item() == pytest.approx(pixels.std().item(), rel=1e-3)
-    unnormalised = train.bind(TrialConfig(normalize=False), members, torch.device("cpu")).net
+    unnormalised = bind(TrialConfig(normalize=False), members, torch.device("cpu")).net
     assert (unnormalised.mean == 0).all() and (unnormalised.std == 1).all()
 
 
 def test_a_constant_channel_does_not_divide_by_zero():
     members = Images(torch.full((10, 1, 8, 8), 7, dtype=torch.uint8), torch.arange(10) % 2, 2)
-    net = train.bind(TrialConfig(), members, torch.device("cpu")).net
+    net = bind(TrialConfig(), members, torch.device("cpu")).net
     assert torch.isfinite(net(torch.rand(2, 1, 8, 8))).all()
 
 

@@ -50,6 +50,8 @@ def dry_run(plan: Plan, site: Site, *, objectives: preflight.Objectives, seconds
     terminal = Terminal(site.output)
     info = terminal.info
     info(plan.question)
+    for line in plan.left_out:
+        info(f"--recipe {plan.recipe} leaves out {line}")
     info("\nconfiguration")
     searched = space.searched_names(plan.space)
     for name, value in plan.config.params().items():
@@ -156,7 +158,7 @@ def measure(
 
 def sizes_of(plan: Plan, images: Images) -> dict[str, Sizes]:
     """The sizes of evaluations on the whole pool, by `judge.part`."""
-    parts = data.split(images, plan.config.split)
+    parts = plan.config.parts(images)
     return {part: Sizes.of(images, parts, part) for part in ("val", "test", "both")}
 
 

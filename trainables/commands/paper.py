@@ -156,6 +156,6 @@ def _summary(config: TrialConfig) -> str:
 def _images(networks: Networks, site: Site) -> Images:
     config = networks.common
     images = data.load(config.dataset, site.data_dir, config.pool)
-    for own in {config.replicate: config for config in networks.rows.values()}.values():
-        data.split(images, own.split, own.replicate)  # refuses a split that leaves a class without members
+    for own in {(config.replicate, config.selection.images): config for config in networks.rows.values()}.values():
+        own.parts(images)  # refuses a split that leaves a class without members
     return images

@@ -74,6 +74,8 @@ def _run(run: StudyRun, images: Images) -> int:
     later, description = run.finished_versions(), data.description(images, run.plan.config.split)
     for line in description:
         run.terminal.info(f"data: {line}")
+    for line in run.plan.left_out:
+        run.terminal.info(f"--recipe {run.plan.recipe} leaves out {line}")
     with cluster.joined(run.site) as capacity:
         try:
             state = resume_state(run.store, run.plan)
@@ -124,7 +126,7 @@ def _update_facts(run: StudyRun, images: Images, description: Sequence[str]) -> 
     known = run.facts()
     facts = resumed_facts(known, run.command) if known else study_facts(run.plan, run.command)
     facts["data"] = "; ".join(description)
-    facts["parts"] = parts_fact(data.split(images, run.plan.config.split))
+    facts["parts"] = parts_fact(run.plan.config.parts(images))
     run.store.write_json("facts.json", facts)
     return facts
 

@@ -8,6 +8,7 @@ import torch
 from core import data
 from core.attacks.suite import EVAL_BATCH, PROBE
 from core.audits.outputs import ModelOutputs
+from core.bound import Bound
 from core.config import TrialConfig
 from core.data import Images, Parts
 from core.data.labels import MIN_IMAGES, pool_rows
@@ -20,7 +21,6 @@ from core.evaluation.stored import member_rows
 from core.evaluation.timing import PhaseTimer
 from core.inversion.acgan import train_generator
 from core.modes import as_float
-from core.train import Bound
 from trainables.cost import passes
 from trainables.cost.passes import STEP, Sizes
 from trainables.cost.speed import Speed
@@ -79,7 +79,7 @@ def measure_evaluation(
     queried = 0.0
     if config.judge.audits != "scores":
         queried = speed.seconds(passes.outputs_of(config, whole), EVAL_BATCH) / audit
-    plain = config.set({"judge.inversion": "none", "judge.attribution": 0})
+    plain = config.set({"judge.inversion": "none", "judge.attribution": 0, "selection": "none"})
     inspection = measure_inspection(config, bound, images, speed, device, seconds)
     part = _largest_part(plain, images, speed, seconds) if is_trained else None
     if part is None:
@@ -158,7 +158,8 @@ def measure_audit_by_others(
 ) -> tuple[float, float]:  # fmt: skip
     """Audit a network by other networks: CPU seconds, and bytes of the evidence, for the whole pool.
 
-    The audits take the same time for any outputs, so those of the networks are random.
+    The audits take the same time for any outputs, so those of the networks are random. The few images that choose the epoch count
+    as audited ones.
 
     Args:
         config: configuration of the network in the confirmation step.
@@ -166,6 +167,7 @@ def measure_audit_by_others(
         whole: sizes of the whole pool.
         siblings, shadows: numbers of networks that audit the network.
     """
+    config = config.set({"selection": "none"})
     stream, mirrored = np.random.Generator(np.random.PCG64(0)), bool(getattr(config.augmentation, "flip", False))
     is_attacked = bool(passes.queries_of(config, whole)[1])
 

@@ -25,6 +25,7 @@ from core.evaluation.masking import masking_flags
 from core.evaluation.robustness import distance_metrics, suite_of
 from core.judging import Judge
 from core.regularizers.bpfc import BPFC
+from core.selection import ByAccuracy, ByAttack
 
 COUNTED_IMAGES = 4
 """Number of images on which passes are counted; their number per image is the same for each."""
@@ -63,12 +64,13 @@ class Sizes:
     judged: int
     """Non-members of the part that is evaluated."""
     target: int
-    """Images of the target half: members, validation and test part."""
+    """Images that are audited: members, validation part, and the test part if it is drawn like the members."""
 
     @classmethod
     def of(cls, images: Images, parts: Parts, part: str) -> "Sizes":
         """The sizes of an evaluation on a part of a pool."""
-        target = sum(len(own) for own in (parts.members, parts.val, parts.test))
+        tested = parts.test if parts.test_is_exchangeable else parts.test[:0]
+        target = sum(len(own) for own in (parts.members, parts.val, parts.selection, tested))
         return cls(len(images.y), len(parts.members), len(parts.judged(part)), target)
 
     def attacked(self, judge: Judge) -> int:
@@ -81,6 +83,15 @@ def attacks_of(config: TrialConfig, sizes: Sizes) -> Passes:
     attacked = sizes.attacked(config.judge)
     each, probed = _per_attacked_image(config.judge, isinstance(config.regularizer, BPFC) and config.regularizer)
     return each * attacked + probed * min(PROBE, attacked)
+
+
+def selection_of(config: TrialConfig) -> Passes:
+    """Passes of the choice of the epoch during the training of one network, which may end early; at most."""
+    choice = config.selection
+    if not choice.images:
+        return Passes()
+    last_epoch = config.optimizer.last_epoch(config.epochs)
+    return _per_choosing_image(choice) * (choice.images * min(choice.last or last_epoch, last_epoch))
 
 
 def queries_of(config: TrialConfig, sizes: Sizes) -> tuple[int, int]:
@@ -133,6 +144,16 @@ def _per_attacked_image(judge: Judge, defence: BPFC | bool) -> tuple[Passes, Pas
         smooth = functools.partial(distance_metrics, judge=judge, seed=0)
         probed += _counted(judge.epsilon, judge.norm, smooth, frequency=0.0)
     return each, probed
+
+
+@functools.cache
+def _per_choosing_image(choice: ByAccuracy) -> Passes:
+    """Passes of the choice of the epoch per image and epoch."""
+
+    def measure(net: nn.Module, x: Tensor, y: Tensor) -> None:
+        choice.correct(net, x, y, seed=0, ids=torch.arange(len(x)))
+
+    return _counted(choice.epsilon, choice.norm, measure) if isinstance(choice, ByAttack) else _counted(0.01, "linf", measure)
 
 
 @functools.cache

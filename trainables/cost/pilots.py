@@ -7,7 +7,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
@@ -16,14 +16,15 @@ import numpy as np
 import torch
 
 from core import data
+from core.attacks.suite import EVAL_BATCH
+from core.bound import Bound
 from core.config import TrialConfig
 from core.data import Images
 from core.data.labels import MIN_IMAGES, pool_rows
 from core.errors import InputError, TrialError
 from core.footprint import Phase, footprint
-from core.train import Bound
 from trainables.cost.evaluation import Evaluation, measure_audit_by_others, measure_evaluation
-from trainables.cost.passes import Sizes
+from trainables.cost.passes import Sizes, selection_of
 from trainables.cost.speed import Speed, measure_speed
 from trainables.cost.training import Training, clock_on, measure_training, warm_up
 
@@ -246,6 +247,8 @@ def measure(pilot: Pilot, images: Images, setting: Setting, device: torch.device
     members, end = setting.sizes[config.judge.part].members, time.monotonic() + seconds
     training, bound = measure_training(config, images, members, device, TRAINING * seconds)
     speed = measure_speed(bound, images, device)
+    choosing = speed.seconds(selection_of(config), min(EVAL_BATCH, config.selection.images))
+    training = replace(training, seconds=training.seconds + choosing)
 
     def evaluation(of: TrialConfig, share: float) -> Evaluation:
         sizes, left = setting.sizes[of.judge.part], (end - time.monotonic()) / training.load

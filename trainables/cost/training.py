@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import torch
 
 from core import data
+from core.bound import Bound
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError, TrialError
 from core.footprint import kept_bytes
 from core.memory import available
-from core.train import Bound, train
+from core.train import train
 
 Clock = Callable[[], float]
 FIRST_IMAGES = 4
@@ -54,6 +55,8 @@ def measure_training(
 ) -> tuple[Training, Bound]:
     """Train a network for a limited time: one epoch on few of the members, then on more, then as many epochs as the time allows.
 
+    The choice of the epoch is not measured; see `trainables.cost.passes.selection_of`.
+
     Args:
         config: the configuration.
         images: the pool, or a part of it.
@@ -68,6 +71,7 @@ def measure_training(
         InputError, TrialError, ValueError: the configuration cannot be trained on these images.
     """
     start, clock, parts = time.monotonic(), clock_on(device), data.split(images, config.split)
+    config = config.set({"selection": "none"})
     end, first = start + seconds, clock()
     own, val = images.at(parts.members), images.at(parts.val[:1000])
     count, bound, batch, wall = min(FIRST_IMAGES, len(own.y)), None, config.batch_size, 0.0

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from core import data
+from core.bound import bind
 from core.config import TrialConfig
 from core.data import Images
 from core.footprint import footprint
-from core.train import bind
 from trainables.cost.evaluation import Evaluation, expected_bytes
 from trainables.cost.passes import Sizes
 from trainables.cost.pilots import Cost, Pilot, network_bytes
@@ -37,7 +36,7 @@ def _cost(pilot: Pilot, images: Images, sizes: Mapping[str, Sizes], process_byte
         files = expected_bytes(config, images.classes, sizes[config.judge.part])
         return Evaluation(math.nan, math.nan, math.nan, math.nan, files, 0.0, math.nan)
 
-    parts = data.split(images, pilot.sweep.split)
+    parts = pilot.sweep.parts(images)
     bound = bind(pilot.sweep, images.at(parts.members[:FEW]), torch.device("cpu"))
     phase = footprint(pilot.sweep, bound, images, parts)
     return Cost(

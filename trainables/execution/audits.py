@@ -12,7 +12,7 @@ import torch
 from core.audits.evidence import stored_scores
 from core.audits.outputs import ModelOutputs
 from core.config import TrialConfig
-from core.data import Images, split
+from core.data import Images
 from core.errors import InputError
 from core.evaluation.privacy import FurtherAudits, audit_by_others, outputs_of
 from core.evaluation.stored import member_rows, stored_model
@@ -183,7 +183,7 @@ def stored_outputs(files: Store, config: TrialConfig, images: Images, device: to
 
 def _histogram(config: TrialConfig, outputs: ModelOutputs, images: Images) -> dict[str, list[int]]:
     """Counts of members and non-members by confidence, in `BINS` equal parts of [0, 1]."""
-    parts = split(images, config.split, config.replicate)
+    parts = config.parts(images)
     groups = {"members": member_rows(config, images, parts)[0], "non_members": parts.non_members(config.judge.part)}
     return {
         name: np.histogram(outputs.score("confidence", rows), bins=BINS, range=(0, 1))[0].tolist() for name, rows in groups.items()

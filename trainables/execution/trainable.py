@@ -16,10 +16,11 @@ import torch
 
 from core import trial, workers
 from core.audits.outputs import ModelOutputs
+from core.bound import Bound, State
 from core.config import TrialConfig
-from core.data import Images, split
+from core.data import Images
 from core.redaction import redacted
-from core.train import Bound, State, train
+from core.train import train
 from trainables.execution.recorded import recorded
 from trainables.execution.resources import Share, SharedImages, Workspace, from_shared
 from trainables.search.reports import epochs_report, fatal_report, result_report
@@ -122,8 +123,9 @@ def _train(
 
 def _train_with_others(config: TrialConfig, images: Images, files: Store, device: torch.device) -> None:
     """Train a network as one of several workers, of which the first one evaluates and stores it."""
-    parts = split(images, config.split, config.replicate, config.shadow)
-    train(config, images.at(parts.members), images.at(parts.val), device=device, resume=_checkpoint(files))
+    parts = config.parts(images)
+    own = (images.at(rows) for rows in (parts.members, parts.val, parts.selection))
+    train(config, *own, device=device, resume=_checkpoint(files))
 
 
 def _checkpoint(files: Store) -> State | None:

@@ -10,10 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from core import data
 from core.attacks.suite import EVAL_BATCH
+from core.bound import bind
 from core.config import SLOTS, TrialConfig
 from core.data import Images
 from core.modes import eval_mode
-from core.train import bind
 from trainables.cost.passes import Sizes
 from trainables.cost.pilots import Cost, Pilot, Setting, measured
 from trainables.cost.text import duration
@@ -39,9 +39,11 @@ class Kind(NamedTuple):
 
 
 def kind_of(config: TrialConfig) -> Kind:
-    """The kind of a configuration: its components, the width and depth of its network, and the steps of its perturbation."""
+    """The kind of a configuration: its components, the width and depth of its network, the steps of its perturbation, and how its
+    epoch is chosen."""
     names = tuple(type(getattr(config, slot)).__name__ for slot in SLOTS)
-    return Kind(names, (repr(config.net), getattr(config.perturbation, "steps", 0)), config.batch_size)
+    attack = (repr(config.net), getattr(config.perturbation, "steps", 0), repr(config.selection))
+    return Kind(names, attack, config.batch_size)
 
 
 @dataclass(frozen=True)

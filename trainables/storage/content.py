@@ -22,7 +22,9 @@ from trainables.study.data_identity import DataIdentity
 
 TRAINING = (Definition("core.train", "train"), Definition("core.data", "split"))
 """The definitions that train a network, given its members and components."""
-REGISTRIES = ("CHOICES", "SLOTS", "NETS", "LOSSES", "PERTURBATIONS", "REGULARIZERS", "AUGMENTATIONS", "OPTIMIZERS", "SPLITS")
+REGISTRIES = (
+    "CHOICES", "SLOTS", "NETS", "LOSSES", "PERTURBATIONS", "REGULARIZERS", "AUGMENTATIONS", "OPTIMIZERS", "SPLITS", "SELECTIONS",
+)  # fmt: skip
 """Names of the definitions that list all components; a training uses only those that its configuration names."""
 EVALUATION = ("Judge",)
 """Names of the settings of the evaluation, which are part of a configuration but do not affect the training."""

@@ -15,9 +15,9 @@ torch.set_num_threads(1)
 
 LIGHT = {
     "wrn": {"depth": 10, "widen": 1}, "densenet": {"depth": 10}, "mobilenet": {"width": 0.25}, "allconv": {"width": 8},
-    "convnet": {"width": 4, "hidden": 8},
+    "convnet": {"width": 4, "hidden": 8}, "resnet10": {"width": 8}, "vgg19": {"width": 8},
 }  # fmt: skip
-SHAPES = dict.fromkeys(NETS, (3, 16, 16)) | dict.fromkeys(("vgg11_bn", "vgg16"), (3, 32, 32))
+SHAPES = dict.fromkeys(NETS, (3, 16, 16)) | dict.fromkeys(("vgg11_bn", "vgg16", "vgg19"), (3, 32, 32))
 SHAPES |= {"convnet": (1, 8, 8), "mlenet": (1, 28, 28), "net_a": (1, 28, 28)}
 
 
@@ -150,8 +150,20 @@ def test_grad_cam_does_not_depend_on_batches_or_no_grad():
 # -- the maps that a network pools ------------------------------------------------------------------------------------
 
 
-AVERAGING = ("allconv", "resnet18", "resnet50", "mobilenet", "densenet", "googlenet", "wrn")
-"""Networks that average their last maps over positions and end with a linear layer."""
+def averages(name: str) -> bool:
+    """Whether a network averages its last maps over positions and ends with a single linear layer."""
+    with torch.device("meta"):
+        net = nets.build(NETS[name](**LIGHT.get(name, {})), SHAPES[name], 4)
+    linear = [module for module in net.modules() if isinstance(module, nn.Linear)]
+    return isinstance(net.pool, nn.AdaptiveAvgPool2d) and net.pool.output_size in (1, (1, 1)) and len(linear) == 1
+
+
+AVERAGING = [name for name in NETS if averages(name)]
+
+
+def test_the_networks_that_average_their_maps_are_found():
+    others = {"convnet", "vgg11_bn", "vgg16", "vgg19", "mlenet", "net_a", "single_layer"}  # they flatten, or pool by the maximum
+    assert set(AVERAGING) == NETS.keys() - others
 
 
 def trained_looking(name, shape):
@@ -195,7 +207,7 @@ def test_grad_cam_is_cam_for_networks_that_average_their_maps(name, convert):
     torch.testing.assert_close(grad_cam(net, x, y) / scale, expected / scale, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["vgg11_bn", "vgg16"])
+@pytest.mark.parametrize("name", ["vgg11_bn", "vgg16", "vgg19"])
 def test_maps_are_the_same_with_batch_norm_of_several_workers(name):
     net, x, y = trained_looking(name, (3, 32, 32)), images(2, (3, 32, 32)), torch.tensor([3, 1])
     maps = grad_cam(net, x, y)
@@ -206,6 +218,7 @@ def test_maps_are_the_same_with_batch_norm_of_several_workers(name):
 @pytest.mark.parametrize(
     "name, shape, maps",
     [
+        ("resnet10", (3, 32, 32), (64, 4, 4)),
         ("resnet18", (3, 32, 32), (512, 4, 4)),
         ("resnet50", (3, 16, 16), (2048, 2, 2)),
         ("densenet", (3, 32, 32), (27, 8, 8)),
@@ -216,8 +229,10 @@ def test_maps_are_the_same_with_batch_norm_of_several_workers(name):
         ("convnet", (1, 28, 28), (8, 14, 14)),  # pooled to 4x4, then flattened
         ("vgg11_bn", (3, 32, 32), (512, 2, 2)),  # conv5 after ReLU, before the last max-pooling, as in the Grad-CAM paper
         ("vgg16", (3, 64, 64), (512, 4, 4)),
+        ("vgg19", (3, 32, 32), (64, 2, 2)),
         ("mlenet", (1, 28, 28), (64, 14, 14)),  # before the last max-pooling
         ("net_a", (1, 28, 28), (64, 20, 20)),  # flattened without pooling
+        ("single_layer", (3, 32, 32), (50, 28, 28)),
     ],
 )
 def test_each_network_declares_the_layer_that_reads_its_last_maps(name, shape, maps):

@@ -15,7 +15,7 @@ SMALL = {
     "convnet": ({"width": 4, "hidden": 16}, (1, 8, 8)), "allconv": ({"width": 2}, (3, 8, 8)), "mlenet": ({}, (1, 4, 4)),
     "net_a": ({}, (1, 9, 9)), "wrn": ({"depth": 10, "widen": 1}, (3, 8, 8)), "densenet": ({"depth": 16}, (3, 8, 8)),
     "mobilenet": ({"width": 0.125}, (3, 16, 16)), "googlenet": ({}, (3, 8, 8)), "resnet18": ({}, (3, 16, 16)),
-    "vgg11_bn": ({}, (3, 32, 32)),
+    "vgg11_bn": ({}, (3, 32, 32)), "single_layer": ({}, (3, 8, 8)),
 }  # fmt: skip
 """Small networks of every family: knobs and image shape."""
 

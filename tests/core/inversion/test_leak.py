@@ -261,7 +261,7 @@ def test_an_untrained_network_does_not_leak():
     [
         ("allconv", (3, 8, 8), {"width": 2}), ("mlenet", (1, 4, 4), {}), ("net_a", (1, 9, 9), {}),
         ("wrn", (3, 8, 8), {"depth": 10, "widen": 1}), ("densenet", (3, 8, 8), {"depth": 16}),
-        ("mobilenet", (3, 16, 16), {"width": 0.125}), ("googlenet", (3, 8, 8), {}),
+        ("mobilenet", (3, 16, 16), {"width": 0.125}), ("googlenet", (3, 8, 8), {}), ("single_layer", (3, 8, 8), {}),
     ],
 )  # fmt: skip
 def test_every_family_of_networks_can_be_audited_and_is_unchanged(name, shape, knobs):

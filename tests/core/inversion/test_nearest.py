@@ -111,7 +111,7 @@ def test_last_maps_are_those_that_the_network_pools():
         ("allconv", (3, 8, 8), {"width": 2}, 4 * 2 * 2), ("mlenet", (1, 8, 8), {}, 64 * 4 * 4), ("net_a", (1, 9, 9), {}, 64),
         ("wrn", (3, 8, 8), {"depth": 10, "widen": 1}, 64 * 2 * 2), ("resnet18", (3, 16, 16), {}, 512 * 2 * 2),
         ("vgg11_bn", (3, 32, 32), {}, 512 * 2 * 2), ("mobilenet", (3, 16, 16), {"width": 0.125}, 128),
-        ("googlenet", (3, 8, 8), {}, 1024 * 1),
+        ("googlenet", (3, 8, 8), {}, 1024 * 1), ("single_layer", (3, 8, 8), {"filters": 6}, 6 * 4 * 4),
     ],
 )  # fmt: skip
 def test_the_last_map_of_each_family_has_the_size_of_its_last_convolution(name, shape, knobs, d):

@@ -129,7 +129,7 @@ def test_wrn_dropout_is_between_the_convolutions_of_each_block():
     assert [m.p for m in layers_of(net, nn.Dropout)] == [0.3] * 6
 
 
-@pytest.mark.parametrize("name", ["vgg16", "mobilenet", "densenet", "googlenet", "wrn"])
+@pytest.mark.parametrize("name", ["vgg16", "vgg19", "mobilenet", "densenet", "googlenet", "wrn"])
 def test_convolutions_have_kaiming_weights_by_their_outgoing_connections(name):
     large = [m for m in layers_of(shared_net(name), nn.Conv2d) if m.weight.numel() > 1000]
     assert len(large) > 5
@@ -223,3 +223,60 @@ def test_resnet10_is_the_network_of_four_residual_blocks():
             maps = (residual + maps).relu()
         assert maps.shape == (2, 64, 2, 2)
         torch.testing.assert_close(net(x), net.head(maps.mean((2, 3))))
+
+
+def write_out(net: nn.Module, x: torch.Tensor, blocks: int, relu_before_addition: bool) -> torch.Tensor:
+    """Logits of a ResNet of basic blocks, written out with functions on copies of its weights and running statistics."""
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+
+    def convolve(maps, name, stride=1):
+        return F.conv2d(maps, state[f"body.{name}.weight"], stride=stride, padding=state[f"body.{name}.weight"].shape[-1] // 2)
+
+    def normalise(maps, name):
+        scale, shift, mean, var = (state[f"body.{name}.{key}"] for key in ("weight", "bias", "running_mean", "running_var"))
+        return (maps - mean[:, None, None]) / (var[:, None, None] + 1e-5).sqrt() * scale[:, None, None] + shift[:, None, None]
+
+    maps = normalise(convolve(x, "conv1"), "bn1").clamp(min=0)
+    for stage, block in itertools.product((1, 2, 3, 4), range(blocks)):
+        name, stride = f"layer{stage}.{block}", 2 if stage > 1 and not block else 1
+        residual = normalise(convolve(maps, f"{name}.conv1", stride), f"{name}.bn1").clamp(min=0)
+        residual = normalise(convolve(residual, f"{name}.conv2"), f"{name}.bn2")
+        if relu_before_addition:
+            residual = residual.clamp(min=0)
+        if stride == 2:
+            maps = normalise(convolve(maps, f"{name}.downsample.0", 2), f"{name}.downsample.1")
+        maps = (residual + maps).clamp(min=0)
+    return maps.mean((2, 3)) @ state["head.weight"].T + state["head.bias"]
+
+
+@pytest.mark.parametrize("name, width, blocks", [("resnet18", 64, 2), ("resnet18", 8, 2), ("resnet10", 8, 1)])
+def test_a_resnet_with_a_relu_before_each_addition_is_that_of_bpfc_written_out_with_functions(name, width, blocks):
+    torch.manual_seed(0)
+    settings = NETS[name](width=width, relu_before_addition=True)
+    net, x = with_random_batch_norms(nets.build(settings, (3, 16, 16), 10)).eval(), random_images((3, 16, 16))
+    with torch.no_grad():
+        logits, expected, without = net(x), write_out(net, x, blocks, True), write_out(net, x, blocks, False)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+    assert (logits - without).norm() > 0.05 * without.norm()
+
+
+def test_a_relu_before_each_addition_changes_the_logits_and_no_initial_weight():
+    torch.manual_seed(0)
+    plain = nets.build(NETS["resnet18"](), (3, 16, 16), 10).eval()
+    torch.manual_seed(0)
+    net, x = nets.build(NETS["resnet18"](relu_before_addition=True), (3, 16, 16), 10).eval(), random_images((3, 16, 16))
+    ours, theirs = net.state_dict(), plain.state_dict()
+    assert list(ours) == list(theirs) and all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    with torch.no_grad():
+        assert (net(x) - plain(x)).norm() > 0.3 * plain(x).norm()
+
+
+def test_gradients_of_a_resnet_with_a_relu_before_each_addition_are_those_of_its_reference():
+    """Layers that work in place could overwrite what the backward pass needs."""
+    torch.manual_seed(0)
+    settings = NETS["resnet10"](width=4, relu_before_addition=True)
+    net = with_random_batch_norms(nets.build(settings, (3, 16, 16), 10)).eval()
+    x = random_images((3, 16, 16)).requires_grad_()
+    (ours,) = torch.autograd.grad(net(x)[:, 3].sum(), x)
+    (expected,) = torch.autograd.grad(write_out(net, x, 1, True)[:, 3].sum(), x)
+    torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())

@@ -9,6 +9,7 @@ from torch import nn
 
 from core.errors import InputError
 from core.nets import NETS
+from core.nets.activations import activations
 
 torch.set_num_threads(1)
 
@@ -33,6 +34,8 @@ def test_parameter_counts_are_the_published_ones(name, classes, knobs, count):
 
 def test_mlenet_has_the_published_count_for_grey_28x28():
     assert parameter_count(meta_net("mlenet", (1, 28, 28))) == 1_791_466
+    narrow = conv(1, 8, 5) + conv(8, 8, 5) + conv(8, 16, 5) + conv(16, 16, 5) + linear(16 * 49, 512) + linear(512, 10)
+    assert parameter_count(meta_net("mlenet", (1, 28, 28), width=8)) == narrow
 
 
 def conv(into, out, kernel=3, groups=1, bias=True, bn=False):
@@ -51,16 +54,34 @@ VGG = {
 }
 
 
+@pytest.mark.parametrize("width", [1, 16, 64])
+def test_vgg16_has_the_weights_of_its_layer_table_at_every_width(width):
+    widths = [3, *(width * channels // 64 for channels in VGG["vgg16"][1:])]
+    convolutions = sum(conv(a, b, bn=True) for a, b in itertools.pairwise(widths))
+    net = meta_net("vgg16", width=width)
+    assert net.dim == 8 * width
+    assert parameter_count(net) == convolutions + 2 * linear(8 * width, 8 * width) + linear(8 * width, 10)
+
+
 @pytest.mark.parametrize("name, bn, knobs", [("vgg11_bn", True, {}), ("vgg16", True, {}), ("vgg16", False, {"batch_norm": False})])
 def test_vgg_has_the_weights_of_its_layer_table(name, bn, knobs):
     convolutions = sum(conv(a, b, bn=bn) for a, b in itertools.pairwise(VGG[name]))
     assert parameter_count(meta_net(name, **knobs)) == convolutions + 2 * linear(512, 512) + linear(512, 10)
 
 
-def test_vgg16_pools_after_its_2_2_3_3_3_convolutions():
-    layers = [m for m in meta_net("vgg16").body if isinstance(m, nn.Conv2d | nn.MaxPool2d)]
+@pytest.mark.parametrize("name, blocks", [("vgg16", [2, 2, 3, 3, 3]), ("vgg19", [2, 2, 4, 4, 4])])
+def test_vgg_pools_after_each_of_five_blocks_of_convolutions(name, blocks):
+    layers = [m for m in meta_net(name).body if isinstance(m, nn.Conv2d | nn.MaxPool2d)]
     runs = [len(list(run)) for is_conv, run in itertools.groupby(layers, lambda m: isinstance(m, nn.Conv2d)) if is_conv]
-    assert runs == [2, 2, 3, 3, 3] and isinstance(layers[-1], nn.MaxPool2d)
+    assert runs == blocks and isinstance(layers[-1], nn.MaxPool2d)
+
+
+@pytest.mark.parametrize("width", [64, 8, 1])
+def test_vgg19_has_the_weights_of_its_layer_table_and_no_hidden_layer(width):
+    widths = [3, *(width * factor for factor in (1, 1, 2, 2, *[4] * 4, *[8] * 8))]
+    convolutions = sum(conv(a, b, bn=True) for a, b in itertools.pairwise(widths))
+    net = meta_net("vgg19", width=width)
+    assert parameter_count(net) == convolutions + linear(8 * width, 10) and net.dim == 8 * width
 
 
 @pytest.mark.parametrize("alpha", [1, 0.5, 0.25])
@@ -142,8 +163,19 @@ def test_a_bottleneck_resnet_has_the_weights_of_its_layer_table_at_width_16():
 def test_net_a_and_convnet_have_the_weights_of_their_layer_tables():
     net_a = parameter_count(meta_net("net_a", (1, 28, 28)))
     assert net_a == conv(1, 64, 5) + conv(64, 64, 5) + linear(400 * 64, 128) + linear(128, 10)
+    narrow = parameter_count(meta_net("net_a", (1, 28, 28), width=8))
+    assert narrow == conv(1, 8, 5) + conv(8, 8, 5) + linear(400 * 8, 128) + linear(128, 10)
     convolutions = conv(3, 16) + conv(16, 32) + conv(32, 32)
     assert parameter_count(meta_net("convnet")) == convolutions + linear(16 * 32, 64) + linear(64, 10)
+
+
+@pytest.mark.parametrize("shape, knobs", [((3, 32, 32), {}), ((1, 28, 28), {"padding": 2})])
+def test_the_single_layer_network_has_the_39200_units_of_the_sparsity_paper(shape, knobs):
+    net = meta_net("single_layer", shape, **knobs)
+    with activations(net) as outputs:
+        net(torch.zeros(2, *shape, device="meta"))
+    assert [tuple(a.shape) for a in outputs] == [(2, 50, 28, 28)] and net.dim == 50 * 28 * 28 == 39_200
+    assert parameter_count(net) == conv(shape[0], 50, 5) + linear(39_200, 10)
 
 
 def test_the_numbers_of_weighted_layers_match_the_names():
@@ -154,7 +186,8 @@ def test_the_numbers_of_weighted_layers_match_the_names():
         counts[name] = len([n for n in layers if "downsample" not in n and "shortcut" not in n])
     assert counts == {
         "convnet": 5, "allconv": 7, "resnet10": 10, "resnet18": 18, "resnet50": 50, "vgg11_bn": 11, "vgg16": 16,
-        "mobilenet": 28, "densenet": 118, "googlenet": 3 + 9 * 7 + 1, "wrn": 26, "mlenet": 6, "net_a": 4,
+        "vgg19": 17, "mobilenet": 28, "densenet": 118, "googlenet": 3 + 9 * 7 + 1, "wrn": 26, "mlenet": 6, "net_a": 4,
+        "single_layer": 2,
     }  # fmt: skip
 
 

@@ -64,6 +64,9 @@ ROWS: Rows = {
     "schedule of a word": (["--set", "optimizer.schedule=linear"], ["schedule 'linear'", "cosine", "50:0.1"]),
     "schedule of half a pair": (["--set", "optimizer.schedule=50:"], ["cannot read the schedule '50:'"]),
     # --space
+    "space of images that choose": (
+        ["--set", "selection=accuracy", "--space", "selection.images=10:20"], ["--space selection.images", "all trials"],
+    ),
     "space without equals": (["--space", "loss.lambda"], ["--space takes", "'loss.lambda'"]),
     "space that is one number": (["--space", "loss.lambda=1"], ["--space loss.lambda", "LOW:HIGH"]),
     "space of words": (["--space", "loss.lambda=low:high"], ["--space loss.lambda", "'low' is not a number"]),

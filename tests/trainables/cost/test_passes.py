@@ -65,6 +65,25 @@ def test_audits_of_one_network_take_known_numbers_of_passes():
     assert 200 * 500 < label_only < 200 * 2000  # about steps^1.5 * samples queries, 1,131 here
 
 
+def test_the_choice_of_the_epoch_takes_the_passes_of_its_attack_on_its_images_after_each_epoch_that_may_be_chosen():
+    """Besides the steps of I-FGSM, two forward passes decide whether an image is classified correctly before and after them."""
+    attack = {"selection": "attack", "selection.attack": "ifgsm:steps=7", "selection.images": 50, "selection.epsilon": 0.1}
+    settings = config().set({"epochs": 20, **attack})
+    once = Passes(forward=50 * (7 + 2), backward=50 * 7)
+    assert passes.selection_of(settings) == once * 20
+    assert passes.selection_of(settings.set({"selection.norm": "l2"})) == once * 20
+    assert passes.selection_of(settings.set({"selection.last": 8})) == once * 8
+    assert passes.selection_of(settings.set({"selection.last": 8, "optimizer.stop_at": 0.25})) == once * 5
+    assert passes.selection_of(config().set({"epochs": 3, "selection": "accuracy"})) == Passes(3 * 100, 0)
+    assert passes.selection_of(config()) == Passes(0, 0)
+
+
+def test_the_images_that_choose_the_epoch_are_queried_and_not_judged():
+    images, settings = data.load("digits"), config().set({"selection": "accuracy", "selection.images": 25})
+    own, without = (Sizes.of(images, each.parts(images), "val") for each in (settings, config()))
+    assert own == Sizes(pool=1797, members=without.members, judged=without.judged - 25, target=without.target)
+
+
 def test_inversion_takes_a_step_per_iteration_and_reconstruction():
     assert passes.inspection_of(config(), 10) == Passes(0, 0)
     assert passes.inspection_of(config(inversion="ascent", inversion_iterations=300), 10) == Passes(300 * 40, 300 * 40)

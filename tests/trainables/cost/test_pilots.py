@@ -83,6 +83,14 @@ def test_the_time_of_a_training_is_extrapolated_from_few_epochs(one_thread):
     assert 1 < twice.seconds / whole.seconds < 4
 
 
+def test_the_time_of_a_training_includes_the_choice_of_the_epoch(one_thread):
+    images = digits()
+    chosen = SMALL.set({"selection": "attack", "selection.attack": "pgd:steps=300", "selection.images": 40})
+    plain, own = (measure(Pilot("", config, None), images, setting_of(images), CPU, seconds=20) for config in (SMALL, chosen))
+    assert own.training.seconds > 3 * plain.training.seconds  # 4 x 125 steps on members, and 4 x 40 x 300 of the attack
+    assert own.training.trained == 1
+
+
 def test_a_step_on_a_whole_batch_is_extrapolated_from_smaller_ones():
     """A step takes 0.1 s and 0.01 s per image."""
     assert _per_image([(4, 0.14), (16, 0.26)], 128) == pytest.approx(0.1 / 128 + 0.01)
@@ -154,6 +162,7 @@ def test_a_resnet_on_a_cpu_is_measured_by_a_few_steps_and_its_passes(one_thread)
     assert cost.network > 40e6  # 11 million weights
 
 
+@pytest.mark.thorough
 def test_every_configuration_is_measured_once_and_reported_except_those_that_cannot_be_trained():
     images, reported = digits(), []
     diverging = Pilot("c", SMALL.set({"optimizer.lr": 1e30}), None)

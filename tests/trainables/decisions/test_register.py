@@ -88,6 +88,7 @@ def python(cwd: Path, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.thorough
 def test_the_registered_model_does_what_was_reported(cwd, monkeypatch, capfd):
     store, client = Store.at(str(cwd / "runs/tiny-1")), MlflowClient(f"sqlite:///{cwd}/mlflow.db")
     (experiment,) = [e for e in client.search_experiments() if e.name == "tiny"]

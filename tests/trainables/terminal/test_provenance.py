@@ -29,3 +29,5 @@ def test_the_sizes_of_all_parts_are_a_fact():
     rows = np.arange(2000)
     parts = Parts(rows[:1200], rows[1200:1500], rows[1500:1600], rows[1600:])
     assert parts_fact(parts) == "1,200 members; non-members: 300 in val, 100 in test; 400 for shadow models"
+    chosen = replace(parts, val=rows[1250:1500], selection=rows[1200:1250])
+    assert "250 in val, 100 in test; 50 to choose the epoch; 400 for" in parts_fact(chosen)

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from core import data
 from core.attacks.radius import adversarial_radius
+from core.bound import TARGET, Trained
 from core.data import Images, Parts
 from core.inversion.ascent import class_logits, recorded_iterations
 from core.inversion.deepdream import STEPS
 from core.inversion.leak import MEMBER, Inversion, Reconstructions, invert
 from core.inversion.nearest import iter_last_maps, last_maps, nearest
 from core.modes import as_float, predict
-from core.train import TARGET, Trained
 
 Values = dict[str, float | list[float]]
 """Numbers and lists of numbers by name."""
