@@ -97,7 +97,7 @@ class TrialConfig:
     @property
     def reference(self) -> float:
         """Share of the members that a component holds out as a reference set."""
-        return max(float(getattr(getattr(self, name), "reference", 0)) for name in SLOTS)
+        return max(float(getattr(getattr(self, name), "held_out", 0)) for name in SLOTS)
 
     def check_shape(self, shape: tuple[int, int, int]) -> None:
         """Reject settings that do not fit images of this shape, (channels, height, width).

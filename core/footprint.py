@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from core.attacks.suite import EVAL_BATCH
+from core.bound import Bound, steps_per_epoch
 from core.config import TrialConfig
 from core.data import Images, Parts
-from core.train import Bound, steps_per_epoch
 
 
 class Phase(NamedTuple):

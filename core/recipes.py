@@ -3,6 +3,8 @@
 Schedules count epochs from 0, as the papers do. A comment marks each value that a paper does not give and that is our choice.
 """
 
+from collections.abc import Mapping
+
 from core.space import Value
 
 Recipe = dict[str, Value]
@@ -53,6 +55,35 @@ _ATM_RES: Recipe = {  # augmentation and batch size of the CIFAR-10 challenge
     "perturbation.epsilon": 10 / 255, "perturbation.steps": 10, "perturbation.step_size": 2 / 255, "perturbation.alpha": 0.0,
     **_MADRY,
 }  # fmt: skip
+
+
+def _crl_training(
+    dataset: str, net: str, epochs: int, lr: float, schedule: str, *, batch_size: int = 256, augment: bool = False
+) -> Recipe:
+    """The training of one network and data set in the CRL paper; see `CRL_TRAINING`."""
+    augmentation: Recipe = {"augmentation": "crop_flip", "augmentation.shared": True} if augment else {"augmentation": "none"}
+    return {
+        **_CRL, "dataset": dataset, "net": net, "optimizer.lr": lr, "optimizer.schedule": schedule, "batch_size": batch_size,
+        "epochs": epochs, **augmentation,
+    }  # fmt: skip
+
+
+CRL_TRAINING: dict[tuple[str, str], Recipe] = {
+    (str(recipe["dataset"]), str(recipe["net"])): recipe
+    for recipe in (
+        _crl_training("cifar10", "vgg11_bn", 120, 0.05, "50:0.2,80:0.1,100:0.02"),
+        _crl_training("cifar10", "resnet18", 100, 0.01, "50:0.1,80:0.01"),
+        _crl_training("cifar10", "densenet", 50, 0.1, "20:0.1,40:0.01", batch_size=32),
+        _crl_training("cifar100", "resnet18", 100, 0.1, "0:0.1,1:1,50:0.1,80:0.01", augment=True),
+        _crl_training("cifar100", "googlenet", 80, 0.1, "40:0.1,60:0.01", augment=True),
+        _crl_training("cifar100", "densenet", 100, 0.1, "40:0.1,70:0.01,90:0.001", batch_size=32, augment=True),
+        _crl_training("svhn", "vgg11_bn", 40, 0.1, "10:0.1,30:0.01"),
+        _crl_training("svhn", "resnet18", 40, 0.1, "10:0.1,30:0.01"),
+    )
+}
+"""The CRL paper's training of every method, by data set and network (its authors' conf/train/*.yml; the batch sizes are those of
+section 5.1). Only CIFAR-100 is augmented, with one crop and one flip per batch. `DMP` needs twice the epochs, for teacher and
+student, and its schedule applies to each."""
 
 RECIPES: dict[str, Recipe] = {
     # Membership inference: CRL and the methods it is compared with.
@@ -111,3 +142,19 @@ RECIPES: dict[str, Recipe] = {
     "atm_res": _ATM_RES,
     "atm_res10": {**_ATM_RES, "optimizer.stop_at": 0.05},  # the network of the first 10 epochs
 }  # fmt: skip
+
+
+def method_of(recipe: Mapping[str, Value]) -> Recipe:
+    """The settings of a recipe that are its method, without those of the training that any method can have.
+
+    These are its loss, perturbation and regularizer with their knobs, mixup, DP-SGD, dropout and an early end of the training. They
+    are empty for ordinary training, whatever its network and optimizer.
+    """
+
+    def belongs(name: str) -> bool:
+        slot = name.partition(".")[0]
+        if slot in ("loss", "perturbation", "regularizer"):
+            return recipe.get(slot, "") not in ("cross_entropy", "none")
+        return recipe.get(slot, "") in ("mixup", "dp_sgd") or name in ("net.dropout", "optimizer.stop_at")
+
+    return {name: value for name, value in recipe.items() if belongs(name)}

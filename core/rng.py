@@ -45,6 +45,10 @@ class Draw:
         """Integers in [0, high), [rows]."""
         return torch.randint(high, (self.total,), generator=self.stream, device=self.stream.device)[self.rows]
 
+    def one_integer(self, high: int) -> Tensor:
+        """One integer in [0, high) for the whole batch, [1], the same on every worker."""
+        return torch.randint(high, (1,), generator=self.stream, device=self.stream.device)
+
     def beta(self, a: float) -> float:
         """One number from Beta(a, a), the same on every worker."""
         seed = int(torch.randint(2**31, (1,), generator=self.stream, device=self.stream.device))

@@ -75,6 +75,26 @@ def checked_space(config: TrialConfig, space_: Mapping[str, Range]) -> dict[str,
     return checked
 
 
+def with_legal_options(config: TrialConfig, space_: Mapping[str, Range]) -> dict[str, Range]:
+    """The space without options of switches that cannot be combined with the rest, and without switches that have no other."""
+    legal: dict[str, Range] = {}
+    for name, span in space_.items():
+        if isinstance(span, Switch):
+            options = {option: own for option, own in span.options.items() if _is_legal(config, space_, name, option)}
+            legal |= {name: Switch(options)} if options else {}
+        else:
+            legal[name] = span
+    return legal
+
+
+def _is_legal(config: TrialConfig, space_: Mapping[str, Range], slot: str, option: str) -> bool:
+    """Whether a configuration with an option of a switch is legal with some options of the other switches."""
+    try:
+        return bool(list(_option_configs(config, space_, slot, Switch({option: {}}))))
+    except InputError:
+        return False
+
+
 def option_configs(config: TrialConfig, space_: Mapping[str, Range]) -> Iterator[TrialConfig]:
     """One legal configuration for each option of each switch.
 

@@ -16,7 +16,7 @@ Optional class attributes and methods of a component:
 
     soft_labels                 the loss accepts distributions over classes
     per_image                   the contribution of an image depends on this image and the network alone (required by DP-SGD)
-    reference                   share of the members that is held out as a reference set
+    held_out                    share of the members that is held out as a reference set
     check_compatible(config)    raises InputError for a configuration that the component cannot work with
 """
 
@@ -79,8 +79,19 @@ class Distillation(Part):
     teacher: Net
     teacher_epochs: int
 
-    def distillation_data(self, reference: Images, logits: Tensor) -> Images:
-        """The student's training data: reference images, labelled with distributions made of the teacher's logits [N, C]."""
+    def start_student(self, private: Images, seed: int) -> None:
+        """Hook after the teacher's last epoch, with the images it was trained on: a loss may train a generator of further images.
+
+        What it trains is part of the checkpoint, so a resumed run does not call it again.
+        """
+
+    def transfer_images(self, private: Images, reference: Images, seed: int) -> Images:
+        """The images that the teacher labels for the student: the reference set, unless a loss makes its own."""
+        del private, seed
+        return reference
+
+    def distillation_data(self, transfer: Images, logits: Tensor) -> Images:
+        """The student's training data: transfer images, labelled with distributions made of the teacher's logits [N, C]."""
         raise NotImplementedError
 
 

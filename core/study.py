@@ -150,6 +150,10 @@ PUBLISH: Mapping[str, Value] = {
 """Settings of the confirmation step for numbers to be published: the field's standard attack on the usual 1,000 images."""
 
 
+UNDEFENDED: Mapping[str, Value] = {"loss": "cross_entropy", "perturbation": "none", "regularizer": "none"}
+"""Changes of a baseline without a defence, whatever components the preset and a recipe have."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """A question about a training recipe, with the space to search and the objectives by which trials are compared.

@@ -15,6 +15,7 @@ from functools import partial
 import torch
 
 from core.audits.outputs import ModelOutputs
+from core.bound import Bound, State
 from core.config import TrialConfig
 from core.data import Images, Parts
 from core.evaluation.interim import evaluate_interim
@@ -23,7 +24,7 @@ from core.evaluation.privacy import dp_metrics, outputs_of
 from core.evaluation.stored import member_rows, stored_model
 from core.evaluation.timing import PhaseTimer
 from core.metrics import Metrics
-from core.train import Bound, OnEpoch, State, train
+from core.train import OnEpoch, train
 
 
 def run(

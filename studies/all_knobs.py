@@ -13,7 +13,7 @@ from core.recipes import RECIPES
 from core.regularizers import REGULARIZERS
 from core.search_space import switch
 from core.space import Choice, LogUniform, Range, Uniform
-from core.study import CONFIRM, PUBLISH, Contrast, Preset, Study
+from core.study import CONFIRM, PUBLISH, UNDEFENDED, Contrast, Preset, Study
 from trainables.commands.study import main
 
 DEV = TrialConfig.of({"dataset": "digits", "net": "convnet", "epochs": 40, "judge.epsilon": 0.1})
@@ -59,10 +59,10 @@ STUDY = Study(
     },
     space=space,
     baselines={
-        "undefended": {"loss": "cross_entropy"},
-        "adversarial training": {"perturbation": "pgd", "perturbation.epsilon": 0.1, "perturbation.alpha": 0.5},
-        "CRL": {"loss": "crl"},
-        "BPFC": {"regularizer": "bpfc", "regularizer.growth": 3.0},
+        "undefended": UNDEFENDED,
+        "adversarial training": {**UNDEFENDED, "perturbation": "pgd", "perturbation.epsilon": 0.1, "perturbation.alpha": 0.5},
+        "CRL": {**UNDEFENDED, "loss": "crl"},
+        "BPFC": {**UNDEFENDED, "regularizer": "bpfc", "regularizer.growth": 3.0},
     },
     contrasts=(
         Contrast("Does CRL leak less than no defence?", "CRL", "undefended", "mia_auc"),

@@ -19,7 +19,7 @@ from core.losses import CRL
 from core.recipes import RECIPES
 from core.search_space import ranges
 from core.space import Range, Uniform
-from core.study import CONFIRM, PUBLISH, Contrast, Preset, Study
+from core.study import CONFIRM, PUBLISH, UNDEFENDED, Contrast, Preset, Study
 from trainables.commands.study import main
 
 DEV = TrialConfig.of({
@@ -59,10 +59,10 @@ STUDY = Study(
     },
     space=space,
     baselines={
-        "undefended": {"loss": "cross_entropy", "perturbation": "none"},
-        "CRL alone": {"loss": "crl", "perturbation": "none"},
-        "adversarial training alone": {"loss": "cross_entropy", "perturbation": "pgd", "perturbation.epsilon": 0.05},
-        "CRL + adversarial training": {"loss": "crl", "perturbation": "pgd", "perturbation.epsilon": 0.05},
+        "undefended": UNDEFENDED,
+        "CRL alone": {**UNDEFENDED, "loss": "crl"},
+        "adversarial training alone": {**UNDEFENDED, "perturbation": "pgd", "perturbation.epsilon": 0.05},
+        "CRL + adversarial training": {**UNDEFENDED, "loss": "crl", "perturbation": "pgd", "perturbation.epsilon": 0.05},
     },
     contrasts=(
         Contrast("Does CRL alone leak less than no defence?", "CRL alone", "undefended", "mia_auc"),

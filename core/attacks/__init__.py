@@ -6,6 +6,7 @@
     hop_skip_jump.py                 black-box attack that uses predicted labels only
     deepfool.py, carlini_wagner.py   minimal perturbations, without a ball
     transfer.py, noise.py            images made on another network; random noise
+    power.py                         steps of equal mean L2 norm, and accuracy over it
     suite.py                         several attacks, and the worst case per image
     radius.py                        distance to misclassification
     contract.py, ball.py, losses.py  what all attacks have in common, balls, and losses

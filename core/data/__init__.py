@@ -7,7 +7,7 @@ A data set that can be loaded is a `Source`, one file per kind: its labels are r
 pool needs. Everything after that (labels, pool, exact copies, parts) is the same for every source.
 """
 
-from core.data.images import Images, fingerprints
+from core.data.images import Images, channel_statistics, fingerprints
 from core.data.parquet import PARQUET
 from core.data.protocols import SPLITS, Parts
 from core.data.sources import DATASETS, default_epsilon, load
@@ -15,6 +15,6 @@ from core.data.splits import hold_out, overlap, split
 from core.data.summary import description, summary
 
 __all__ = [
-    "DATASETS", "PARQUET", "SPLITS", "Images", "Parts", "default_epsilon", "description", "fingerprints", "hold_out", "load",
-    "overlap", "split", "summary",
+    "DATASETS", "PARQUET", "SPLITS", "Images", "Parts", "channel_statistics", "default_epsilon", "description", "fingerprints",
+    "hold_out", "load", "overlap", "split", "summary",
 ]  # fmt: skip

@@ -54,7 +54,8 @@ class Images:
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, Any]) -> "Images":
         """Restore a pool, without its notes, from `arrays`; it uses the same memory."""
-        return cls(**{name: own if name == "classes" else torch.from_numpy(own) for name, own in arrays.items()})
+        tensors: dict[str, Any] = {name: torch.from_numpy(own) for name, own in arrays.items() if name != "classes"}
+        return cls(**tensors, classes=arrays["classes"])
 
     def copies_of(self, rows: np.ndarray) -> np.ndarray:
         """All rows of the pool with the pixels of an image in `rows`, in order; `rows` are among them."""
@@ -70,6 +71,28 @@ def fingerprints(x: Tensor) -> Tensor:
     pixels = x.cpu().contiguous().flatten(1).numpy()
     digests = b"".join(hashlib.blake2b(image, digest_size=8).digest() for image in pixels)
     return torch.from_numpy(np.frombuffer(digests, "<i8").astype(np.int64))
+
+
+def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel of uint8 images, or of floats in [0, 1], on the CPU.
+
+    Computed for uint8 images from one histogram per channel, so that no float copy of the pool is made.
+
+    Args:
+        x: images, [N, c, h, w].
+
+    Returns:
+        Means [c] and standard deviations [c], in units of [0, 1].
+    """
+    if x.is_floating_point():
+        pixels = x.transpose(0, 1).flatten(1).double().cpu()
+        return pixels.mean(1).float(), pixels.std(1).float().clamp(min=1e-3)
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    counts = torch.stack([x[:, c].reshape(-1).bincount(minlength=256).cpu() for c in range(x.shape[1])]).double()
+    n = counts.sum(1)
+    mean = counts @ levels / n
+    variance = (counts * (levels - mean.unsqueeze(1)).square()).sum(1) / (n - 1).clamp(min=1)
+    return mean.float(), variance.sqrt().float().clamp(min=1e-3)
 
 
 def size_text(shape: tuple[int, ...]) -> str:

@@ -60,7 +60,8 @@ class Stratified:
     members: Annotated[float, Bounds(0)] = 0.25
     """Size of the training set."""
     val: Annotated[float, Bounds(0)] = 0.125
-    """Number or share of the non-members on which a sweep evaluates, and with which replicates exchange members."""
+    """Number or share of the non-members on which a sweep evaluates, and with which replicates exchange members; with 0, all
+    replicates have the same members."""
     test: Annotated[float, Bounds(0)] = 0.125
     """Number or share of the non-members that only the confirmation step uses."""
     shadow: Annotated[float, Bounds(0)] = 0.5
@@ -71,7 +72,7 @@ class Stratified:
         sizes = {name: getattr(self, name) for name in PARTS}
         for name, size in sizes.items():
             _check_size(name, size, "pool")
-            if not size and name != "shadow":
+            if not size and name in ("members", "test"):
                 raise InputError(f"{name}=0 leaves no images for {name}, which every study needs")
         shares = [size for size in sizes.values() if size <= 1]
         if sum(shares) > 1 + _TINY:

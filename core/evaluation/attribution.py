@@ -7,9 +7,9 @@ from torch import Tensor
 
 from core import data
 from core.attribution.stability import PAIRS, attribution_maps, blurred, compare_maps, min_max
+from core.bound import TARGET, Trained
 from core.data import Images
 from core.modes import as_float
-from core.train import TARGET, Trained
 
 COMPARED = ("patch", "grad_cam_blur")
 """The paper's comparisons: patches of 4 and of 2 pixels, and Grad-CAM of an image and of the image blurred."""

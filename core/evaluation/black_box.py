@@ -7,12 +7,12 @@ import torch
 from core import data, rng
 from core.attacks.named import attacks_of
 from core.attacks.suite import EVAL_BATCH, correct
+from core.bound import Bound
 from core.config import TrialConfig
 from core.data import Images
 from core.evaluation.robustness import attacked_images
 from core.evaluation.stored import threat_model
 from core.modes import with_autograd
-from core.train import Bound
 
 TARGET = "target"
 """Name of the attacked network among the networks of a measurement; the others are sources."""

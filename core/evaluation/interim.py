@@ -7,13 +7,13 @@ from core import workers
 from core.attacks.suite import PROBE, accuracy_over_epsilon
 from core.audits.evidence import MembershipScores
 from core.audits.threshold import threshold_audits
+from core.bound import Bound
 from core.config import TrialConfig
 from core.data import Images, Parts
 from core.evaluation.privacy import audited
 from core.evaluation.privacy_checks import privacy_flags
 from core.evaluation.stored import finite_logits, member_rows
 from core.modes import as_float, with_autograd
-from core.train import Bound
 
 INTERIM_METRICS = ("accuracy", "robust_accuracy", "mia_auc")
 """Metrics by which unfinished trials can be compared."""

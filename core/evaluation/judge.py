@@ -9,6 +9,7 @@ from torch import Tensor
 from core import workers
 from core.attacks.suite import run_suite
 from core.audits.outputs import ModelOutputs
+from core.bound import Bound, State
 from core.config import TrialConfig
 from core.data import Images, Parts, overlap
 from core.evaluation.inspection import inspect_model
@@ -24,7 +25,6 @@ from core.modes import with_autograd
 from core.perturbations.gat import MIN_GENERATOR_NORM
 from core.selection import selected_epoch
 from core.stats import wilson
-from core.train import Bound, State
 
 
 @dataclass(frozen=True)

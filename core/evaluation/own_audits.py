@@ -9,11 +9,11 @@ from torch import Tensor
 from core.audits.evidence import MembershipScores
 from core.audits.outputs import ModelOutputs
 from core.audits.threshold import threshold_audits
+from core.bound import Bound
 from core.config import TrialConfig
 from core.data import Images, Parts
 from core.evaluation.privacy import audited, concealed_membership, further_audits, outputs_of
 from core.evaluation.stored import finite_logits, member_rows
-from core.train import Bound
 
 MIN_NON_MEMBERS = 1000
 """Non-members from which a true-positive rate at a false-positive rate of 1 % can be given."""

@@ -17,13 +17,13 @@ from core.audits.label_only import boundary_distance
 from core.audits.outputs import ModelOutputs, query
 from core.audits.shadow_audits import ShadowAudit
 from core.audits.threshold import below_half, leak_metrics, worst_case_auc
+from core.bound import State, steps_per_epoch
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError, TrialError
 from core.evaluation.privacy_checks import PROBE, privacy_flags
 from core.evaluation.stored import finite_logits, member_rows, stored_model, threat_model
 from core.metrics import UNBOUNDED, Metrics
-from core.train import State, steps_per_epoch
 
 
 def dp_metrics(config: TrialConfig, members: int) -> dict[str, float]:
@@ -36,8 +36,15 @@ def dp_metrics(config: TrialConfig, members: int) -> dict[str, float]:
 
 
 NO_NON_MEMBERS = "the split has no non-members that are drawn like the members, so nothing can be audited; raise split.val"
+NEED_NON_MEMBERS = ("mia_", "inversion_leak")
+"""Beginnings of the names of metrics that compare members with non-members that are drawn like them."""
 SHORT_WALK = {"steps": 4, "samples": 25}
 """Effort of the label-only audit of a network that masks its confidence: about 220 queries per image."""
+
+
+def needs_non_members(metric: str) -> bool:
+    """Whether a metric is measured only if the split has non-members that are drawn like the members."""
+    return metric.startswith(NEED_NON_MEMBERS)
 
 
 @workers.alone()
@@ -206,7 +213,8 @@ def audit_by_others(
     Args:
         config: configuration of the network, a replicate.
         target: outputs of the network.
-        siblings: outputs of its sibling replicates, for the protocol `auditor`; none skips this protocol.
+        siblings: outputs of its sibling replicates, for the protocol `auditor`; none skips this protocol, as does a split without
+            `val`, in which the siblings have the same members.
         shadows: outputs of its shadow models, for the protocol `attacker`; none skips this protocol.
         images: the pool.
         known: metrics of the network so far.
@@ -238,7 +246,7 @@ def audit_by_others(
         return shadow_audits.attacker(networks[0], networks[1:], judged, parts.shadow, **settings)
 
     protocols: dict[str, tuple[Callable[..., ShadowAudit], Sequence[ModelOutputs], list[np.ndarray]]] = {}
-    protocols |= {"auditor": (auditor, [target, *siblings], [candidates])} if siblings else {}
+    protocols |= {"auditor": (auditor, [target, *siblings], [candidates])} if siblings and len(parts.val) else {}
     protocols |= {"attacker": (attacker, [target, *shadows], [judged, parts.shadow])} if shadows else {}
     values: dict[str, float] = {}
     audits: dict[str, ShadowAudit] = {}

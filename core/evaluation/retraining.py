@@ -18,6 +18,7 @@ from core.attacks.deepfool import deepfool
 from core.attacks.gradient import fgsm, pgd
 from core.attacks.named import LENGTH
 from core.attacks.suite import EVAL_BATCH, correct
+from core.bound import TARGET, Bound, Trained
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import unknown
@@ -25,7 +26,7 @@ from core.knobs import Bounds, knobs
 from core.modes import as_float, predict
 from core.nets import Net
 from core.perturbations.adversarial import RADIUS
-from core.train import TARGET, Bound, Trained, train
+from core.train import train
 
 
 @knobs

@@ -13,6 +13,7 @@ from core.attacks.deepfool import deepfool
 from core.attacks.named import attacks_of
 from core.attacks.radius import adversarial_radius, summarise_perturbations
 from core.attacks.suite import PROBE, Attack, SuiteResult, correct, robust_over_epsilon, run_suite, suite_attacks
+from core.bound import Bound, State
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError
@@ -26,7 +27,6 @@ from core.metrics import UNBOUNDED, Metrics
 from core.modes import as_float, with_autograd
 from core.perturbations.gat import Adversary
 from core.regularizers.bpfc import BPFC
-from core.train import Bound, State
 
 
 @dataclass(frozen=True)

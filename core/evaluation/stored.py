@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from core import data
+from core.bound import Bound, State, bind
 from core.config import TrialConfig
 from core.data import Images, Parts
 from core.errors import TrialError
 from core.judging import Judge
 from core.modes import predict
-from core.train import Bound, State, bind
 
 
 def member_rows(config: TrialConfig, images: Images, parts: Parts) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from core import rng
-from core.data import Images
+from core.data import Images, channel_statistics
 from core.errors import InputError, unknown
 from core.inversion.acgan import train_generator
 from core.inversion.ascent import Inverted, class_logits, constant, gradient_ascent, reached, uniform
@@ -29,7 +29,6 @@ from core.inversion.deepdream import STEPS, deepdream
 from core.inversion.nearest import image_distances, iter_last_maps, iter_pixels, last_maps, nearest, same_class
 from core.modes import as_float, predict, with_autograd
 from core.rng import PerImage
-from core.train import channel_statistics
 
 Rows = Tensor | np.ndarray
 """Row numbers in the pool."""

@@ -51,13 +51,16 @@ class VGG16:
 class VGG19:
     """VGG19 with batch norm for 32x32 images and a linear layer on its 512 pooled features, as BPFC's authors use it."""
 
+    width: Annotated[int, Bounds(1)] = 64
+    """Channels of the first block; the later blocks have 2, 4, 8 and 8 times as many."""
+
     def build(self, channels: int, size: int, classes: int) -> Halves:
         """Build the body and the head; return them with the feature length."""
         check_size(32, size, "vgg19")
-        layers = _convolutions(LAYERS_19, True, channels)
+        layers, dim = _convolutions(tuple(self.width * out // 64 for out in LAYERS_19), True, channels), 8 * self.width
         body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         kaiming(body)
-        return Halves(body, nn.Linear(512, classes), 512, pool=layers[-1])
+        return Halves(body, nn.Linear(dim, classes), dim, pool=layers[-1])
 
 
 def _halves(plan: tuple[int, ...], batch_norm: bool, dropout: float, channels: int, classes: int) -> Halves:

@@ -11,7 +11,7 @@ With `delta_scale=batch_std`, the generator reads Delta in units of its root mea
 last training batches in evaluation, so that the perturbation of an image does not depend on other images, nor on other workers.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,17 @@ class GAT:
         return Adversary(self, context)
 
 
+class GeneratorLoss(NamedTuple):
+    """The generator's loss on a batch, and what it consists of."""
+
+    loss: Tensor
+    """Mean of F(x + G(Delta))_y + c_g |G(Delta)|^2 over the batch of all workers, a scalar."""
+    p_true: Tensor
+    """F(x + G(Delta))_y, the probability of the true class of each perturbed image, [B]."""
+    flipped: Tensor
+    """Number of images whose predicted class the perturbation changes."""
+
+
 class Adversary(Part):
     """A generator bound to one network, and its training.
 
@@ -88,19 +99,29 @@ class Adversary(Part):
         """Take k steps on the generator's loss, Eq. 9."""
         for _ in range(self.knobs.k):
             x, classes = extra_batches()
-            delta, before = probability_gradient(net, x, classes)
-            with eval_mode(net):
-                offset = self.offset(delta)
-                log_p = F.log_softmax(net(self._added(x, offset)), 1)
-            p_true = log_p.exp().gather(1, classes.unsqueeze(1)).squeeze(1)
-            loss = workers.batch_mean(p_true) + self.knobs.c_g * workers.batch_mean(_squares(offset))
-            gradients = torch.autograd.grad(loss, list(self.generator.parameters()))
+            terms = self.generator_loss(net, x, classes)
+            gradients = torch.autograd.grad(terms.loss, list(self.generator.parameters()))
             for parameter, gradient in zip(self.generator.parameters(), gradients, strict=True):
                 parameter.grad = gradient
             workers.average_gradients(self.generator.parameters())
             self.adam.step()
-            flipped = (log_p.argmax(1) != before).sum()
-            self._count("scores", p_true.detach().sum(), flipped, x.new_tensor(float(len(x))))
+            self._count("scores", terms.p_true.detach().sum(), terms.flipped, x.new_tensor(float(len(x))))
+
+    def generator_loss(self, net: nn.Module, x: Tensor, classes: Tensor) -> GeneratorLoss:
+        """The generator's loss on a batch, Eq. 9, as a function of the generator's parameters.
+
+        Args:
+            net: images -> logits; in evaluation mode inside.
+            x: images in [0, 1], [B, c, h, w].
+            classes: true classes, [B].
+        """
+        delta, before = probability_gradient(net, x, classes)
+        with eval_mode(net):
+            offset = self.offset(delta)
+            log_p = F.log_softmax(net(self._added(x, offset)), 1)
+        p_true = log_p.exp().gather(1, classes.unsqueeze(1)).squeeze(1)
+        loss = workers.batch_mean(p_true) + self.knobs.c_g * workers.batch_mean(_squares(offset))
+        return GeneratorLoss(loss, p_true, (log_p.argmax(1) != before).sum())
 
     def report(self) -> dict[str, float]:
         """Mean norm of the training perturbations, and their success on the generator's own batches."""

@@ -10,7 +10,7 @@ are trained too, which one widely used public version omits.)
 """
 
 import itertools
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,6 @@ from core.errors import InputError
 from core.knobs import Bounds, knobs
 from core.slots import Context, Part, Step
 from core.space import LogUniform, Uniform
-
-BATCH_SIZE = 128
-"""Members and reference images per step of the inference network."""
 
 
 @knobs
@@ -36,17 +33,30 @@ class AdvReg:
     """Share of the members that is held out as examples of non-members. The classifier is not trained on them."""
     lr_h: Annotated[float, Bounds(0), LogUniform(1e-4, 1e-2)] = 1e-3
     """Learning rate of the inference network's Adam."""
+    passes: Annotated[int, Bounds(1)] = 1
+    """Number of passes of the inference network after each epoch of the classifier."""
+    pass_over: Literal["larger", "smaller"] = "larger"
+    """A pass ends after all images of the larger of the two sets, members and reference images, or of the smaller, as in the CRL
+    paper's code. A step has equally many of both, so from the other set images are drawn again or left out."""
+    batch_size_h: Annotated[int, Bounds(2)] = 128
+    """Members and reference images per step of the inference network; in the CRL paper's code, twice the classifier's batch
+    size."""
+
+    @property
+    def held_out(self) -> float:
+        """Share of the members that is held out as a reference set."""
+        return self.reference
 
     def check_compatible(self, config) -> None:
-        """Reject components that give images two classes or that need a reference set too.
+        """Reject components that give images two classes, and a student, which is not trained on members.
 
         Raises:
-            InputError: mixup, or a loss with a reference set.
+            InputError: mixup, or a loss with a teacher and a student.
         """
         if hasattr(config.augmentation, "mixes"):
             raise InputError("regularizer=advreg needs one class per image, and mixup gives two; use another augmentation")
-        if getattr(config.loss, "reference", 0):
-            raise InputError("regularizer=advreg and loss=dmp both hold out a reference set; use one of them")
+        if hasattr(config.loss, "teacher_epochs"):
+            raise InputError("regularizer=advreg hides members, and the student of loss=dmp is trained on none; use one of them")
 
     def bind(self, context: Context) -> Part:
         """Bind the regularizer, with a new inference network and its optimizer."""
@@ -68,22 +78,24 @@ class _AdvReg(Part):
         return self.knobs.alpha * (workers.batch_mean(p_member) - 0.5)
 
     def after_epoch(self, members: tuple[Tensor, Tensor], reference: tuple[Tensor, Tensor], stream: torch.Generator) -> None:
-        """Train the inference network for one pass over the larger set, with half members per batch, equally on every worker."""
+        """Train the inference network for `passes` passes, with half members per batch, equally on every worker."""
         logits, classes = (torch.cat(pair) for pair in zip(members, reference, strict=True))
         n, m = len(members[1]), len(reference[1])
-        half = min(BATCH_SIZE // 2, n, m)
-        steps = -(-max(n, m) // half)
-        member_rows, reference_rows = _permutations(n, half * steps, stream), n + _permutations(m, half * steps, stream)
+        half = min(self.knobs.batch_size_h // 2, n, m)
+        steps = -(-(max(n, m) if self.knobs.pass_over == "larger" else min(n, m)) // half)
+        count = half * steps * self.knobs.passes
+        member_rows, reference_rows = _permutations(n, count, stream), n + _permutations(m, count, stream)
         targets = torch.cat([torch.ones(half), torch.zeros(half)]).to(logits)
         accuracies = torch.zeros((), device=logits.device)
         self.inference.requires_grad_(True)
-        for member_batch, reference_batch in zip(member_rows.split(half), reference_rows.split(half), strict=True):
+        for i, (member_batch, reference_batch) in enumerate(zip(member_rows.split(half), reference_rows.split(half), strict=True)):
             rows = torch.cat([member_batch, reference_batch]).to(logits.device)
             log_odds = self.inference(logits[rows], classes[rows])
             self.adam.zero_grad()
             F.binary_cross_entropy_with_logits(log_odds, targets).backward()
             self.adam.step()
-            accuracies += ((log_odds > 0) == targets.bool()).float().mean()
+            if i >= steps * (self.knobs.passes - 1):
+                accuracies += ((log_odds > 0) == targets.bool()).float().mean()
         self.inference.requires_grad_(False)
         self.accuracy = accuracies.item() / steps
 

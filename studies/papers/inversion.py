@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from core.inversion.measurements import generate, radius_and_leak, reconstruct
+from core.evaluation.reconstruction import generate, radius_and_leak, reconstruct
 from core.recipes import RECIPES, Recipe
 from core.space import Value
 from trainables.commands.paper import main

@@ -50,6 +50,7 @@ from dataclasses import dataclass
 import torch
 
 from core import train
+from core.bound import bind
 from core.config import TrialConfig
 from core.data import Images
 from core.perturbations.gat import build_generator
@@ -103,7 +104,7 @@ ROWS = {
 
 def seconds(config: TrialConfig, images: Images) -> float:
     """CPU seconds per training image of two epochs of `core.train.train`, without its other work."""
-    bound = train.bind(config, images, torch.device("cpu"))
+    bound = bind(config, images, torch.device("cpu"))
     training_data = train._TrainingData(config, bound, images)
     start, seen = time.process_time(), 0
     for epoch in (1, 2):

@@ -8,6 +8,7 @@ import torch
 from states import digest, identical, run_on_two_workers, tensors
 
 from core import train
+from core.bound import Bound
 from core.config import SLOTS, TrialConfig
 from core.data import Images
 from core.errors import InputError
@@ -69,7 +70,7 @@ def config_of(case, **changes) -> TrialConfig:
     return TrialConfig.of({**PLAIN, slot: name, **CASES[case], **changes})
 
 
-def fit(config: TrialConfig, **options) -> train.Bound:
+def fit(config: TrialConfig, **options) -> Bound:
     return train.train(config, MEMBERS, VAL, **options)
 
 

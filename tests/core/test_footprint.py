@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from core import data, train
+from core import data
+from core.bound import bind
 from core.config import TrialConfig
 from core.data import Images
 from core.footprint import footprint, kept_bytes
@@ -27,7 +28,7 @@ def test_a_convolution_keeps_its_input_and_a_rectifier_its_output(height, width)
 
 @pytest.mark.parametrize("name", ["convnet", "allconv", "vgg11_bn", "mobilenet"])
 def test_the_bytes_are_those_that_autograd_keeps_of_real_tensors(name):
-    net = train.bind(TrialConfig.of({"net": name}), pool(), CPU).net.train()
+    net = bind(TrialConfig.of({"net": name}), pool(), CPU).net.train()
     own = {t.untyped_storage().data_ptr() for t in (*net.parameters(), *net.buffers())}
     kept = {}
 
@@ -42,7 +43,7 @@ def test_the_bytes_are_those_that_autograd_keeps_of_real_tensors(name):
 
 
 def test_nothing_is_allocated_for_images_of_any_size():
-    net = train.bind(TrialConfig.of({"net": "resnet18"}), pool(), CPU).net
+    net = bind(TrialConfig.of({"net": "resnet18"}), pool(), CPU).net
     assert kept_bytes(net, (3, 4096, 4096)) == pytest.approx(kept_bytes(net, (3, 32, 32)) * 128**2, rel=0.01)
     assert kept_bytes(net, (3, 4096, 4096)) > 2**35 and next(net.parameters()).device == CPU and net.training
 
@@ -60,7 +61,7 @@ def test_the_largest_batch_counts_and_two_graphs_if_clean_and_perturbed_images_a
         ({"batch_size": 16, "judge.images": 4, "perturbation": "pgd", "perturbation.alpha": 0.0}, "training", 14, 1),
     ):
         config = TrialConfig.of(changes)
-        bound = train.bind(config, images.at(parts.members), CPU)
+        bound = bind(config, images.at(parts.members), CPU)
         phase = footprint(config, bound, images, parts)
         kept = kept_bytes(bound.net, images.shape)
         assert (phase.name, phase.images, phase.per_image) == (name, count, graphs * kept)

@@ -29,13 +29,14 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": {"errors"},
     "space": {"errors"},
     "recipes": {"space"},
+    "small_recipes": {"recipes"},
     "knobs": {"errors", "space"},
     # components of the slots
     "nets": {"errors", "knobs", "modes", "space"},
     "slots": {"data", "nets", "rng"},
-    "losses": {"data", "errors", "knobs", "slots", "space", "workers"},
+    "losses": {"data", "errors", "inversion", "knobs", "rng", "slots", "space", "workers"},
     "augmentations": {"errors", "knobs", "losses", "rng", "slots", "space"},
-    "perturbations": {"attacks", "knobs", "modes", "nets", "rng", "slots", "space", "workers"},
+    "perturbations": {"attacks", "data", "knobs", "modes", "nets", "rng", "slots", "space", "workers"},
     "regularizers": {"attacks", "errors", "knobs", "nets", "perturbations", "slots", "space", "workers"},
     "optimizers": {"errors", "knobs", "nets", "space", "workers"},
     # configurations and studies
@@ -53,18 +54,19 @@ ALLOWED: dict[str, set[str]] = {
     "shrinkage": {"estimates", "stats"},
     "front_estimates": {"estimates", "pareto", "shrinkage", "stats", "study"},
     # training
-    "train": {"config", "data", "errors", "memory", "modes", "nets", "optimizers", "rng", "selection", "slots", "workers"},
+    "bound": {"config", "data", "errors", "modes", "nets", "rng", "slots", "workers"},
+    "train": {"bound", "config", "data", "errors", "memory", "modes", "optimizers", "rng", "selection", "slots", "workers"},
     # evaluation
     "attacks": {"errors", "knobs", "modes", "rng", "stats"},
     "attribution": {"errors", "modes", "nets", "regularizers", "rng"},
     "audits": {"attacks", "data", "estimates", "modes", "rng", "stats"},
-    "inversion": {"attacks", "data", "errors", "modes", "nets", "rng", "train"},
+    "inversion": {"data", "errors", "modes", "nets", "rng"},
     "evaluation": {
-        "attacks", "attribution", "audits", "config", "data", "errors", "inversion", "judging", "knobs", "metrics", "modes",
-        "nets", "perturbations", "regularizers", "rng", "selection", "stats", "train", "workers",
+        "attacks", "attribution", "audits", "bound", "config", "data", "errors", "inversion", "judging", "knobs", "metrics",
+        "modes", "nets", "perturbations", "regularizers", "rng", "selection", "space", "stats", "train", "workers",
     },
-    "footprint": {"attacks", "config", "data", "train"},
-    "trial": {"audits", "config", "data", "evaluation", "metrics", "train"},
+    "footprint": {"attacks", "bound", "config", "data"},
+    "trial": {"audits", "bound", "config", "data", "evaluation", "metrics", "train"},
 }  # fmt: skip
 """The parts of core, which are its modules and packages, and the other parts that each may import."""
 

@@ -4,7 +4,8 @@ import pytest
 
 from core.config import SLOTS, TrialConfig
 from core.optimizers.standard import factor
-from core.recipes import RECIPES
+from core.recipes import CRL_TRAINING, RECIPES, method_of
+from core.small_recipes import SMALL, small
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -91,3 +92,72 @@ def test_the_inversion_papers_atm_res10_is_the_network_of_the_first_ten_epochs_o
     whole, stopped = (TrialConfig.of(RECIPES[name]) for name in ("atm_res", "atm_res10"))
     assert stopped.set({"optimizer.stop_at": 1.0}) == whole
     assert stopped.optimizer.last_epoch(stopped.epochs) == 10
+
+
+CRL_RATES = {
+    ("cifar10", "vgg11_bn"): (120, {0: 0.05, 49: 0.05, 50: 0.01, 79: 0.01, 80: 0.005, 99: 0.005, 100: 0.001, 119: 0.001}),
+    ("cifar10", "resnet18"): (100, {0: 0.01, 49: 0.01, 50: 1e-3, 79: 1e-3, 80: 1e-4, 99: 1e-4}),
+    ("cifar10", "densenet"): (50, {0: 0.1, 19: 0.1, 20: 0.01, 39: 0.01, 40: 1e-3, 49: 1e-3}),
+    ("cifar100", "resnet18"): (100, {0: 0.01, 1: 0.1, 49: 0.1, 50: 0.01, 79: 0.01, 80: 1e-3, 99: 1e-3}),
+    ("cifar100", "googlenet"): (80, {0: 0.1, 39: 0.1, 40: 0.01, 59: 0.01, 60: 1e-3, 79: 1e-3}),
+    ("cifar100", "densenet"): (100, {0: 0.1, 39: 0.1, 40: 0.01, 69: 0.01, 70: 1e-3, 89: 1e-3, 90: 1e-4, 99: 1e-4}),
+    ("svhn", "vgg11_bn"): (40, {0: 0.1, 9: 0.1, 10: 0.01, 29: 0.01, 30: 1e-3, 39: 1e-3}),
+    ("svhn", "resnet18"): (40, {0: 0.1, 9: 0.1, 10: 0.01, 29: 0.01, 30: 1e-3, 39: 1e-3}),
+}
+"""Epochs and learning rates by epoch, counted from 0, in the CRL paper's code."""
+
+
+@pytest.mark.parametrize("dataset, net", CRL_RATES)
+def test_the_training_of_each_network_of_the_crl_paper_is_the_published_one(dataset, net):
+    assert CRL_TRAINING.keys() == CRL_RATES.keys()
+    config = TrialConfig.of(RECIPES["crl"] | CRL_TRAINING[dataset, net])
+    epochs, rates = CRL_RATES[dataset, net]
+    params = config.params()
+    expected = {
+        "dataset": dataset, "net": net, "epochs": epochs, "batch_size": 32 if net == "densenet" else 256, "loss": "crl",
+        "augmentation": "crop_flip" if dataset == "cifar100" else "none", "optimizer.weight_decay": 5e-4,
+    }  # fmt: skip
+    assert {name: params[name] for name in expected} == expected
+    if dataset == "cifar100":
+        assert (params["augmentation.padding"], params["augmentation.flip"], params["augmentation.shared"]) == (4, True, True)
+    for epoch, rate in rates.items():
+        assert config.optimizer.lr * factor(config.optimizer.schedule, epoch, config.epochs) == pytest.approx(rate)
+
+
+# -- methods, and their strengths for small networks ------------------------------------------------------------------
+
+METHOD_SLOTS = ("loss", "perturbation", "regularizer")
+
+
+def test_the_method_of_a_recipe_is_what_distinguishes_it_from_ordinary_training():
+    assert method_of(RECIPES["cross_entropy"]) == {}
+    assert method_of({"net": "vgg16", "optimizer": "adam", "epochs": 3, "augmentation": "crop_flip", "loss": "cross_entropy"}) == {}
+    assert method_of(RECIPES["early_stopping"]) == {"optimizer.stop_at": 0.25}
+    assert method_of(RECIPES["dropout"]) == {"net.dropout": 0.25}
+    assert method_of(RECIPES["gat_dropout"]) == {"perturbation": "gat", "net.dropout": 0.25}
+    assert method_of(RECIPES["bpfc_a1"]) == {"regularizer": "bpfc", "regularizer.noise": 0.0}
+    assert method_of(RECIPES["mixup"]) == {"augmentation": "mixup", "augmentation.padding": 4, "augmentation.flip": True}
+    assert method_of(RECIPES["dp_sgd"]) == {
+        "optimizer": "dp_sgd", "optimizer.max_grad_norm": 1.2, "optimizer.noise_multiplier": 1.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_small_recipe_has_the_components_of_the_published_method(name):
+    changes = small(name)
+    published, config = (TrialConfig.of(settings).params() for settings in (RECIPES[name], {"net": "allconv", **changes}))
+    assert {slot: config[slot] for slot in METHOD_SLOTS} == {slot: published[slot] for slot in METHOD_SLOTS}
+    for slot in ("augmentation", "optimizer"):
+        if (component := method_of(RECIPES[name]).get(slot)) is not None:
+            assert config[slot] == component
+    if name not in SMALL:
+        assert changes == method_of(RECIPES[name])
+
+
+def test_strengths_for_small_networks_are_those_of_the_documented_tables():
+    assert len(SMALL) == 25 and SMALL.keys() <= RECIPES.keys()
+    assert SMALL["rss_at"] == {
+        "perturbation": "fgsm", "perturbation.alpha": 0.5, "regularizer": "rss", "regularizer.lambda": 1.0,
+    }  # fmt: skip
+    assert SMALL["bpfc"] == {"regularizer": "bpfc", "regularizer.growth": 3.0}
+    assert SMALL["early_stopping"] == {"optimizer.stop_at": 0.4}

@@ -15,6 +15,7 @@ from tiny_training import TINY, images
 
 from core import data, train, trial
 from core.attacks.gradient import ifgsm
+from core.bound import Bound
 from core.config import TrialConfig
 from core.data import Images, split
 from core.data.protocols import ALL_PARTS, Official, Paper, Stratified
@@ -35,12 +36,12 @@ def pool() -> Images:
     return data.load("digits", pool=600)
 
 
-def fit(params: dict, **options) -> train.Bound:
+def fit(params: dict, **options) -> Bound:
     """Train with `TINY`, changed by `params`, and choose the epoch by 12 further images."""
     return train.train(TrialConfig.of(TINY | params), images(), images(9, seed=1), images(12, seed=2), **options)
 
 
-def fit_planned(monkeypatch, counts: list[int], params: dict, **options) -> train.Bound:
+def fit_planned(monkeypatch, counts: list[int], params: dict, **options) -> Bound:
     """Train for six epochs; these numbers of the 12 images count as correct, one after each epoch that may be chosen."""
     planned = iter(counts)
     monkeypatch.setattr(ByAccuracy, "correct", lambda self, net, x, y, *, seed, ids: torch.arange(len(y)) < next(planned))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from states import digest, identical, run_on_two_workers, start_process, tensors
 from tiny_training import TINY, fit, images, weights
 
-from core import train, trial
+from core import data, train, trial
+from core.bound import Bound, bind
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError, TrialError
@@ -27,7 +28,7 @@ CROP = {"augmentation": "crop_flip", "augmentation.padding": 1}
 FULL = CRL | PGD | CROP
 
 
-def fit_vgg(**options) -> train.Bound:
+def fit_vgg(**options) -> Bound:
     """Train a network with batch norm and dropout on 8 images."""
     params = {"net": "vgg11_bn", "net.dropout": 0.5, "loss": "relaxloss", "loss.alpha": 3.0}
     config = TrialConfig.of({k: v for k, v in TINY.items() if not k.startswith("net.")} | params)
@@ -121,7 +122,7 @@ def test_training_on_floats_is_bit_identical_to_training_on_the_same_bytes():
 
 def test_channel_statistics_of_floats_are_those_of_the_same_bytes():
     x = images(shape=(3, 8, 8)).x
-    for of_bytes, of_floats in zip(train.channel_statistics(x), train.channel_statistics(x / 255), strict=True):
+    for of_bytes, of_floats in zip(data.channel_statistics(x), data.channel_statistics(x / 255), strict=True):
         torch.testing.assert_close(of_floats, of_bytes)
 
 
@@ -234,7 +235,7 @@ def test_a_step_is_a_gradient_step_on_the_mean_cross_entropy():
     members = images(12)
     plain = {"batch_size": 12, "epochs": 1, "optimizer.momentum": 0.0, "optimizer.weight_decay": 0.0}
     config = TrialConfig.of(TINY | plain)
-    net = train.bind(config, members, torch.device("cpu")).net
+    net = bind(config, members, torch.device("cpu")).net
     loss = torch.nn.functional.cross_entropy(net(members.x.float() / 255), members.y)
     gradients = torch.autograd.grad(loss, list(net.parameters()))
     expected = torch.cat([(p - 0.05 * g).detach().reshape(-1) for p, g in zip(net.parameters(), gradients, strict=True)])
@@ -275,7 +276,7 @@ def test_every_epoch_draws_different_noise_for_each_component():
             extra_batches()
 
     def bind_recorder():
-        bound = train.bind(config, members, torch.device("cpu"))
+        bound = bind(config, members, torch.device("cpu"))
         bound.augmentation = bound.perturbation = bound.regularizer = NoiseRecorder()
         return bound, train._TrainingData(config, bound, members)
 
@@ -313,32 +314,25 @@ def test_a_last_step_that_breaks_the_weights_is_also_a_trial_error():
         trial.run(config, images(64, classes=2))
 
 
-# -- channel statistics -----------------------------------------------------------------------------------------------
-
-
-def test_channel_statistics_are_the_means_and_standard_deviations_of_all_pixels():
-    x = torch.randint(0, 256, (7, 3, 5, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    mean, std = train.channel_statistics(x)
-    pixels = x.double() / 255
-    assert torch.allclose(mean.double(), pixels.mean((0, 2, 3))) and torch.allclose(std.double(), pixels.std((0, 2, 3)))
+# -- normalisation ----------------------------------------------------------------------------------------------------
 
 
 def test_normalisation_uses_the_statistics_of_the_members_and_can_be_disabled():
     x = torch.randint(0, 256, (20, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     x[:, 1] //= 4
     members = Images(x, torch.arange(20) % 2, 2)
-    net = train.bind(TrialConfig(), members, torch.device("cpu")).net
+    net = bind(TrialConfig(), members, torch.device("cpu")).net
     for channel in range(3):
         pixels = x[:, channel].double() / 255
         assert net.mean[channel].item() == pytest.approx(pixels.mean().item(), rel=1e-5)
         assert net.std[channel].item() == pytest.approx(pixels.std().item(), rel=1e-3)
-    unnormalised = train.bind(TrialConfig(normalize=False), members, torch.device("cpu")).net
+    unnormalised = bind(TrialConfig(normalize=False), members, torch.device("cpu")).net
     assert (unnormalised.mean == 0).all() and (unnormalised.std == 1).all()
 
 
 def test_a_constant_channel_does_not_divide_by_zero():
     members = Images(torch.full((10, 1, 8, 8), 7, dtype=torch.uint8), torch.arange(10) % 2, 2)
-    net = train.bind(TrialConfig(), members, torch.device("cpu")).net
+    net = bind(TrialConfig(), members, torch.device("cpu")).net
     assert torch.isfinite(net(torch.rand(2, 1, 8, 8))).all()
 
 

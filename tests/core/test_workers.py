@@ -7,6 +7,7 @@ from states import run_on_two_workers
 from torch import nn
 
 from core import data, nets, train, trial, workers
+from core.bound import Bound
 from core.config import TrialConfig
 from core.data import Images
 from core.evaluation.interim import evaluate_interim
@@ -124,7 +125,7 @@ def test_batch_norm_of_several_workers_may_run_alone_in_evaluation_mode():
 
 
 @pytest.fixture(scope="module")
-def trained() -> tuple[TrialConfig, Images, trial.TrialResult, train.Bound]:
+def trained() -> tuple[TrialConfig, Images, trial.TrialResult, Bound]:
     config, images = TrialConfig.of(GAT), pool()
     kept = []
     result = trial.run(config, images, on_epoch=lambda row, bound: kept.append(bound))

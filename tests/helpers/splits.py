@@ -1,7 +1,9 @@
-"""Splits of generated pools."""
+"""Pools for tests of splits, and splits of generated pools."""
 
+import torch
 from hypothesis import assume
 
+from core import data
 from core.data import Images, Parts, split
 from core.data.protocols import Paper, SplitProtocol
 from core.errors import InputError
@@ -15,3 +17,11 @@ def split_or_discard(images: Images, protocol: SplitProtocol, replicate: int = 0
     except InputError as error:
         assume(protocol != Paper() and "exact copies were left out" not in str(error))
         raise
+
+
+def digits_with_a_test_file() -> Images:
+    """Digits, of which the last 400 are the test file; these are inverted, so that they differ from the members."""
+    digits = data.load("digits", pool=1000)
+    in_test_file = torch.arange(1000) >= 600
+    x = torch.where(in_test_file.view(-1, 1, 1, 1), 255 - digits.x, digits.x)
+    return Images(x, digits.y, digits.classes, in_test_file=in_test_file)

@@ -23,7 +23,9 @@ def draw(results: Results) -> Any:
     return figure
 
 
-def item(changes: Mapping[str, Any] | None = None, *, seeds: int = 2, measurement: Measurement | None = None, **fields: Any) -> Item:
+def item(
+    changes: Mapping[str, Any] | None = None, *, seeds: int = 2, measurement: Measurement | None = None, **fields: Any
+) -> Item:  # fmt: skip
     """The table, with some settings of its networks changed."""
     preset = Preset(config={**TINY, **(changes or {})}, seeds=seeds, **fields.pop("preset", {}))
     own: dict[str, Any] = {

@@ -3,6 +3,7 @@
 import torch
 
 from core import rng, train
+from core.bound import Bound
 from core.config import TrialConfig
 from core.data import Images
 
@@ -24,12 +25,12 @@ def numbered_images(n: int = 23, seed: int = 0, shape: tuple[int, int, int] = (1
     return numbered
 
 
-def fit(params: dict, members: Images | None = None, **options) -> train.Bound:
+def fit(params: dict, members: Images | None = None, **options) -> Bound:
     """Train with `TINY`, changed by `params`."""
     return train.train(TrialConfig.of(TINY | params), members or images(), images(9, seed=1), **options)
 
 
-def fit_numbered(params: dict, members: Images | None = None, **options) -> train.Bound:
+def fit_numbered(params: dict, members: Images | None = None, **options) -> Bound:
     """Train as `fit` does, by default on `numbered_images`."""
     return train.train(TrialConfig.of(TINY | params), members or numbered_images(), numbered_images(9, seed=1), **options)
 

@@ -11,7 +11,7 @@ from study_runs import SERIAL
 from core import space
 from core.config import TrialConfig
 from core.data import Images
-from core.data.protocols import PARTS
+from core.data.protocols import PARTS, Official
 from trainables.commands.study import parser, plan_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +47,28 @@ def test_the_preset_for_photographs_has_its_parts_and_leaves_trials_for_the_sear
     parts = plan.config.split.draw(Images(torch.zeros(len(labels), 1, 1, 1, dtype=torch.uint8), labels, 10), 0, 0)
     assert [len(getattr(parts, name)) for name in PARTS] == [8000, 4000, 2000, 0]
     assert plan.confirm["judge.part"] == "test" and plan.confirm["judge.images"] == 500
+
+
+PAPER_SPLITS = {
+    "crl_tradeoff": [15000, 7500, 7500, 30000], "bpfc_tradeoff": [40000, 10000, 10000, 0],
+    "gat_tradeoff": [45000, 5000, 10000, 0], "sparsity_tradeoff": [5000, 1000, 500, 10000],
+    "inversion_tradeoff": [46000, 2000, 10000, 2000], "all_knobs": [15000, 7500, 7500, 30000],
+}  # fmt: skip
+"""Numbers of members, validation, test and shadow images of CIFAR-10 in the presets `paper`."""
+
+
+@all_studies
+def test_the_paper_preset_splits_cifar10_as_its_paper_does_and_has_shadow_images_for_its_shadow_models(name):
+    plan = plan_of(study(name), parser(study(name)).parse_args(["--preset", "paper"]))
+    labels = torch.arange(60000) % 10
+    images = Images(torch.zeros(60000, 1, 1, 1, dtype=torch.uint8), labels, 10, in_test_file=torch.arange(60000) >= 50000)
+    parts = plan.config.split.draw(images, 0, 0)
+    assert [len(getattr(parts, part)) for part in PARTS] == PAPER_SPLITS[name]
+    if isinstance(plan.config.split, Official):
+        assert (parts.test >= 50000).all() and max(parts.members.max(), parts.val.max()) < 50000
+    assert bool(plan.shadows) <= bool(len(parts.shadow))
+    for config in (plan.config, plan.config.set(plan.confirm)):
+        assert len(parts.non_members(config.judge.part))
 
 
 @all_studies

@@ -29,7 +29,9 @@ ALLOWED: dict[str, set[str]] = {
     # tables and figures of papers
     "papers": {"cost", "execution", "reporting", "storage", "study", "tracking"},
     # command lines
-    "commands": {"cost", "decisions", "execution", "papers", "revisions", "runs", "search", "storage", "study", "terminal", "tracking"},
+    "commands": {
+        "cost", "decisions", "execution", "papers", "revisions", "runs", "search", "storage", "study", "terminal", "tracking",
+    },
 }
 """The packages of trainables, lower ones first, and the other packages that each may import."""
 MAX_LINES = 350

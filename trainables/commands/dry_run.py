@@ -50,6 +50,8 @@ def dry_run(plan: Plan, site: Site, *, objectives: preflight.Objectives, seconds
     terminal = Terminal(site.output)
     info = terminal.info
     info(plan.question)
+    for line in plan.left_out:
+        info(f"--recipe {plan.recipe} leaves out {line}")
     info("\nconfiguration")
     searched = space.searched_names(plan.space)
     for name, value in plan.config.params().items():

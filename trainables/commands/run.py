@@ -74,6 +74,8 @@ def _run(run: StudyRun, images: Images) -> int:
     later, description = run.finished_versions(), data.description(images, run.plan.config.split)
     for line in description:
         run.terminal.info(f"data: {line}")
+    for line in run.plan.left_out:
+        run.terminal.info(f"--recipe {run.plan.recipe} leaves out {line}")
     with cluster.joined(run.site) as capacity:
         try:
             state = resume_state(run.store, run.plan)

@@ -28,6 +28,7 @@ from core.search_space import checked_space
 from core.space import Range, Switch, Value
 from core.study import Constraint, Study
 from trainables.commands.arguments import Parser, add_site_options, assignments, exit_with, site_of
+from trainables.commands.recipe import RecipeInStudy, illegal_with, layered, recipe_named
 from trainables.search.samplers import GP_MAX_TRIALS, SAMPLERS, choose_sampler
 from trainables.study.options import add_options, given_options, integer, options_of, with_defaults
 from trainables.study.plan import Plan
@@ -83,10 +84,13 @@ def plan_of(study: Study, args: argparse.Namespace) -> Plan:
     given, args = given_options(Plan, args), with_defaults(Plan, args)
     if args.preset not in study.presets:
         raise unknown("preset", args.preset, study.presets)
-    preset = study.presets[args.preset]
+    preset, recipe = study.presets[args.preset], recipe_named(args.recipe)
     fixed, replaced = assignments(args.set, "--set"), assignments(args.space, "--space")
-    _check_switched_knobs("--set", fixed, narrowed(study.space(preset.config), fixed))
-    config = configured(preset.config, args.dataset, fixed)
+    _check_switched_knobs("--set", fixed, narrowed(study.space(preset.config), layered(recipe, fixed)))
+    try:
+        config = configured(preset.config, args.dataset, layered(recipe, fixed))
+    except InputError as error:
+        raise (illegal_with(args.recipe, error, preset.config, fixed) if recipe else error) from None
     if "seed" in fixed:
         raise InputError("--set seed=... : use --seed, from which every trial gets its own seed")
     if config.shadow:
@@ -99,13 +103,16 @@ def plan_of(study: Study, args: argparse.Namespace) -> Plan:
         raise InputError(
             f"judge.part={config.judge.part} would use data in the sweep that the confirmation step needs unseen; add --no-confirm"
         )
-    ranges = _space(study, config, fixed, replaced)
+    adapted = RecipeInStudy(args.recipe, recipe, preset.config, config) if recipe else None
+    ranges, lost_ranges = _space(study, config, fixed, replaced, adapted)
+    baselines, lost_baselines = _baselines(study, config, adapted)
+    contrasts, lost_contrasts = adapted.contrasts(study.contrasts, baselines, ranges) if adapted else (study.contrasts, [])
     trials = args.trials or preset.trials
     resolved: dict[str, Any] = {
         "name": _run_name(study), "study": study.name, "question": study.question, "config": config, "space": ranges,
-        "objectives": (), "baselines": _baselines(study, config), "trials": trials,
+        "objectives": (), "baselines": baselines, "trials": trials, "left_out": (*lost_ranges, *lost_baselines, *lost_contrasts),
         "sampler": choose_sampler(args.sampler, trials, ranges), "confirm": dict(preset.confirm),
-        "replicates": 0 if args.no_confirm else args.replicates or preset.replicates, "contrasts": study.contrasts,
+        "replicates": 0 if args.no_confirm else args.replicates or preset.replicates, "contrasts": contrasts,
         "shadows": 0 if args.no_confirm else preset.shadows if args.shadows is None else args.shadows,
         "require": tuple(Constraint.of(text) for text in args.require), "rungs": _rungs(args.early_stopping, config.epochs),
         "requested": {o.name: value for o, value in given if value != o.default},
@@ -115,9 +122,17 @@ def plan_of(study: Study, args: argparse.Namespace) -> Plan:
     return Plan(**resolved, **others)
 
 
-def _space(study: Study, config: TrialConfig, fixed: Mapping[str, str], replaced: Mapping[str, str]) -> dict[str, Range]:
-    """The search space of a study with some settings fixed and some ranges replaced."""
-    ranges = narrowed(study.space(config), fixed)
+def _space(
+    study: Study, config: TrialConfig, fixed: Mapping[str, str], replaced: Mapping[str, str], recipe: RecipeInStudy | None
+) -> tuple[dict[str, Range], list[str]]:
+    """The search space of a study with some settings fixed and some ranges replaced, and lines on what a recipe takes from it."""
+    slots = {slot: str(recipe.settings[slot]) for slot in SLOTS if slot in recipe.settings} if recipe else {}
+    declared, lines = narrowed(study.space(config), {**slots, **fixed}), []
+    ranges = declared
+    if recipe:
+        ranges, lines = recipe.ranges(declared)
+        if decided := sorted(slots.keys() & replaced.keys()):
+            raise InputError(f"{decided[0]} is set by --recipe {recipe.name} and searched by --space; drop one of them")
     _check_switched_knobs("--space", replaced, ranges)
     ranges |= {name: _parsed_range(name, text, ranges.get(name)) for name, text in replaced.items()}
     if illegal := [name for name in ranges if name in NOT_SEARCHABLE or name.startswith(("split.", "judge."))]:
@@ -125,8 +140,8 @@ def _space(study: Study, config: TrialConfig, fixed: Mapping[str, str], replaced
     if both := sorted(ranges.keys() & fixed.keys()):
         raise InputError(f"{both[0]} is in both --set and --space; fix it or search it")
     if not ranges:
-        raise InputError("nothing is left to search; drop a --set")
-    return checked_space(config, ranges)
+        raise recipe.nothing_to_search(declared) if recipe and declared else InputError("nothing is left to search; drop a --set")
+    return checked_space(config, ranges), lines
 
 
 def _rungs(requested: Sequence[int] | None, epochs: int) -> tuple[int, ...]:
@@ -136,7 +151,7 @@ def _rungs(requested: Sequence[int] | None, epochs: int) -> tuple[int, ...]:
     return tuple(sorted(set(requested or (epochs // 3, 2 * epochs // 3))))
 
 
-def configured(config: TrialConfig, dataset: str | None, fixed: Mapping[str, str]) -> TrialConfig:
+def configured(config: TrialConfig, dataset: str | None, fixed: Mapping[str, Value]) -> TrialConfig:
     """A configuration with some settings fixed, and on another data set if one is given, with its customary radius.
 
     If the norm of the threat model is fixed, training has the same one unless its own is fixed too.
@@ -173,11 +188,11 @@ def _trains_in_norms(config: TrialConfig, changes: Mapping[str, Value]) -> bool:
     return "norm" in knobs_of(SLOTS["perturbation"].get(str(changes.get("perturbation")), type(config.perturbation)))
 
 
-def narrowed(ranges: Mapping[str, Range], fixed: Mapping[str, str]) -> dict[str, Range]:
+def narrowed(ranges: Mapping[str, Range], fixed: Mapping[str, Value]) -> dict[str, Range]:
     """The ranges of the settings that are not fixed; the knobs of a switched slot that is fixed become ordinary ranges."""
     remaining: dict[str, Range] = {}
     for name, span in ranges.items():
-        own = span.options.get(fixed[name], {}) if isinstance(span, Switch) and name in fixed else {name: span}
+        own = span.options.get(str(fixed[name]), {}) if isinstance(span, Switch) and name in fixed else {name: span}
         remaining |= {knob: s for knob, s in own.items() if knob not in fixed}
     return remaining
 
@@ -194,8 +209,8 @@ def _check_switched_knobs(flag: str, named: Mapping[str, str], ranges: Mapping[s
             raise InputError(f"{flag} {name}: the {slot} of a trial is searched, and {has} such a knob{fix}")
 
 
-def _baselines(study: Study, config: TrialConfig) -> dict[str, dict[str, Value]]:
-    """The study's baselines at this configuration's threat model."""
+def _baselines(study: Study, config: TrialConfig, recipe: RecipeInStudy | None) -> tuple[dict[str, dict[str, Value]], list[str]]:
+    """The study's baselines at this configuration's threat model, and lines on those that a recipe does not allow."""
     adapted = {}
     for name, changes in study.baselines.items():
         changes = dict(changes)
@@ -203,9 +218,12 @@ def _baselines(study: Study, config: TrialConfig) -> dict[str, dict[str, Value]]
             changes["perturbation.epsilon"] = config.judge.epsilon
             if config.judge.norm == "l2" and _trains_in_norms(config, changes):
                 changes.setdefault("perturbation.norm", "l2")
-        config.set(changes)
         adapted[name] = changes
-    return adapted
+    if recipe:
+        return recipe.baselines(adapted)
+    for changes in adapted.values():
+        config.set(changes)
+    return adapted, []
 
 
 def _parsed_range(name: str, text: str, before: Range | None) -> Range:

@@ -8,6 +8,7 @@ import torch
 from core import data
 from core.attacks.suite import EVAL_BATCH, PROBE
 from core.audits.outputs import ModelOutputs
+from core.bound import Bound
 from core.config import TrialConfig
 from core.data import Images, Parts
 from core.data.labels import MIN_IMAGES, pool_rows
@@ -20,7 +21,6 @@ from core.evaluation.stored import member_rows
 from core.evaluation.timing import PhaseTimer
 from core.inversion.acgan import train_generator
 from core.modes import as_float
-from core.train import Bound
 from trainables.cost import passes
 from trainables.cost.passes import STEP, Sizes
 from trainables.cost.speed import Speed

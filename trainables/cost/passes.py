@@ -64,12 +64,13 @@ class Sizes:
     judged: int
     """Non-members of the part that is evaluated."""
     target: int
-    """Images of the target half: members, validation and test part."""
+    """Images that are audited: members, validation part, and the test part if it is drawn like the members."""
 
     @classmethod
     def of(cls, images: Images, parts: Parts, part: str) -> "Sizes":
         """The sizes of an evaluation on a part of a pool."""
-        target = sum(len(own) for own in (parts.members, parts.val, parts.test, parts.selection))
+        tested = parts.test if parts.test_is_exchangeable else parts.test[:0]
+        target = sum(len(own) for own in (parts.members, parts.val, parts.selection, tested))
         return cls(len(images.y), len(parts.members), len(parts.judged(part)), target)
 
     def attacked(self, judge: Judge) -> int:

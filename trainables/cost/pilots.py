@@ -17,12 +17,12 @@ import torch
 
 from core import data
 from core.attacks.suite import EVAL_BATCH
+from core.bound import Bound
 from core.config import TrialConfig
 from core.data import Images
 from core.data.labels import MIN_IMAGES, pool_rows
 from core.errors import InputError, TrialError
 from core.footprint import Phase, footprint
-from core.train import Bound
 from trainables.cost.evaluation import Evaluation, measure_audit_by_others, measure_evaluation
 from trainables.cost.passes import Sizes, selection_of
 from trainables.cost.speed import Speed, measure_speed

@@ -54,15 +54,22 @@ def sentences(plan: Plan, images: Images) -> list[str]:
 
 def _of_step(step: str, config: TrialConfig, images: Images) -> list[str]:
     parts = config.parts(images)
-    m, n = len(member_rows(config, images, parts)[0]), len(parts.judged(config.judge.part))
-    attacked = min(config.judge.images or n, n)
+    m, judged = len(member_rows(config, images, parts)[0]), len(parts.judged(config.judge.part))
+    attacked = min(config.judge.images or judged, judged)
+    choosing = f"; {len(parts.selection):,} others choose the epoch" if len(parts.selection) else ""
+    lines = [
+        f"{step}: {m:,} members and {judged:,} non-members, {attacked:,} of them attacked{choosing}",
+        f"  accuracy is known to \N{PLUS-MINUS SIGN}{largest_half_width(judged):.3f} or better, "
+        f"robust accuracy to \N{PLUS-MINUS SIGN}{largest_half_width(attacked):.3f} or better (95 %)",
+    ]
+    if not (n := len(parts.non_members(config.judge.part))):
+        return [*lines, "  no audit: the split has no non-members that are drawn like the members"]
+    if not parts.test_is_exchangeable and config.judge.part != "val":
+        lines.append(f"  audits compare the members with the {n:,} images of val, which are drawn like them")
     silent = [f"{100 * rate:g} %" for rate in FPRS if unresolved(rate, n)]
     none = f", so none at {' or '.join(silent)}" if silent else ""
-    choosing = f"; {len(parts.selection):,} others choose the epoch" if len(parts.selection) else ""
     return [
-        f"{step}: {m:,} members and {n:,} non-members, {attacked:,} of them attacked{choosing}",
-        f"  accuracy is known to \N{PLUS-MINUS SIGN}{largest_half_width(n):.3f} or better, "
-        f"robust accuracy to \N{PLUS-MINUS SIGN}{largest_half_width(attacked):.3f} or better (95 %)",
+        *lines,
         f"  the AUC of one audit differs from 0.5 if it is above {smallest_auc(m, n):.3f} (95 %)",
         f"  two networks audited on the same images differ if their AUCs differ by {smallest_difference(m, n):.3f} or more (95 %, "
         f"for a correlation of {CORRELATION:g} between the two AUCs)",

@@ -8,9 +8,9 @@ import torch
 from core.attacks.gradient import input_gradient
 from core.attacks.losses import ATTACK_LOSSES
 from core.attacks.suite import EVAL_BATCH
+from core.bound import Bound
 from core.data import Images
 from core.modes import as_float, predict
-from core.train import Bound
 from trainables.cost.passes import Passes
 from trainables.cost.training import clock_on
 

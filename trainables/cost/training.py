@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import torch
 
 from core import data
+from core.bound import Bound
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError, TrialError
 from core.footprint import kept_bytes
 from core.memory import available
-from core.train import Bound, train
+from core.train import train
 
 Clock = Callable[[], float]
 FIRST_IMAGES = 4

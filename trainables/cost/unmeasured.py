@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from core.bound import bind
 from core.config import TrialConfig
 from core.data import Images
 from core.footprint import footprint
-from core.train import bind
 from trainables.cost.evaluation import Evaluation, expected_bytes
 from trainables.cost.passes import Sizes
 from trainables.cost.pilots import Cost, Pilot, network_bytes

@@ -16,10 +16,11 @@ import torch
 
 from core import trial, workers
 from core.audits.outputs import ModelOutputs
+from core.bound import Bound, State
 from core.config import TrialConfig
 from core.data import Images
 from core.redaction import redacted
-from core.train import Bound, State, train
+from core.train import train
 from trainables.execution.recorded import recorded
 from trainables.execution.resources import Share, SharedImages, Workspace, from_shared
 from trainables.search.reports import epochs_report, fatal_report, result_report

@@ -10,10 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from core import data
 from core.attacks.suite import EVAL_BATCH
+from core.bound import bind
 from core.config import SLOTS, TrialConfig
 from core.data import Images
 from core.modes import eval_mode
-from core.train import bind
 from trainables.cost.passes import Sizes
 from trainables.cost.pilots import Cost, Pilot, Setting, measured
 from trainables.cost.text import duration

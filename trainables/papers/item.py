@@ -19,8 +19,8 @@ class Measurement:
     """A quantity that is measured on trained networks, besides what the settings `judge.*` ask for."""
 
     function: Callable[..., Values]
-    """Called as function(networks, images, device, **settings). `networks` maps `core.train.TARGET` and the names of the
-    sources to a `core.train.Trained`. A function of a module of `core`, because every worker imports it."""
+    """Called as function(networks, images, device, **settings). `networks` maps `core.bound.TARGET` and the names of the
+    sources to a `core.bound.Trained`. A function of a module of `core`, because every worker imports it."""
     sources: Mapping[str, Recipe] = field(default_factory=dict)
     """Further networks, by name: the changes that each makes to the settings of the item's preset. They are trained on the same
     members as the row's network, with independent random seeds."""

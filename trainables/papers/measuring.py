@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from core.bound import Trained
 from core.config import TrialConfig
 from core.evaluation.stored import stored_model
 from core.space import Value
-from core.train import Trained
 from trainables.execution.recorded import recorded
 from trainables.execution.resources import SharedImages, Workspace, from_shared
 from trainables.storage.contents import Damaged

@@ -1,6 +1,6 @@
 """Drawing the figures of reconstructions: images, their starts and nearest members, logits, and radius against leak.
 
-The values are those of `core.inversion.measurements`; images are those of the first network of a row.
+The values are those of `core.evaluation.reconstruction`; images are those of the first network of a row.
 """
 
 import math

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from core.train import TARGET
+from core.bound import TARGET
 from trainables.execution.audits import audit_all, audit_targets, shadows_of
 from trainables.execution.keyed import train_keyed
 from trainables.execution.shadows import ExpectedModels

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from core import memory
+from core.bound import Bound
 from core.config import TrialConfig
 from core.data import Images, Parts
 from core.errors import InputError
 from core.footprint import Phase, footprint
-from core.train import Bound
 from trainables.study.site import Site
 
 MAX_KEPT = 20_000

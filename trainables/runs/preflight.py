@@ -2,17 +2,20 @@
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
 
-from core import nets, train
+from core import nets
+from core.bound import NO_SYNC, bind
 from core.config import TrialConfig
-from core.data import Images, Parts
+from core.data import Images
+from core.data.protocols import ALL_PARTS
 from core.errors import InputError, unknown
 from core.evaluation.interim import INTERIM_METRICS
 from core.evaluation.judge import judge
+from core.evaluation.privacy import needs_non_members
 from core.search_space import option_configs
 from core.study import Objective
 from trainables.runs.memory_check import check_memory
@@ -43,6 +46,7 @@ def check_new(plan: Plan, site: Site, objectives: Objectives) -> tuple[Plan, Ima
     """
     images = check(plan, site)
     plan = replace(plan, objectives=objectives(images.classes), data=DataIdentity.of(images))
+    check_audited(plan, images)
     check_required(plan, images)
     plan.check_rungs()
     return plan, images
@@ -88,6 +92,38 @@ def check_parts(plan: Plan, images: Images) -> None:
         plan.configured({"shadow": shadow}).parts(images)
 
 
+def check_audited(plan: Plan, images: Images) -> None:
+    """Check that the split has the images that the plan's objectives, constraints and inversion compare members with.
+
+    Raises:
+        InputError: the message names the first of them that has none, and the setting to change.
+    """
+    wanted = {f"the objective {o.metric}": o.metric for o in plan.objectives} | {f"--require {c}": c.metric for c in plan.require}
+    for changes in ({}, plan.confirm) if plan.replicates else ({},):
+        check_non_members(plan.configured(changes), images, wanted)
+
+
+def check_non_members(config: TrialConfig, images: Images, wanted: Mapping[str, str]) -> None:
+    """Check that the split has non-members that are drawn like the members, if anything needs them.
+
+    Args:
+        config: a configuration, with the judge settings that select the non-members.
+        images: the pool.
+        wanted: metrics, by what asks for them; `judge.inversion` asks for the inversion leak.
+
+    Raises:
+        InputError: there are none; the message says what to change.
+    """
+    if config.judge.inversion != "none":
+        wanted = {**wanted, f"judge.inversion={config.judge.inversion}": "inversion_leak"}
+    needing = [what for what, metric in wanted.items() if needs_non_members(metric)]
+    if needing and not len(config.parts(images).non_members(config.judge.part)):
+        raise InputError(
+            f"{needing[0]} compares members with images that are drawn like them and not trained on, and this split has none; "
+            "use --set split.val=0.1, or --set split=stratified"
+        )
+
+
 def check_required(plan: Plan, images: Images) -> None:
     """Check that every constrained metric will be measured; a small evaluation shows which metrics there are.
 
@@ -110,8 +146,8 @@ def _measured(config: TrialConfig, images: Images) -> set[str]:
         "judge.attribution": min(2, config.judge.attribution),
     })  # fmt: skip
     parts = config.parts(images)
-    parts = Parts(parts.members[:64], parts.val[:64], parts.test[:64], parts.shadow[:64])
-    bound = train.bind(few, images.at(parts.members), torch.device("cpu"))
+    parts = replace(parts, **{name: getattr(parts, name)[:64] for name in ALL_PARTS})
+    bound = bind(few, images.at(parts.members), torch.device("cpu"))
     # The untrained network may classify no image correctly; then it has no radii.
     radii = () if few.judge.suite == "quick" else ("adversarial_radius", "deepfool_l2", "deepfool_fooling_rate")
     return {*judge(few, bound, images, parts).metrics.values, *radii}
@@ -124,11 +160,11 @@ def check_config(config: TrialConfig, images: Images, site: Site) -> None:
         InputError: a component does not fit the images or the site, or a trial does not fit into memory.
     """
     parts = config.parts(images)
-    bound = train.bind(config, images.at(parts.members[:64]), torch.device("cpu"))
+    bound = bind(config, images.at(parts.members[:64]), torch.device("cpu"))
     check_memory(config, bound, images, parts, site)
     on_cpus = site.gpus_per_worker == 0 or (not site.address and not torch.cuda.is_available())
     if site.workers_per_trial > 1 and on_cpus and nets.has_batch_norm(bound.net):
-        raise InputError(train.NO_SYNC)
+        raise InputError(NO_SYNC)
 
 
 def check_hardware(site: Site) -> None:

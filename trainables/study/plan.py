@@ -37,6 +37,12 @@ class Plan:
         Option("--dataset", f"data set: {', '.join(data.DATASETS)} or {data.PARQUET}DIR", None, {"metavar": "D"}),
     ))  # fmt: skip
     """Configuration that the search space varies."""
+    recipe: str = option(
+        "", "put the settings of a recipe in core/recipes.py on the preset's, before --dataset and --set", metavar="NAME"
+    )
+    """Name of the recipe in `core.recipes.RECIPES` whose settings are in `config`; empty for those of the preset alone."""
+    left_out: tuple[str, ...] = ()
+    """Ranges, baselines and contrasts of the study that do not fit the recipe, one line each."""
     space: dict[str, Range] = field(metadata=options(
         Option("--space", "search a knob over another range", [],
                {"action": "extend", "nargs": "+", "metavar": "NAME=LOW:HIGH[:log]"}),
@@ -153,7 +159,7 @@ class Plan:
         Raises:
             ValueError, KeyError, TypeError, AttributeError: the data are no plan of this version.
         """
-        plain = {"require": [], "rungs": [], "contrasts": [], **plain}
+        plain = {"recipe": "", "left_out": [], "require": [], "rungs": [], "contrasts": [], **plain}
         checked(_PLAIN, {name: plain[name] for name in _PLAIN})
         for name in (plain["name"], plain["study"]):
             if "/" in name or not is_name(name):  # it becomes a part of paths
@@ -166,6 +172,7 @@ class Plan:
             "config": config,
             "space": checked_space(config, {name: space.range_of_json(span) for name, span in plain["space"].items()}),
             "objectives": tuple(Objective(**objective) for objective in plain["objectives"]),
+            "left_out": tuple(plain["left_out"]),
             "require": tuple(Constraint.of(text) for text in plain["require"]),
             "rungs": tuple(plain["rungs"]), "contrasts": tuple(Contrast(**contrast) for contrast in plain["contrasts"]),
             "data": DataIdentity.of_json(plain["data"]),
@@ -174,6 +181,7 @@ class Plan:
 
 _PLAIN = get_type_hints(Plan) | {
     "config": dict, "space": dict, "objectives": Sequence[dict], "require": Sequence[str], "rungs": Sequence[int],
+    "left_out": Sequence[str],
     "contrasts": Sequence[dict], "data": dict,
 }  # fmt: skip
 """Types of the fields as they are stored."""

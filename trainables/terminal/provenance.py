@@ -48,7 +48,8 @@ def study_facts(plan: Plan, command: Sequence[str]) -> dict[str, str]:
         search.append(f"early stopping after epochs {', '.join(map(str, plan.rungs))}")
     if plan.require:
         search.append(f"required {' and '.join(map(str, plan.require))}")
-    recorded = facts(command) | {
+    recorded = facts(command) | ({"recipe": recipe_fact(plan)} if plan.recipe else {})
+    recorded |= {
         "settings": ", ".join(f"{name}={value}" for name, value in settings.items()),
         "search": ", ".join(search),
     }
@@ -59,6 +60,11 @@ def study_facts(plan: Plan, command: Sequence[str]) -> dict[str, str]:
         "confirmation": ", ".join([budget, *(f"{name}={value}" for name, value in plan.confirm.items())]),
         "confirmation attacks": ", ".join(suite_attacks(judge.suite, judge.steps, judge.restarts) | attacks_of(judge.attacks)),
     }
+
+
+def recipe_fact(plan: Plan) -> str:
+    """The recipe of a plan, with what the study leaves out because it does not fit."""
+    return "; ".join([plan.recipe, *(f"left out: {line}" for line in plan.left_out)])
 
 
 def parts_fact(parts: Parts) -> str:

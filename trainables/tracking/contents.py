@@ -21,6 +21,7 @@ def study_params(plan: Plan, facts: Mapping[str, str]) -> dict[str, Value]:
         **{f"config/{name}": value for name, value in plan.config.params().items()},
         **{f"fact/{name}": text for name, text in facts.items()},
         DATA: plan.data.fingerprint if plan.data else "",
+        "recipe": plan.recipe,
         "objectives": json.dumps([vars(objective) for objective in plan.objectives]),
         "trials": plan.trials, "sampler": plan.sampler, "seed": plan.seed, "replicates": plan.replicates, "shadows": plan.shadows,
         "require": " and ".join(map(str, plan.require)), "seeds": plan.seeds_per_trial,

@@ -10,11 +10,12 @@ from attack_bench.implementations import our_pgd
 from torch import Tensor, nn
 
 from core import data, rng
+from core.bound import Bound, bind
 from core.config import TrialConfig
 from core.data import Images
 from core.modes import as_float, predict
 from core.space import Value
-from core.train import Bound, bind, train
+from core.train import train
 
 SMALL, BIG = "allconv", "resnet18"
 

@@ -16,6 +16,7 @@ from core.attacks.noise import noise
 from core.attacks.spsa import spsa
 from core.attacks.suite import SUITES, Attack, accuracy_over_epsilon, correct, run_suite
 from core.attacks.transfer import transfer
+from core.bound import bind
 from core.config import TrialConfig
 from core.evaluation.adaptive_bpfc import adaptive_pgd
 from core.evaluation.adaptive_gat import generator
@@ -24,7 +25,6 @@ from core.modes import as_float
 from core.perturbations.gat import GAT
 from core.regularizers.bpfc import BPFC
 from core.slots import Context
-from core.train import bind
 
 torch.set_num_threads(1)
 

@@ -15,7 +15,7 @@ torch.set_num_threads(1)
 
 LIGHT = {
     "wrn": {"depth": 10, "widen": 1}, "densenet": {"depth": 10}, "mobilenet": {"width": 0.25}, "allconv": {"width": 8},
-    "convnet": {"width": 4, "hidden": 8}, "resnet10": {"width": 8},
+    "convnet": {"width": 4, "hidden": 8}, "resnet10": {"width": 8}, "vgg19": {"width": 8},
 }  # fmt: skip
 SHAPES = dict.fromkeys(NETS, (3, 16, 16)) | dict.fromkeys(("vgg11_bn", "vgg16", "vgg19"), (3, 32, 32))
 SHAPES |= {"convnet": (1, 8, 8), "mlenet": (1, 28, 28), "net_a": (1, 28, 28)}
@@ -229,7 +229,7 @@ def test_maps_are_the_same_with_batch_norm_of_several_workers(name):
         ("convnet", (1, 28, 28), (8, 14, 14)),  # pooled to 4x4, then flattened
         ("vgg11_bn", (3, 32, 32), (512, 2, 2)),  # conv5 after ReLU, before the last max-pooling, as in the Grad-CAM paper
         ("vgg16", (3, 64, 64), (512, 4, 4)),
-        ("vgg19", (3, 32, 32), (512, 2, 2)),
+        ("vgg19", (3, 32, 32), (64, 2, 2)),
         ("mlenet", (1, 28, 28), (64, 14, 14)),  # before the last max-pooling
         ("net_a", (1, 28, 28), (64, 20, 20)),  # flattened without pooling
         ("single_layer", (3, 32, 32), (50, 28, 28)),

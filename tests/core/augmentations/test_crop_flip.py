@@ -59,6 +59,20 @@ def test_crop_flip_draws_per_image_and_not_per_worker():
     assert torch.equal(torch.cat(parts), whole)
 
 
+def test_a_shared_draw_crops_and_flips_all_images_of_a_batch_alike_on_every_worker():
+    x = torch.randint(1, 256, (6, 2, 5, 4), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    module = AUGMENTATIONS["crop_flip"](padding=1, shared=True).bind(context(classifier()))
+    seen = set()
+    for seed in range(150):
+        shares = [slice(0, 2), slice(2, 6)]
+        out = torch.cat([module(x[s], x[s], rng.Draw(torch.Generator().manual_seed(seed), 6, s))[0] for s in shares])
+        drawn = {v for before, after in zip(x.numpy(), out.numpy(), strict=True)
+                 for v, image in variants(before, 1, True) if np.array_equal(image, after)}  # fmt: skip
+        assert len(drawn) == 1
+        seen |= drawn
+    assert len(seen) == 18  # all nine offsets, in both orientations
+
+
 def test_no_augmentation_returns_the_images_unchanged():
     x, y = images(4).x, images(4).y
     out = AUGMENTATIONS["none"]().bind(context(classifier()))(x, y, None)

@@ -9,12 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from splits import digits_with_a_test_file
 
 from core import data
 from core.config import TrialConfig
 from core.data import Images, split
 from core.data.protocols import Official
 from core.errors import InputError
+from core.evaluation.privacy import audit_by_others
 from core.trial import run
 
 PARTS = ("members", "val", "test", "shadow")
@@ -64,10 +66,12 @@ def test_the_real_images_are_split_by_their_files():
     if not (folder / "train.parquet").is_file():
         pytest.skip("TRILEMMA_TEST_DATA names no folder with cifar10-jpeg")
     images = data.load(f"parquet:{folder}")
-    parts = split(images, Official(val=10_000))
-    assert [len(getattr(parts, name)) for name in PARTS] == [40_000, 10_000, 10_000, 0]
-    assert np.concatenate([parts.members, parts.val]).max() == 49_999 and parts.test.min() == 50_000
-    assert data.overlap(images, parts) == 0
+    for val in (0, 5_000, 10_000):
+        parts = split(images, Official(val=val))
+        assert [len(getattr(parts, name)) for name in PARTS] == [50_000 - val, val, 10_000, 0]
+        assert np.array_equal(np.sort(np.concatenate([parts.members, parts.val])), np.arange(50_000))
+        assert np.array_equal(np.sort(parts.test), np.arange(50_000, 60_000))
+        assert data.overlap(images, parts) == 0
 
 
 def test_replicates_draw_members_of_the_training_file_again_and_shadow_models_have_their_own():
@@ -108,14 +112,6 @@ def test_illegal_sizes_are_refused(settings, message):
 TINY = {"split": "official", "epochs": 1, "net.width": 4, "judge.steps": 1, "judge.images": 8, "judge.part": "test"}
 
 
-def digits_with_a_test_file() -> Images:
-    """Digits, of which the last 400 are the test file; these are inverted, so that they differ from the members."""
-    digits = data.load("digits", pool=1000)
-    in_test_file = torch.arange(1000) >= 600
-    x = torch.where(in_test_file.view(-1, 1, 1, 1), 255 - digits.x, digits.x)
-    return Images(x, digits.y, digits.classes, in_test_file=in_test_file)
-
-
 def test_audits_use_images_that_are_drawn_like_the_members_and_everything_else_uses_the_test_file():
     images = digits_with_a_test_file()
     config = TrialConfig.of({**TINY, "split.val": 200})
@@ -125,6 +121,21 @@ def test_audits_use_images_that_are_drawn_like_the_members_and_everything_else_u
     assert set(result.predictions["own/rows"]) == set(parts.members) | set(parts.val)
     # The test images differ from the members so much that any audit by them would show a leak of a network without one.
     assert abs(result.metrics["mia_auc"] - 0.5) < 0.08 and result.metrics["flag/not_audited"] == 0
+
+
+def test_the_confirmation_of_a_study_audits_replicates_by_images_of_the_training_file():
+    images = digits_with_a_test_file()
+    base = TrialConfig.of({**TINY, "split.val": 200, "split.shadow": 100, "judge.audits": "standard"})
+    configs = [base.set({"replicate": 1, "seed": 1}), base.set({"replicate": 2, "seed": 2}), base.set({"shadow": 1})]
+    results = [run(config, images) for config in configs]
+    target, sibling, shadow = (result.outputs for result in results)
+    audit = audit_by_others(configs[0], target, [sibling], [shadow], images, results[0].metrics.values)
+    parts = split(images, base.split, replicate=1)
+    for protocol in ("auditor", "attacker"):  # no protocol compares members with the test file
+        assert set(audit.evidence[f"{protocol}/rows"]) == {*parts.members, *parts.val}
+        assert set(audit.evidence[f"{protocol}/rows"][audit.evidence[f"{protocol}/member"]]) == {*parts.members}
+    assert np.array_equal(results[0].predictions["rows"], parts.test)
+    assert {"mia_auc/lira", "mia_auc/rmia_offline"} <= audit.metrics.values.keys()
 
 
 @pytest.mark.parametrize("audits", ["scores", "standard"])

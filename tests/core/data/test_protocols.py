@@ -13,6 +13,8 @@ from core.config import TrialConfig
 from core.data import Images, split, summary
 from core.data.protocols import PARTS, Paper, Stratified
 from core.errors import InputError
+from core.evaluation.privacy import audit_by_others
+from core.trial import run
 
 WHOLE = {"members": 0.3, "val": 0.3, "test": 0.4, "shadow": 0.0}
 """Shares that leave no image for shadow models."""
@@ -60,6 +62,33 @@ def test_sizes_above_one_are_numbers_of_images_and_the_rest_is_not_used(replicat
     assert len(set(together.tolist())) == 204
     numbers_and_shares = split(pool(), Stratified(members=100, val=0.05, test=24, shadow=0.15), replicate)
     assert all(np.array_equal(getattr(numbers_and_shares, name), getattr(parts, name)) for name in PARTS)
+
+
+@pytest.mark.parametrize(("shares", "numbers"), [
+    ({"members": 0.5, "val": 0.25, "test": 0.25, "shadow": 0}, {"members": 200, "val": 100, "test": 100, "shadow": 0}),
+    ({"members": 0.7, "val": 0, "test": 0.3, "shadow": 0}, {"members": 280, "val": 0, "test": 120, "shadow": 0}),
+    ({"members": 0.5, "val": 0, "test": 0.1, "shadow": 0.4}, {"members": 200, "val": 0, "test": 40, "shadow": 160}),
+])  # fmt: skip
+@pytest.mark.parametrize("replicate", [0, 2])
+def test_shares_and_numbers_of_the_same_size_draw_the_same_images_also_without_val_or_shadow_images(shares, numbers, replicate):
+    parts = split(pool(), Stratified(**shares), replicate)
+    assert sizes(parts) == numbers
+    same = split(pool(), Stratified(**numbers), replicate)
+    assert all(np.array_equal(getattr(parts, name), getattr(same, name)) for name in PARTS)
+    if not numbers["val"]:  # then a replicate has no image to exchange
+        assert sorted(parts.members) == sorted(split(pool(), Stratified(**shares)).members)
+
+
+def test_a_network_without_val_is_evaluated_and_audited_on_test_and_not_by_replicates_of_the_same_members():
+    images = data.load("digits", pool=300)
+    config = TrialConfig.of({
+        "split.members": 150, "split.val": 0, "split.test": 150, "split.shadow": 0, "judge.part": "test", "epochs": 1,
+        "net.width": 4, "judge.steps": 1, "judge.images": 8, "judge.audits": "standard",
+    })  # fmt: skip
+    one, two = (run(config.set({"replicate": i, "seed": i}), images) for i in (1, 2))
+    assert np.array_equal(one.predictions["rows"], split(images, config.split).test) and one.metrics["flag/not_audited"] == 0
+    audit = audit_by_others(config.set({"replicate": 1}), one.outputs, [two.outputs], [], images, one.metrics.values)
+    assert not audit.evidence and not [name for name in audit.metrics.values if name.endswith("/auditor")]
 
 
 @settings(deadline=None)
@@ -114,7 +143,8 @@ def test_images_that_no_part_uses_are_not_reported_as_left_out():
     [
         ({"members": 0.5}, "split: the shares members 0.5 + val 0.125 + test 0.125 + shadow 0.5 are 1.25 of the pool; lower one"),
         ({"members": 1.5}, "split: members=1.5 is neither a share of the pool, at most 1, nor a whole number of images"),
-        ({"val": 0.0}, "split: val=0 leaves no images for val, which every study needs"),
+        ({"members": 0.0}, "split: members=0 leaves no images for members, which every study needs"),
+        ({"val": 0.0}, "judge.part=val judges images of val, and split.val=0 leaves none; use judge.part=test"),
         ({"test": -0.1}, r"split.test=-0.1 is outside \[0, inf\)"),
         ({"members": 100, "test": 0.6}, "split: the shares val 0.125 \\+ test 0.6 \\+ shadow 0.5 are 1.225 of the pool"),
     ],

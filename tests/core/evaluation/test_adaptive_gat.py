@@ -8,6 +8,7 @@ import torch
 from tiny_training import TINY, fit, images
 
 from core import data, train
+from core.bound import Bound, bind
 from core.config import TrialConfig
 from core.evaluation.adaptive_gat import generator
 from core.modes import as_float, eval_mode, predict
@@ -18,7 +19,7 @@ STEEP = {"perturbation": "gat", "perturbation.delta_scale": "batch_std", "pertur
 
 
 @pytest.fixture(scope="module")
-def digits() -> tuple[train.Bound, torch.Tensor, torch.Tensor]:
+def digits() -> tuple[Bound, torch.Tensor, torch.Tensor]:
     """A trained network with its generator, and 224 images with their classes."""
     pool = data.load("digits")
     parts = data.split(pool)
@@ -90,7 +91,7 @@ def test_a_generator_that_is_never_trained_has_the_statistic_of_the_classifiers_
 
 
 def test_a_generator_that_has_seen_no_batch_is_refused():
-    bound = train.bind(TrialConfig.of(TINY | STEEP), images(), torch.device("cpu"))
+    bound = bind(TrialConfig.of(TINY | STEEP), images(), torch.device("cpu"))
     with pytest.raises(ValueError, match="needs a trained generator"):
         attacked(bound, torch.rand(3, 1, 8, 8), torch.tensor([0, 1, 2]), 3)
 
@@ -100,7 +101,7 @@ def test_only_the_scale_that_needs_a_statistic_stores_one_and_a_restored_generat
     bound = fit(STEEP | {"perturbation.delta_scale": scale})
     state = bound.state()["modules"]["perturbation"]
     assert ("mean_square" in state) == stored
-    other = train.bind(TrialConfig.of(TINY | STEEP | {"perturbation.delta_scale": scale}), images(), torch.device("cpu"))
+    other = bind(TrialConfig.of(TINY | STEEP | {"perturbation.delta_scale": scale}), images(), torch.device("cpu"))
     other.perturbation.load_state_dict(state)
     delta = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(other.perturbation.eval().scaled(delta), bound.perturbation.eval().scaled(delta))

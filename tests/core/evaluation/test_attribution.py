@@ -9,9 +9,9 @@ from core import data
 from core.attribution.grad_cam import grad_cam
 from core.attribution.occlusion import occlusion
 from core.attribution.stability import PAIRS, attribution_maps, attribution_stability, blurred, compare_maps
+from core.bound import Trained
 from core.config import TrialConfig
 from core.evaluation.attribution import attribution_distances
-from core.train import Trained
 
 torch.set_num_threads(1)
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from core import data, pareto, trial
 from core.attacks.suite import Attack, SuiteResult, correct, quick, run_suite
+from core.bound import bind
 from core.config import TrialConfig
 from core.evaluation import masking
 from core.evaluation.judge import judge
@@ -18,7 +19,6 @@ from core.evaluation.masking import _robust_in_grey_radius, fgsm_overfitted, is_
 from core.flags import FLAGS, raised
 from core.modes import as_float
 from core.study import trilemma
-from core.train import bind
 
 torch.set_num_threads(1)
 

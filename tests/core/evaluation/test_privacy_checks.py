@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from core import data, pareto, rng
+from core.bound import bind
 from core.config import TrialConfig
 from core.evaluation import privacy_checks
 from core.evaluation.interim import evaluate_interim
@@ -17,7 +18,7 @@ from core.evaluation.privacy_checks import bends, depends_on_batch, is_masked, i
 from core.flags import FLAGS, raised
 from core.modes import as_float, predict
 from core.study import trilemma
-from core.train import bind, train
+from core.train import train
 
 torch.set_num_threads(1)
 

@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from core import data, nets
+from core.bound import Trained
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError
 from core.evaluation.retraining import Retraining, adversarial_retraining, retrain
 from core.knobs import knobs
-from core.train import Trained, train
+from core.train import train
 
 torch.set_num_threads(1)
 LR = 5.0

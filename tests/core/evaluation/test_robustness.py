@@ -9,11 +9,11 @@ import torch
 
 from core import data, trial
 from core.attacks.suite import SUITES, quick
+from core.bound import bind
 from core.config import TrialConfig
 from core.errors import InputError
 from core.evaluation.judge import judge
 from core.evaluation.robustness import attack_further, distance_metrics, suite_of
-from core.train import bind
 
 torch.set_num_threads(1)
 

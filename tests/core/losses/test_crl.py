@@ -48,6 +48,28 @@ def test_crl_without_centres_and_normalisation_is_the_relaxloss_baseline(epoch, 
     assert torch.equal(gradient(value, logits), gradient(expected, logits))
 
 
+@pytest.mark.parametrize("where_rcl", [BELOW, ABOVE])
+@pytest.mark.parametrize("where", [BELOW, ABOVE])
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_crl_without_normalisation_is_the_relaxloss_baseline_plus_relaxed_centres(epoch, where, where_rcl):
+    """The arm "Relaxed Center Loss" of the paper's Table 2 and Figure 7, with both thresholds."""
+    logits, features, y = batch(12)
+    alpha = where * cross_entropies(logits, y).mean().item()
+    crl = CRL(alpha_rce=alpha, tau_rce=0.0, lambda_=0.3, alpha_rcl=0.5, tau_rcl=0.0).bind(context())
+    to_centre = (features - crl.centres[y]).square().sum(1)
+    crl.threshold.fill_(where_rcl * to_centre.mean().item() / 2)
+    relaxloss = RelaxLoss(alpha=alpha, variant="crl_baseline").bind(context())(logits, features, y, epoch)
+    p_true = torch.stack([torch.exp(z)[label] / torch.exp(z).sum() for z, label in zip(logits, y, strict=True)])
+    if epoch == 2:
+        centres = (to_centre.mean() / 2 - float(crl.threshold)).abs()
+    elif where_rcl == BELOW:
+        centres = to_centre.mean() / 2
+    else:
+        centres = (p_true * to_centre + (1 - p_true) * features.square().sum(1)).mean() / 2
+    expected = relaxloss + 0.3 * centres
+    assert_equal_with_gradients(crl(logits, features, y, epoch), expected, logits, features, crl.centres)
+
+
 @pytest.mark.parametrize("epoch", [1, 2, 3, 4])
 def test_crl_with_target_zero_is_plain_cross_entropy_in_every_epoch(epoch):
     logits, features, y = batch(10)

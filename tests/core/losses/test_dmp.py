@@ -11,10 +11,12 @@ from loss_oracles import B, C, batch_without_class_3, context, probabilities
 from tiny_training import TINY, fit_numbered, numbered_images, record_batches, weights
 from torch.nn import functional as F
 
-from core import data, train
+from core import data, rng, train
+from core.bound import build_net
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError
+from core.inversion.acgan import train_generator
 from core.losses.dmp import _DMP, DMP
 from core.optimizers.standard import factor
 
@@ -122,7 +124,7 @@ def test_the_student_starts_as_a_new_network_and_the_teacher_is_the_first_networ
     members = numbered_images()
     bound = fit_numbered(DISTILLATION | {"optimizer.lr": 0.0}, members)
     config = TrialConfig.of(TINY | DISTILLATION)
-    first, second = (weights(train._build_net(config, members, torch.device("cpu"), stream)) for stream in ("weights", "student"))
+    first, second = (weights(build_net(config, members, torch.device("cpu"), stream)) for stream in ("weights", "student"))
     assert torch.equal(weights(bound.loss.teacher), first)  # pyright: ignore[reportAttributeAccessIssue]
     assert torch.equal(weights(bound.net), second) and not torch.equal(first, second)
 
@@ -151,6 +153,63 @@ def test_a_run_resumed_in_either_phase_is_bit_identical():
         resumed = fit_numbered(params, resume=torch.load(file, weights_only=True))
         assert torch.equal(weights(resumed.net), weights(uninterrupted.net))
         assert torch.equal(weights(resumed.loss), weights(uninterrupted.loss))
+
+
+# -- transfer images of a generator ------------------------------------------------------------------------------------
+
+GENERATED = DISTILLATION | {"loss.transfer": "acgan", "loss.gan_width": 2, "loss.gan_epochs": 2, "loss.gan_images": 14}
+
+
+def test_with_a_generator_no_member_is_held_out(monkeypatch):
+    batches, members = record_batches(monkeypatch), numbered_images()
+    config = TrialConfig.of(TINY | GENERATED)
+    assert config.reference == 0
+    fit_numbered(GENERATED, members)
+    teachers = [rows for _, rows, _ in batches[:6]]
+    assert sorted(row for rows in teachers for row in rows) == sorted(2 * list(range(23)))
+    assert [count for count, _, _ in batches[6:]] == [14] * 4  # two epochs of two batches
+
+
+def test_the_student_is_trained_on_images_of_a_generator_that_is_trained_on_the_members_alone(monkeypatch):
+    """The AC-GAN is trained here again, by its own function and without any teacher."""
+    batches, members = [], numbered_images()
+    augmented = train._augmented
+
+    def record(bound, pool, rows, stream):
+        batches.append(pool)
+        return augmented(bound, pool, rows, stream)
+
+    monkeypatch.setattr(train, "_augmented", record)
+    bound = fit_numbered(GENERATED | {"seed": 5}, members)
+    never = torch.nn.Linear(1, 1)
+    generator = train_generator(never, members.x, members.y, 3, w=0.0, epochs=2, width=2, seed=5)
+    assert torch.equal(weights(generator), weights(bound.loss.generator))
+    ids = torch.arange(14)
+    expected = generator.sample(ids % 3, rng.per_image(5, "dmp", "transfer", ids=ids))
+    student = batches[-1]
+    assert student.x.dtype == torch.uint8 and (student.x.float() / 255 - expected).abs().max() <= 0.5 / 255 + 1e-6
+    torch.testing.assert_close(student.y, bound.loss.teacher(student.x.float() / 255).softmax(1).detach())
+
+
+def test_by_default_there_are_as_many_generated_images_as_members():
+    part = DMP(transfer="acgan", gan_width=2).bind(context())
+    members = numbered_images()
+    transfer = part.transfer_images(members, members.at(torch.arange(0)), 0)
+    assert len(transfer.y) == 23 and transfer.y.bincount().tolist() == [8, 8, 7]
+
+
+def test_a_run_with_a_generator_that_is_resumed_is_bit_identical():
+    files = []
+
+    def keep(row, bound):
+        files.append(io.BytesIO())
+        torch.save(bound.state(), files[-1])
+
+    uninterrupted = fit_numbered(GENERATED, on_epoch=keep)
+    for file in files[:-1]:
+        file.seek(0)
+        resumed = fit_numbered(GENERATED, resume=torch.load(file, weights_only=True))
+        assert torch.equal(weights(resumed.net), weights(uninterrupted.net))
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,8 @@ def test_parameter_counts_are_the_published_ones(name, classes, knobs, count):
 
 def test_mlenet_has_the_published_count_for_grey_28x28():
     assert parameter_count(meta_net("mlenet", (1, 28, 28))) == 1_791_466
+    narrow = conv(1, 8, 5) + conv(8, 8, 5) + conv(8, 16, 5) + conv(16, 16, 5) + linear(16 * 49, 512) + linear(512, 10)
+    assert parameter_count(meta_net("mlenet", (1, 28, 28), width=8)) == narrow
 
 
 def conv(into, out, kernel=3, groups=1, bias=True, bn=False):
@@ -74,10 +76,12 @@ def test_vgg_pools_after_each_of_five_blocks_of_convolutions(name, blocks):
     assert runs == blocks and isinstance(layers[-1], nn.MaxPool2d)
 
 
-def test_vgg19_has_the_weights_of_its_layer_table_and_no_hidden_layer():
-    widths = [3, 64, 64, 128, 128, *[256] * 4, *[512] * 8]
+@pytest.mark.parametrize("width", [64, 8, 1])
+def test_vgg19_has_the_weights_of_its_layer_table_and_no_hidden_layer(width):
+    widths = [3, *(width * factor for factor in (1, 1, 2, 2, *[4] * 4, *[8] * 8))]
     convolutions = sum(conv(a, b, bn=True) for a, b in itertools.pairwise(widths))
-    assert parameter_count(meta_net("vgg19")) == convolutions + linear(512, 10)
+    net = meta_net("vgg19", width=width)
+    assert parameter_count(net) == convolutions + linear(8 * width, 10) and net.dim == 8 * width
 
 
 @pytest.mark.parametrize("alpha", [1, 0.5, 0.25])
@@ -159,6 +163,8 @@ def test_a_bottleneck_resnet_has_the_weights_of_its_layer_table_at_width_16():
 def test_net_a_and_convnet_have_the_weights_of_their_layer_tables():
     net_a = parameter_count(meta_net("net_a", (1, 28, 28)))
     assert net_a == conv(1, 64, 5) + conv(64, 64, 5) + linear(400 * 64, 128) + linear(128, 10)
+    narrow = parameter_count(meta_net("net_a", (1, 28, 28), width=8))
+    assert narrow == conv(1, 8, 5) + conv(8, 8, 5) + linear(400 * 8, 128) + linear(128, 10)
     convolutions = conv(3, 16) + conv(16, 32) + conv(32, 32)
     assert parameter_count(meta_net("convnet")) == convolutions + linear(16 * 32, 64) + linear(64, 10)
 

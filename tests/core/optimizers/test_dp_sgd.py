@@ -10,6 +10,7 @@ from opacus.accountants import RDPAccountant
 from tiny_training import TINY, fit_numbered, numbered_images, weights
 
 from core import data, rng, train, trial
+from core.bound import Bound, bind, build_net
 from core.config import LOSSES, TrialConfig
 from core.errors import InputError
 from core.evaluation.privacy import dp_metrics
@@ -42,7 +43,7 @@ COMBINATIONS = {
 # -- private steps ----------------------------------------------------------------------------------------------------
 
 
-def gradients_by_loop(bound: train.Bound, net, x, y, perturbed) -> list[torch.Tensor]:
+def gradients_by_loop(bound: Bound, net, x, y, perturbed) -> list[torch.Tensor]:
     """The gradient of the loss of each image, one image at a time, on a network without Opacus' hooks."""
     gradients = []
     alpha = float(bound.perturbation.alpha) if perturbed is not None else 1.0  # pyright: ignore[reportArgumentType]
@@ -61,8 +62,8 @@ def test_a_private_step_sums_the_clipped_gradients_of_single_images(name):
     members = numbered_images(12, shape=(3, 28, 28) if name in ("mlenet", "net_a") else (3, 8, 8))
     base = {k: v for k, v in TINY.items() if not (k.startswith("net.") and "net" in COMBINATIONS[name])}
     config = TrialConfig.of(base | NOISELESS | COMBINATIONS[name] | {"optimizer.momentum": 0.0, "optimizer.lr": 1.0})
-    without_hooks = train._build_net(config, members, CPU, "weights")
-    bound = train.bind(config, members, CPU)  # 12 members in 2 steps: 6 expected
+    without_hooks = build_net(config, members, CPU, "weights")
+    bound = bind(config, members, CPU)  # 12 members in 2 steps: 6 expected
     for net in (without_hooks, bound.net):
         net.train()
         for layer in net.modules():
@@ -106,7 +107,7 @@ def test_without_noise_and_clipping_full_batch_training_equals_that_of_sgd():
 def test_an_image_moves_the_weights_by_at_most_lr_times_the_clip_over_the_expected_batch_size():
     members = numbered_images(12)
     config = TrialConfig.of(TINY | NOISELESS | {"optimizer.max_grad_norm": 0.01, "optimizer.momentum": 0.0, "optimizer.lr": 1.0})
-    bound = train.bind(config, members, CPU)
+    bound = bind(config, members, CPU)
     start = copy.deepcopy(bound.net.state_dict())
     x, y = members.x.float() / 255, members.y
     ends = []
@@ -120,7 +121,7 @@ def test_an_image_moves_the_weights_by_at_most_lr_times_the_clip_over_the_expect
 def test_the_noise_has_the_standard_deviation_that_the_accountant_assumes_even_in_an_empty_batch():
     members = numbered_images(12)
     knobs = {"optimizer.noise_multiplier": 3.0, "optimizer.max_grad_norm": 0.5, "optimizer.momentum": 0.0, "optimizer.lr": 1.0}
-    bound = train.bind(TrialConfig.of(TINY | PRIVATE | knobs | {"net.width": 8, "net.hidden": 20}), members, CPU)
+    bound = bind(TrialConfig.of(TINY | PRIVATE | knobs | {"net.width": 8, "net.hidden": 20}), members, CPU)
     noises = []
     for seed in (0, 0, 1):
         bound.optimizer.generator = torch.Generator().manual_seed(seed)  # pyright: ignore[reportAttributeAccessIssue]

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from core import train
 from core.attacks.gradient import fgsm, rfgsm
+from core.bound import Bound
 from core.config import PERTURBATIONS
 from core.losses.cross_entropy import CrossEntropy
 from core.perturbations.adversarial import RFGSM, Noise
@@ -79,7 +80,7 @@ def test_the_loss_of_a_step_is_the_weighted_sum_over_clean_and_noisy_images():
     noisy = noise(net, x, y, draw(6))
     no_update = torch.optim.SGD(net.parameters(), lr=0.0)
     assert PERTURBATIONS["none"]().bind(context(net))(net, x, y, draw(6)) is None
-    bound = train.Bound(net, CrossEntropy().bind(context(net)), noise, ZeroPenalty(), Part(), no_update)
+    bound = Bound(net, CrossEntropy().bind(context(net)), noise, ZeroPenalty(), Part(), no_update)
     value, _ = train._update(bound, Step(net, x, y, noisy, draw(6), 1), 6)
     losses = [-net(z).log_softmax(1)[torch.arange(6), y].mean() for z in (x, noisy)]
     torch.testing.assert_close(value, 0.2 * losses[0] + 0.8 * losses[1])

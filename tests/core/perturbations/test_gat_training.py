@@ -9,6 +9,7 @@ from tiny_training import TINY, fit, images, weights
 from torch import nn
 
 from core import data, rng, train, trial
+from core.bound import bind
 from core.config import TrialConfig
 from core.evaluation.judge import TrialResult, judge
 from core.perturbations import gat
@@ -26,7 +27,7 @@ ACTIVE = {"perturbation": "gat", "perturbation.width": 4, "perturbation.lr_g": 1
 
 def test_generator_steps_move_the_generator_alone_and_classifier_steps_the_classifier_alone():
     config, members = TrialConfig.of(TINY | ACTIVE), images()
-    bound = train.bind(config, members, torch.device("cpu"))
+    bound = bind(config, members, torch.device("cpu"))
     part: Any = bound.perturbation
     x, y = members.x[:8].float() / 255, members.y[:8]
 
@@ -126,7 +127,7 @@ def test_one_epoch_without_perturbation_raises_the_flag():
     config = TrialConfig.of({"pool": 200, "judge.steps": 1, "judge.images": 20, "net.width": 2})
     pool = data.load("digits", pool=200)
     parts = data.split(pool)
-    bound = train.bind(config, pool.at(parts.members), torch.device("cpu"))
+    bound = bind(config, pool.at(parts.members), torch.device("cpu"))
     for norms, flag in (([2e-4, 0.9e-4, 1.0], 1.0), ([2e-4, 1.1e-4, 1.0], 0.0)):
         bound.curve = [{"epoch": i, "epoch/generator_norm": norm} for i, norm in enumerate(norms, 1)]
         assert judge(config, bound, pool, parts).metrics["flag/generator_silent"] == flag

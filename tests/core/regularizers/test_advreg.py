@@ -11,6 +11,7 @@ from tiny_training import TINY, fit_numbered, numbered_images, record_batches, w
 from torch.nn import functional as F
 
 from core import data, rng, train
+from core.bound import bind
 from core.config import TrialConfig
 from core.errors import InputError
 from core.regularizers.advreg import AdvReg, InferenceNet
@@ -102,6 +103,36 @@ def test_the_inference_network_is_trained_with_binary_cross_entropy_on_half_memb
     assert part.report() == {"inference_accuracy": pytest.approx(accuracy)}
 
 
+@pytest.mark.parametrize(
+    "knobs, expected",
+    [
+        ({}, 4), ({"passes": 3}, 12), ({"pass_over": "smaller"}, 2), ({"pass_over": "smaller", "passes": 2}, 4),
+        ({"batch_size_h": 8}, 10), ({"batch_size_h": 512}, 3), ({"batch_size_h": 512, "pass_over": "smaller"}, 1),
+    ],
+)  # fmt: skip
+def test_the_steps_of_the_inference_network_cover_a_set_once_per_pass(knobs, expected):
+    """40 members and 18 reference images, by default 10 of each per step; a step has at most as many as the smaller set."""
+    part = advreg(**({"batch_size_h": 20} | knobs)).float()
+    sizes, step = [], part.adam.step
+    part.adam.step = lambda: (sizes.append(1), step())
+    logits, y = torch.randn(58, C, generator=torch.Generator().manual_seed(0)), torch.arange(58) % C
+    part.after_epoch((logits[:40], y[:40]), (logits[40:], y[40:]), torch.Generator().manual_seed(1))
+    assert len(sizes) == expected
+
+
+def test_the_reported_accuracy_is_that_of_the_last_pass():
+    """At a learning rate of 0, every pass has the accuracy of a single one, if each has all images of equal sets."""
+    logits, y = torch.randn(32, C, generator=torch.Generator().manual_seed(0)), torch.arange(32) % C
+    accuracies = set()
+    for passes in (1, 3):
+        part = advreg(lr_h=0.0, passes=passes, batch_size_h=8).float()
+        part.after_epoch((logits[:16], y[:16]), (logits[16:], y[16:]), torch.Generator().manual_seed(1))
+        accuracies.add(round(part.report()["inference_accuracy"], 6))
+    with torch.no_grad():
+        inferred = part.inference(logits, y) > 0
+    assert accuracies == {round((inferred[:16].sum() + (~inferred[16:]).sum()).item() / 32, 6)}
+
+
 def test_the_inference_network_learns_to_distinguish_confident_from_uncertain_predictions():
     part = advreg(alpha=2.0).float()
     stream = torch.Generator().manual_seed(0)
@@ -137,7 +168,7 @@ def test_reference_images_are_never_trained_on(monkeypatch):
 
 def test_steps_of_the_classifier_do_not_change_the_inference_network():
     members, config = numbered_images(), TrialConfig.of(TINY | {"regularizer": "advreg"})
-    bound = train.bind(config, members, torch.device("cpu"))
+    bound = bind(config, members, torch.device("cpu"))
     before = weights(bound.regularizer), weights(bound.net)
     x, y = members.x[:8].float() / 255, members.y[:8]
     for _ in range(2):
@@ -149,7 +180,7 @@ def test_steps_of_the_classifier_do_not_change_the_inference_network():
 def test_the_pass_of_the_inference_network_trains_all_its_layers_and_not_the_classifier():
     no_update = {"regularizer": "advreg", "optimizer.lr": 0.0, "epochs": 1}
     config = TrialConfig.of(TINY | no_update)
-    start, end = train.bind(config, numbered_images(), torch.device("cpu")), fit_numbered(no_update)
+    start, end = bind(config, numbered_images(), torch.device("cpu")), fit_numbered(no_update)
     assert torch.equal(weights(start.net), weights(end.net))
     for (name, p), q in zip(start.regularizer.named_parameters(), end.regularizer.parameters(), strict=True):
         assert not torch.equal(p, q), name

@@ -10,6 +10,7 @@ from tiny_training import TINY, draw, fit, images, weights
 from torch import nn
 
 from core import nets, train
+from core.bound import Bound, bind
 from core.config import TrialConfig
 from core.losses.cross_entropy import CrossEntropy
 from core.regularizers import bpfc
@@ -272,7 +273,7 @@ def test_batch_norm_sees_the_quantised_batch_and_then_the_clean_one():
     quantised = quantise(x, 5, 1.0, draw(6))
     context = Context(3, 16, (1, 4, 4), 4, net)  # pyright: ignore[reportArgumentType]
     no_update = torch.optim.SGD(net.parameters(), lr=0.0)
-    bound = train.Bound(net, CrossEntropy().bind(context), Part(), BPFC().bind(context), Part(), no_update)  # pyright: ignore[reportArgumentType]
+    bound = Bound(net, CrossEntropy().bind(context), Part(), BPFC().bind(context), Part(), no_update)  # pyright: ignore[reportArgumentType]
     train._update(bound, Step(net, x, torch.zeros(6, dtype=torch.long), None, draw(6), 1), 6)  # pyright: ignore[reportArgumentType]
     assert net.norm.num_batches_tracked == 2
     torch.testing.assert_close(net.norm.running_mean, (0.9 * (0.1 * quantised.mean()) + 0.1 * x.mean()).view(1))
@@ -291,7 +292,7 @@ def test_the_gradient_flows_through_both_forward_passes():
         "regularizer.noise": 0.0, "regularizer.lambda": 3.0,
     })  # fmt: skip
     members = images()
-    net: nets.Net = copy.deepcopy(train.bind(config, members, torch.device("cpu")).net)
+    net: nets.Net = copy.deepcopy(bind(config, members, torch.device("cpu")).net)
     x = members.x.float() / 255
     logits, quantised = net(x), net(quantise(x, 5, 0.0))
     cross_entropy = -logits.log_softmax(1)[torch.arange(23), members.y].mean()

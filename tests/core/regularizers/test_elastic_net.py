@@ -8,7 +8,8 @@ import torch
 from sparse_net import NetWithZeros
 from tiny_training import fit
 
-from core import nets, train
+from core import nets
+from core.bound import Bound
 from core.config import REGULARIZERS
 from core.regularizers.elastic_net import kernels
 from core.slots import Context, Step
@@ -18,11 +19,11 @@ torch.set_num_threads(1)
 ONE_STEP = {"epochs": 1, "batch_size": 23, "optimizer.momentum": 0.0, "optimizer.weight_decay": 0.0}
 
 
-def parameters(bound: train.Bound) -> dict[str, torch.Tensor]:
+def parameters(bound: Bound) -> dict[str, torch.Tensor]:
     return {name: p.detach() for name, p in bound.net.named_parameters()}
 
 
-def identical(a: train.Bound, b: train.Bound) -> bool:
+def identical(a: Bound, b: Bound) -> bool:
     return all(torch.equal(p, q) for p, q in zip(a.net.parameters(), b.net.parameters(), strict=True))
 
 

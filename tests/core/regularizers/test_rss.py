@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from core import train
 from core.attacks.gradient import fgsm
+from core.bound import Bound
 from core.config import TrialConfig
 from core.errors import InputError
 from core.losses.cross_entropy import CrossEntropy
@@ -82,7 +83,7 @@ def test_rss_takes_one_forward_pass_of_fgsm_and_r_fgsm_images_together():
     no_update = torch.optim.SGD(net.parameters(), lr=0.0)
     adversary = Part()
     adversary.alpha = 0.0  # pyright: ignore[reportAttributeAccessIssue]
-    bound = train.Bound(net, CrossEntropy().bind(context(net)), adversary, part, Part(), no_update)  # pyright: ignore[reportArgumentType]
+    bound = Bound(net, CrossEntropy().bind(context(net)), adversary, part, Part(), no_update)  # pyright: ignore[reportArgumentType]
     value, _ = train._update(bound, step, 6)
     assert net.norm.num_batches_tracked == 1  # the forward passes of the attack are in evaluation mode
     torch.testing.assert_close(net.norm.running_mean, 0.9 * torch.full((1,), 0.5).double() + 0.1 * both.mean().view(1))

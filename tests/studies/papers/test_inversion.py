@@ -5,11 +5,11 @@ import functools
 import pytest
 import torch
 
+from core.bound import TARGET, Trained, bind
 from core.config import TrialConfig
 from core.data import Images
-from core.inversion import measurements
+from core.evaluation import reconstruction
 from core.recipes import RECIPES
-from core.train import TARGET, Trained, bind
 from studies.papers.inversion import ATM, OTHER, PAPER, RES, VGG, passes
 from trainables.cost.passes import Sizes
 from trainables.papers.networks import networks_of
@@ -114,7 +114,7 @@ def test_passes_are_those_that_the_network_is_called_with():
     trained = Trained(config, bind(config, images, torch.device("cpu")))
     trained.bound.net.register_forward_hook(lambda _, inputs, out: counts.append((len(inputs[0]), inputs[0].requires_grad)))
     settings = {"iterations": 40, "lr": 0.1, "classes": "1,2", "restarts": 3}
-    measurements.reconstruct({TARGET: trained}, images, torch.device("cpu"), **settings)
+    reconstruction.reconstruct({TARGET: trained}, images, torch.device("cpu"), **settings)
     expected = passes(Sizes(pool=200, members=80, judged=60, target=200), settings)
     steps = sum(count for count, gradient in counts if gradient)
     assert expected.backward == pytest.approx(steps, rel=0.05)

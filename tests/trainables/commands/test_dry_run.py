@@ -38,7 +38,7 @@ def test_a_dry_run_prints_configuration_space_and_cost_and_creates_nothing(tmp_p
     assert "net.width = 4" in lines and "loss.lambda = 0.125" in lines and "dataset = hard_digits" in lines
     assert "loss.alpha_rce = 0.7   (searched)" in lines
     assert "loss.alpha_rce = 0.1:1.8:log" in lines and "perturbation.epsilon = 0.0:0.05" in lines  # in the syntax of --space
-    assert "undefended: loss=cross_entropy, perturbation=none" in lines
+    assert "undefended: loss=cross_entropy, perturbation=none, regularizer=none" in lines
     assert "3,594 images of 8x8 grey in 10 classes, no exact copies" in lines
     assert "sweep: 10 trials x 12 epochs x 503 members = 60,360 training images" in lines, out
     number = r"[\d.,]+ (?:s|min|h)"

@@ -20,7 +20,7 @@ FLAGS = {
     "--preset", "--trials", "--seed", "--sampler", "--set", "--space", "--dataset", "--data-dir", "--address",
     "--workers-per-trial", "--gpus-per-worker", "--cpus-per-worker", "--concurrency", "--storage", "--tracking-uri",
     "--resume", "--no-confirm", "--replicates", "--dry-run", "--shadows", "--gpus-per-shadow",
-    "--require", "--seeds-per-trial", "--early-stopping", "--quiet", "--json",
+    "--recipe", "--require", "--seeds-per-trial", "--early-stopping", "--quiet", "--json",
 }  # fmt: skip
 
 

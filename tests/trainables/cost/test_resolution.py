@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 from command_lines import plan
+from splits import digits_with_a_test_file
 
 from core import data
 from core.audits.roc import Roc, unresolved
@@ -50,6 +51,17 @@ def test_a_rate_is_reported_from_ten_false_positives_on():
     rate = resolution.lowest_rate(225)
     assert rate == 10 / 225 and not unresolved(rate, 225) and unresolved(0.99 * rate, 225)
     assert resolution.lowest_rate(5) == 1
+
+
+def test_the_resolution_of_audits_is_that_of_the_images_that_members_are_compared_with():
+    images, settings = digits_with_a_test_file(), ("--set", "split=official", "split.val=150")
+    lines = resolution.sentences(plan(*settings), images)
+    confirmation = lines[lines.index(next(line for line in lines if line.startswith("confirmation"))) :]
+    assert confirmation[0].startswith("confirmation, per network: 450 members and 400 non-members, 300 of them attacked")
+    assert confirmation[2] == "  audits compare the members with the 150 images of val, which are drawn like them"
+    assert f"above {resolution.smallest_auc(450, 150):.3f}" in confirmation[3]
+    none = resolution.sentences(plan("--no-confirm", "--set", "split=official", "split.val=0", "judge.part=test"), images)
+    assert none[2:] == ["  no audit: the split has no non-members that are drawn like the members"]
 
 
 def test_the_sentences_have_the_numbers_of_the_sweep_and_of_the_confirmation_step():

@@ -10,10 +10,10 @@ from in_process import local_executor
 from tiny_paper import ROWS, draw, item, paper
 
 from core import data
+from core.bound import Trained
 from core.config import TrialConfig
 from core.evaluation.prediction_gaps import prediction_gaps
 from core.evaluation.stored import stored_model
-from core.train import Trained
 from trainables.papers.files import files_of, folder_of
 from trainables.papers.item import Item, Measurement
 from trainables.papers.networks import Cell, Networks, job_of, networks_of
@@ -80,7 +80,7 @@ def test_another_evaluation_trains_nothing(root):
     before = trainings(root)
     found, calls, _ = reproduced(root, item(measurement=GAPS), **{"judge.attacks": "pgd:steps=3", "judge.images": "20"})
     assert trainings(root) == before and [name for name, _ in calls] == ["run_job"] * 4  # judged again; sources are not judged
-    assert all(own["robust_accuracy/pgd_steps_3"] <= own["robust_accuracy/fgsm"] + 1 and own["epoch"] for own in found.values.values())
+    assert all(0 <= own["robust_accuracy/pgd_steps_3"] <= 1 and own["epoch"] == [1, 2] for own in found.values.values())
 
 
 def test_other_settings_of_a_measurement_measure_again_and_train_nothing(root):
@@ -95,14 +95,14 @@ def test_a_failed_network_is_reported_and_trained_again_by_the_next_command(root
     rows = {**ROWS, "diverges": {"loss": "cross_entropy"}}
     table = item(rows=rows, seeds=1, preset={"rows": {"cross-entropy": {}, "diverges": {"optimizer.lr": 1e30}}})
     found, _, _ = reproduced(root, table)
-    assert found.errors.keys() == {Cell("diverges", 1)} and "diverged" in found.errors[Cell("diverges", 1)]
+    assert found.errors == {Cell("diverges", 1): "loss is nan in epoch 1; lower optimizer.lr"}
     assert found.results(list(rows)).keys() == {"cross-entropy"}
     _, calls, _ = reproduced(root, table)
     assert len(calls) == 1
 
 
 def test_a_failed_measurement_is_reported_and_made_again(root):
-    table = item(measurement=GAPS, preset={"settings": {"bins": -1}})
+    table = item(measurement=GAPS, preset={"settings": {"bins": "many"}})
     found, _, _ = reproduced(root, table)
     assert len(found.errors) == 4 and not found.values and all(found.errors.values())
     _, calls, _ = reproduced(root, table)

@@ -10,7 +10,7 @@ from tiny_paper import item
 from trainables.papers.table import Table
 
 RESULTS = {
-    "cross-entropy": [{"accuracy": 0.5, "mia_auc": 0.625}, {"accuracy": 0.75, "mia_auc": 0.625}, {"accuracy": 0.25, "mia_auc": 0.625}],
+    "cross-entropy": [{"accuracy": accuracy, "mia_auc": 0.625} for accuracy in (0.5, 0.75, 0.25)],
     "label smoothing": [{"accuracy": 0.5}],
 }  # fmt: skip
 HALF = 4.30265272974946 * 25 / math.sqrt(3)
@@ -37,7 +37,10 @@ def test_markdown_has_a_dash_where_no_network_has_the_number():
 
 @pytest.mark.parametrize(
     ("values", "texts"),
-    [([0.1234, 0.5], ["0.123", "0.500"]), ([12.345, 3.2], ["12.3", "3.2"]), ([12345.6, 1.0], ["12,346", "1"]), ([240058, 12], ["240,058", "12"])],
+    [
+        ([0.1234, 0.5], ["0.123", "0.500"]), ([12.345, 3.2], ["12.3", "3.2"]), ([12345.6, 1.0], ["12,346", "1"]),
+        ([240058, 12], ["240,058", "12"]),
+    ],
 )  # fmt: skip
 def test_the_largest_number_of_a_column_has_three_significant_digits(values, texts):
     results = {f"row {i}": [{"mia_auc": value}] for i, value in enumerate(values)}

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from core import data, memory, train
+from core import data, memory
+from core.bound import bind
 from core.config import TrialConfig
 from core.data import Images
 from core.errors import InputError
@@ -25,7 +26,7 @@ def large(n: int, side: int) -> Images:
 
 def check(config: TrialConfig, images: Images, site: Site = SITE) -> None:
     parts = data.split(images)
-    check_memory(config, train.bind(config, images.at(parts.members[:2]), CPU), images, parts, site)
+    check_memory(config, bind(config, images.at(parts.members[:2]), CPU), images, parts, site)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_a_trial_that_does_not_fit_is_refused_with_the_setting_to_lower(changes,
 
 def test_trials_that_fit_alone_but_not_together_are_refused_with_the_number_that_fits():
     config = TrialConfig.of({"net": "resnet18", "batch_size": 4096, "judge.images": 1})
-    net = train.bind(config, large(16, 32), CPU).net
+    net = bind(config, large(16, 32), CPU).net
     members = int(0.7 * memory.available() / kept_bytes(net, (3, 500, 500)))
     images = large(4 * members, 500)
     check(config, images)
@@ -60,4 +61,4 @@ def test_trials_that_fit_alone_but_not_together_are_refused_with_the_number_that
 def test_small_images_need_no_estimate():
     config, images = TrialConfig.of({"net.width": 4}), data.load("digits", pool=200)
     parts = data.split(images)
-    assert largest_phase(config, train.bind(config, images.at(parts.members), CPU), images, parts) is None
+    assert largest_phase(config, bind(config, images.at(parts.members), CPU), images, parts) is None

@@ -7,12 +7,14 @@ import finished
 import pytest
 from conditional_study import STUDY as CONDITIONAL
 from digits import DIGITS
+from splits import digits_with_a_test_file
 
 from core import data
 from core.config import TrialConfig
 from core.errors import InputError
 from core.space import Switch, Uniform
-from core.study import Constraint
+from core.study import Constraint, Objective, trilemma
+from studies.inversion_tradeoff import objectives as inversion_objectives
 from trainables.runs import preflight
 from trainables.study.site import Site
 
@@ -69,3 +71,60 @@ def test_every_replicate_and_shadow_model_of_a_plan_has_members_of_every_class()
     preflight.check_parts(plan, lacking)
     with pytest.raises(InputError, match="class 9 has no image in members of shadow model 3; use split=stratified"):
         preflight.check_parts(replace(plan, shadows=3), lacking)
+
+
+# -- objectives that a split cannot measure ---------------------------------------------------------------------------
+
+WITHOUT_VAL = {"split": "official", "split.val": 0, "judge.part": "test"}
+NOT_LEAKY = (Objective("accuracy", "max", 0.1, 1.0), Objective("robust_accuracy", "max", 0.0, 1.0))
+REMEDY = r".* and this split has none; use --set split\.val=0\.1, or --set split=stratified$"
+
+
+@pytest.mark.parametrize(("changes", "named"), [
+    ({}, "the objective mia_auc"),
+    ({"objectives": inversion_objectives(10)}, "the objective inversion_leak"),
+    ({"objectives": NOT_LEAKY, "require": (Constraint.of("mia_auc<=0.6"),)}, "--require mia_auc<=0.6"),
+    ({"objectives": NOT_LEAKY, "require": (Constraint.of("mia_tpr_at_fpr_0.01<=0.1"),)}, "--require mia_tpr_at_fpr_0.01<=0.1"),
+    ({"objectives": NOT_LEAKY, "config": TrialConfig.of({**WITHOUT_VAL, "judge.inversion": "ascent"})}, "judge.inversion=ascent"),
+])  # fmt: skip
+def test_a_plan_that_compares_members_with_images_that_the_split_does_not_have_is_refused(changes, named):
+    plan = finished.plan(**{"config": TrialConfig.of(WITHOUT_VAL), "replicates": 0, **changes})
+    with pytest.raises(InputError, match=f"^{named} compares members with images that are drawn like them{REMEDY}"):
+        preflight.check_audited(plan, digits_with_a_test_file())
+    for remedy in ({"split.val": 0.1}, {"split": "stratified"}):  # what the message asks for
+        preflight.check_audited(replace(plan, config=plan.config.set(remedy)), digits_with_a_test_file())
+
+
+def test_a_plan_that_compares_nothing_with_members_needs_no_such_images():
+    plan = finished.plan(config=TrialConfig.of(WITHOUT_VAL), replicates=0, objectives=NOT_LEAKY)
+    preflight.check_audited(plan, digits_with_a_test_file())
+
+
+def test_a_confirmation_that_has_no_such_images_is_refused_too(monkeypatch):
+    images, plan = digits_with_a_test_file(), finished.plan(config=TrialConfig.of({"split": "official"}))
+    preflight.check_audited(plan, images)  # it compares members with val, also in the confirmation step
+    monkeypatch.setattr(data.Parts, "non_members", data.Parts.judged)
+    without = {"judge.part": "test"}
+    none = replace(data.split(images, plan.config.split), test=data.split(images, plan.config.split).test[:0])
+    monkeypatch.setattr(TrialConfig, "parts", lambda *_: none)
+    with pytest.raises(InputError, match=r"^the objective mia_auc compares members"):
+        preflight.check_audited(replace(plan, confirm=without), images)
+    preflight.check_audited(replace(plan, confirm=without, replicates=0), images)
+
+
+def test_a_new_study_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = ("--no-confirm", "--set", *(f"{name}={value}" for name, value in WITHOUT_VAL.items()))
+    plan = replace(command_lines.plan(*given), data=None)
+    monkeypatch.setattr(preflight, "study_images", lambda *_: digits_with_a_test_file())
+    with pytest.raises(InputError, match=REMEDY):
+        preflight.check_new(plan, Site(), trilemma)
+    assert not list(tmp_path.iterdir())
+
+
+def test_metrics_that_a_split_cannot_give_are_not_among_those_of_require():
+    images = digits_with_a_test_file()
+    required = (Constraint.of("mia_tpr_at_fpr_0.1<=0.5"),)
+    plan = finished.plan(config=TrialConfig.of(WITHOUT_VAL), objectives=NOT_LEAKY, require=required, replicates=0)
+    with pytest.raises(InputError, match="unknown metric of --require"):
+        preflight.check_required(plan, images)

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from core import data
 from core.attacks.radius import adversarial_radius
+from core.bound import TARGET, Trained
 from core.data import Images, Parts
 from core.inversion.ascent import class_logits, recorded_iterations
 from core.inversion.deepdream import STEPS
 from core.inversion.leak import MEMBER, Inversion, Reconstructions, invert
 from core.inversion.nearest import iter_last_maps, last_maps, nearest
 from core.modes import as_float, predict
-from core.train import TARGET, Trained
 
 Values = dict[str, float | list[float]]
 """Numbers and lists of numbers by name."""
@@ -52,7 +52,7 @@ def reconstruct(
     Returns:
         Means over the reconstructions, by their names in `core.inversion.leak.invert` without `inversion_` (see `NUMBERS` and
         `COMPARED`). `training_logit`: mean logit of their own class of the members of the reconstructed classes. For each further
-        network, `logit/<name>` and `training_logit/<name>`: the same two logits under that network. In L2 in units of [0, 1] images,
+        network, `logit/<name>` and `training_logit/<name>`: the same two logits under that network. In L2 of [0, 1] images,
         `moved`: mean distance from the start, and `spread`: mean distance of two reconstructions of a class; 0 if it has one.
         Lists: `classes` [K], `shape` (c, h, w), `images` and `starts` [K, c, h, w], the `nearest` members by cosine
         [K, n, c, h, w] in this order with their `cosines` and `distances` (L2 in units of [0, 1] images) [K, n], and

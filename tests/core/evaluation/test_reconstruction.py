@@ -9,12 +9,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from core import data
+from core.bound import TARGET, Trained, bind
 from core.config import TrialConfig
 from core.data import Images
+from core.evaluation.reconstruction import COMPARED, NUMBERS, generate, radius_and_leak, reconstruct
 from core.inversion.leak import invert
-from core.inversion.measurements import COMPARED, NUMBERS, generate, radius_and_leak, reconstruct
 from core.inversion.nearest import last_maps
-from core.train import TARGET, Trained, bind
 
 torch.set_num_threads(1)
 
