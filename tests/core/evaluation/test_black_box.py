@@ -7,10 +7,11 @@ import torch
 from torch.nn import functional as F
 
 from core import data
+from core.bound import Trained
 from core.config import TrialConfig
 from core.errors import InputError
 from core.evaluation.black_box import TARGET, same_weights, transfer_accuracy
-from core.trial import Trained, train_network
+from core.trial import train_network
 
 torch.set_num_threads(1)
 
