@@ -7,21 +7,20 @@ import torch
 from torch import Tensor
 
 from core import data
-from core.bound import Bound
-from core.config import TrialConfig
+from core.bound import TARGET, Trained
 from core.data import Images
 from core.evaluation.stored import finite_logits, member_rows
 
 
 def prediction_gaps(
-    networks: Mapping[str, tuple[TrialConfig, Bound]], images: Images, device: torch.device | str, *, bins: int = 20
+    networks: Mapping[str, Trained], images: Images, device: torch.device | str, *, bins: int = 20
 ) -> dict[str, float | list[float]]:
     """Histograms of the highest minus the second-highest predicted probability, of members and of non-members.
 
     The gap is 0 on the decision boundary and 1 for a certain prediction; the CRL paper calls it the distance to the boundary.
 
     Args:
-        networks: `target` is the network, with its configuration.
+        networks: `TARGET` is the network.
         images: the pool.
         device: device to run on.
         bins: number of bins of equal width between 0 and 1.
@@ -34,7 +33,7 @@ def prediction_gaps(
     Raises:
         TrialError: a logit is not finite.
     """
-    config, bound = networks["target"]
+    config, bound = networks[TARGET]
     parts = data.split(images, config.split, config.replicate)
     groups = {"members": member_rows(config, images, parts)[0], "non_members": parts.non_members(config.judge.part)}
     edges = np.linspace(0, 1, bins + 1)
