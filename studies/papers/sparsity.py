@@ -48,7 +48,7 @@ def small_rows(nets: Mapping[str, Recipe] = SMALL_NETS) -> dict[str, Recipe]:
 
 
 def retraining_passes(sizes: Sizes, settings: Mapping[str, Value]) -> Passes:
-    """Passes of the protocol: retraining, and crafting; DeepFool with three steps of ten passes, which most images need at most."""
+    """Passes of the protocol: retraining, and crafting. DeepFool, which ends once an image is misclassified, counts as 3 steps."""
     protocol = Retraining(**settings)  # pyright: ignore[reportArgumentType]
     test = min(protocol.test_images or sizes.judged, sizes.judged)
     steps = {"fgsm": STEP, "pgd": STEP * protocol.steps, "deepfool": Passes(1, 9) * 3}
@@ -116,8 +116,8 @@ def maps(name: str, title: str, pair: str, draw: Any) -> Item:
 
 STATIC = {"DeepFool": "static/deepfool", "FGSM": "static/fgsm", "PGD": "static/pgd"}
 TOOLBOX = (
-    "Training set, optimiser, epochs and the attacks' settings are those of the toolbox and its example, because the paper states "
-    "none; DeepFool compares logits, the toolbox compared probabilities"
+    "Numbers of images, optimiser, epochs and the attacks' settings are those of the toolbox and its example, because the paper "
+    "states none; PGD is untargeted as in Eq. 4, not targeted as in the text; DeepFool compares logits, the toolbox's probabilities"
 )
 PAPER = Paper(
     name="sparsity",
@@ -133,8 +133,8 @@ PAPER = Paper(
             },
             columns={"density": "density", "training accuracy": "train_accuracy", "test accuracy": "accuracy"},
             percent=("training accuracy", "test accuracy"),
-            differs="The paper states neither data set, optimiser nor epochs (ours: CIFAR-10, Adam 1e-3, 20); its cross-entropy is "
-                    "binary, ours that of the softmax. dev has 2,000 members and 10 epochs.",
+            differs="The paper states neither optimiser nor epochs (ours: Adam 1e-3, 20); the cross-entropy of its Eq. 5 is "
+                    "binary, ours is that of the softmax. dev has 2,000 members and 10 epochs.",
             draw=drawn.density,
         ),
         table1(

@@ -42,9 +42,12 @@ def accuracies(results: Results) -> Any:
 
 
 def training(results: Results) -> Any:
-    """Accuracies and validation loss of one network over epochs (Figure 3)."""
-    names = {"Training accuracy": "train_accuracy", "Validation accuracy": "val_accuracy", "Validation loss": "val_loss"}
-    figure, axes = panels(len(names))
+    """Accuracy and loss of one network over epochs (Figure 3); the training loss contains the penalty."""
+    names = {
+        "Training accuracy": "train_accuracy", "Validation accuracy": "val_accuracy", "Training loss, with penalty": "loss",
+        "Validation loss": "val_loss",
+    }  # fmt: skip
+    figure, axes = panels(len(names), columns=2)
     (rows,) = by_penalty(results).values()
     for axis, (title, name) in zip(axes, names.items(), strict=True):
         curves(axis, rows, "epoch", f"epoch/{name}")

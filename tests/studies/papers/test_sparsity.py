@@ -120,7 +120,7 @@ def measured(item: str) -> dict[str, list[dict]]:
         target, images = untrained(seed=number)
         values = own.measurement.function({TARGET: target}, images, "cpu", **settings) if own.measurement else {}
         extra = {"accuracy": number / 100, "train_accuracy": number / 50, "density": number / 20, "epoch": [1.0, 2.0]}
-        curves = {f"epoch/{name}": [0.1, number / 10] for name in ("train_accuracy", "val_accuracy", "val_loss")}
+        curves = {f"epoch/{name}": [0.1, number / 10] for name in ("train_accuracy", "val_accuracy", "loss", "val_loss")}
         results[row] = [{**extra, **curves, **values}]
     return results
 
