@@ -44,7 +44,7 @@ PAPER = TrialConfig.of({
 
 
 def space(config: TrialConfig) -> dict[str, Range]:
-    """The privacy knobs at their authors' ranges, and training radii from 0 to the radius of the evaluation."""
+    """The privacy knobs at the ranges of their components, and training radii from 0 to the radius of the evaluation."""
     crl = ranges(CRL, "loss.", only=("alpha_rce", "lambda", "alpha_rcl", "tau_rcl"))
     return crl | {"perturbation.epsilon": Uniform(0.0, config.judge.epsilon)}
 

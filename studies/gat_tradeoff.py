@@ -32,7 +32,7 @@ PAPER = TrialConfig.of({
 
 
 def space(config: TrialConfig) -> dict[str, Range]:
-    """The three knobs at their authors' ranges, and the generator's learning rate."""
+    """The three knobs and the generator's learning rate, at the ranges of the component."""
     del config
     return ranges(GAT, "perturbation.", only=("c_g", "k", "alpha", "lr_g"))
 

@@ -40,7 +40,7 @@ def objectives(classes: int) -> tuple[Objective, ...]:
 
 
 def space(config: TrialConfig) -> dict[str, Range]:
-    """Training radii from 0 to twice the radius of the evaluation, like the paper's 0 to 16/255, and the share of clean images."""
+    """Training radii from 0 to twice the radius of the evaluation (the paper trains with 10/255), and the share of clean images."""
     largest = 2 * config.judge.epsilon if config.judge.norm == "l2" else min(1.0, 2 * config.judge.epsilon)
     return {"perturbation.epsilon": Uniform(0.0, largest), "perturbation.alpha": Uniform(0.0, 1.0)}
 

@@ -1,9 +1,12 @@
 """Tests of the README: its methods table, its commands, its links and its example are correct."""
 
+import itertools
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from core.config import SLOTS
 from core.search_space import ranges
@@ -40,6 +43,19 @@ def test_both_commands_do_their_own_setup_and_ci_runs_the_second_word_for_word()
     assert picked.strip() == second
 
 
+def test_every_test_is_in_one_of_the_commands_of_ci_unless_it_is_gpu_or_slow():
+    """The expressions after -m are evaluated for every set of markers."""
+    first, second = (re.search(r'pytest -m "(.*?)"', text) for text in (README, (ROOT / ".ci/run").read_text()))
+    assert first and second
+    names = re.findall(r'^    "(\w+): ', (ROOT / "pyproject.toml").read_text(), re.M)
+    assert {"ray", "browser", "real", "thorough", "faults", "tutorial", "gpu", "slow"} == set(names)
+    for given in itertools.product([False, True], repeat=len(names)):
+        markers = dict(zip(names, given, strict=True))
+        runs = [eval(expression[1], {}, markers) for expression in (first, second)]
+        assert sum(runs) == (not markers["gpu"] and not markers["slow"]), markers
+
+
+@pytest.mark.thorough
 def test_the_example_without_ray_runs(tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)

@@ -188,6 +188,7 @@ def two_workers(tmp_path_factory):
     return run_on_two_workers(__file__, "train_all", tmp_path_factory.mktemp("workers"))
 
 
+@pytest.mark.thorough
 @for_every_component
 def test_two_workers_train_as_one_does(two_workers, case):
     one = tensors(fit(config_of(case, epochs=2)).state())
@@ -197,6 +198,7 @@ def test_two_workers_train_as_one_does(two_workers, case):
         torch.testing.assert_close(two[path], one[path], rtol=2e-3, atol=1e-4, msg=lambda m, path=path: f"{path}: {m}")
 
 
+@pytest.mark.thorough
 def test_the_states_of_two_workers_are_bit_identical(two_workers):
     rank_0, rank_1 = two_workers
     parts = ("modules", "curve")

@@ -112,6 +112,7 @@ def test_the_rayjob_requires_the_token_and_its_pods_share_the_storage():
         assert folder.startswith(f"{mount['mountPath']}/")
 
 
+@pytest.mark.thorough
 def test_the_entrypoint_of_the_rayjob_is_valid_up_to_the_tracking_server(tmp_path):
     line = read_yaml("kuberay/rayjob.yaml")["spec"]["entrypoint"].replace("/runs/trilemma", str(tmp_path / "runs"))
     command = ["bash", "-c", line.replace("http://MLFLOW:5000", "http://127.0.0.1:9")]  # Ray runs it in a shell, too
@@ -119,6 +120,7 @@ def test_the_entrypoint_of_the_rayjob_is_valid_up_to_the_tracking_server(tmp_pat
     assert done.returncode == 1 and "no MLflow server answers" in done.stderr, done.stdout + done.stderr
 
 
+@pytest.mark.thorough
 def test_study_sh_resumes_the_study_in_its_folder(tmp_path):
     (tmp_path / "runs/crl_tradeoff-1").mkdir(parents=True)
     (tmp_path / "runs/crl_tradeoff-1/plan.json").write_text("{}")

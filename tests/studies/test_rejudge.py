@@ -19,7 +19,7 @@ from study_runs import FIRST_FIVE, SERIAL, Finished, crl_with_replicates
 from trainables.storage.arrays import of_npz
 from trainables.tracking.client import front_from_runs
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.thorough, pytest.mark.timeout(900)]
 SCRIPT = "studies/rejudge.py"
 NEVER_CHANGED = ("network.pt", "predictions.npz", "result.json", "params.json", "plan.json", "facts.json")
 

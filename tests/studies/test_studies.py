@@ -17,6 +17,8 @@ from trainables.commands.study import parser, plan_of
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = ("crl_tradeoff", "bpfc_tradeoff", "gat_tradeoff", "sparsity_tradeoff", "inversion_tradeoff", "all_knobs")
 all_studies = pytest.mark.parametrize("name", STUDIES)
+SHORT_STUDIES = [pytest.param(name, marks=[pytest.mark.thorough] * (name != "bpfc_tradeoff")) for name in STUDIES[1:]]
+"""The studies besides the one that other tests run."""
 
 
 def study(name: str):
@@ -111,7 +113,7 @@ def test_the_knobs_of_the_papers_are_searched():
 
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", STUDIES[1:])
+@pytest.mark.parametrize("name", SHORT_STUDIES)
 def test_a_short_study_ends_with_a_front_of_what_was_searched(name, run_study, tmp_path):
     count = len(study(name).baselines) + 2
     quick = ("epochs=10", "net.width=6", "judge.steps=2")

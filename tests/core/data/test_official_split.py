@@ -60,6 +60,7 @@ def test_the_splits_of_the_papers_for_cifar10(val, members):
     assert [len(getattr(parts, name)) for name in PARTS] == [members, val, 10_000, 0]
 
 
+@pytest.mark.thorough
 def test_the_real_images_are_split_by_their_files():
     folder = Path(os.environ.get("TRILEMMA_TEST_DATA", "")) / "cifar10-jpeg"
     if not (folder / "train.parquet").is_file():

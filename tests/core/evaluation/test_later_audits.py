@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from audited_networks import CONFIG, audited, full, pool, replicate, shadow
 
 from core.audits.chance import chance_level
@@ -23,6 +24,7 @@ def with_hard_labels(outputs):
     return replace(outputs, logits=hard(outputs.logits), adversarial=hard(outputs.adversarial))
 
 
+@pytest.mark.thorough
 def test_the_audits_of_networks_that_return_hard_labels_are_not_called_biased_or_blind():
     targets = [with_hard_labels(r.outputs) for r in (replicate(1), replicate(2), replicate(3))]
     shadows = [with_hard_labels(shadow(i).outputs) for i in (1, 2)]

@@ -224,6 +224,7 @@ def test_every_flag_of_a_trial_is_documented():
     assert all(flag.means and flag.advice for flag in FLAGS.values())
 
 
+@pytest.mark.thorough
 @pytest.mark.real
 def test_a_network_that_is_overfitted_to_fgsm_on_real_digits_is_flagged():
     """Real catastrophic overfitting: FGSM training in a large ball on MNIST."""

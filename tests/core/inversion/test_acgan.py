@@ -106,6 +106,7 @@ def test_the_class_head_of_the_discriminator_is_trained_on_real_images_only(monk
     assert heads[0].shape == (20, 4)
 
 
+@pytest.mark.thorough
 def test_the_accuracy_of_the_target_on_generated_images_rises_with_w():
     target, classes = Brightest(), torch.arange(4).repeat(50)
     x, y = shadow(200)

@@ -11,6 +11,7 @@ from study_runs import FIRST_FIVE
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
+@pytest.mark.thorough
 def test_quiet_prints_nothing_if_all_is_well(crl_study, run_study):
     before = set((crl_study.cwd / "runs").glob("crl_tradeoff-*/report.html"))
     done = run_study(crl_study.cwd, *FIRST_FIVE, "--quiet")

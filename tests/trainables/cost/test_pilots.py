@@ -162,6 +162,7 @@ def test_a_resnet_on_a_cpu_is_measured_by_a_few_steps_and_its_passes(one_thread)
     assert cost.network > 40e6  # 11 million weights
 
 
+@pytest.mark.thorough
 def test_every_configuration_is_measured_once_and_reported_except_those_that_cannot_be_trained():
     images, reported = digits(), []
     diverging = Pilot("c", SMALL.set({"optimizer.lr": 1e30}), None)

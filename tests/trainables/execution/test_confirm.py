@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import finished
+import pytest
 from in_process import local_executor
 
 from core import data
@@ -22,6 +23,7 @@ def trained(root: Path) -> list[Path]:
     return [path for path in root.rglob("result.json") if not json.loads(path.read_text())["reused_from"]]
 
 
+@pytest.mark.thorough
 def test_confirm_trains_the_replicates_once_and_shadow_models_only_if_requested(tmp_path):
     """f points with R replicates each are f x R trainings, and f x S more with S shadow models."""
     config = TrialConfig.of({**TINY, "judge.part": "val", "judge.audits": "scores"})

@@ -9,7 +9,7 @@ from fault_checks import TIMING
 from files import read
 from study_runs import SERIAL, Finished
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.thorough, pytest.mark.timeout(600)]
 
 
 def cut(path: Path, share: float) -> Path:

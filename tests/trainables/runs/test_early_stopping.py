@@ -11,7 +11,7 @@ from trainables.storage.results import ended_trials
 from trainables.storage.store import Store
 from trainables.study.plan import Plan
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.thorough, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

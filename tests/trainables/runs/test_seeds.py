@@ -8,7 +8,7 @@ from files import read
 from mlflow_runs import logged
 from study_runs import QUICK
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.thorough, pytest.mark.timeout(600)]
 SEEDS = 2
 
 

@@ -112,6 +112,7 @@ def test_resuming_a_finished_study_trains_nothing_and_logs_nothing_twice(crl_stu
         assert len(client.get_metric_history(child.info.run_id, "accuracy")) == 1
 
 
+@pytest.mark.thorough
 def test_an_identical_study_trains_nothing_and_has_the_same_front(crl_study, run_study):
     before = _trained(crl_study.cwd)
     again = run_study.study(crl_study.cwd, *QUICK, "7", "--concurrency", "2")  # rounds of as many replicates
