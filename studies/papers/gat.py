@@ -60,9 +60,7 @@ UNSTATED = (
     "1e-6, which paper keeps, the generator learns very slowly. paper stops early by half of the validation images, which each "
     "seed redraws"
 )
-SMALLER = (
-    "dev has 800 members, 20 epochs, a third of the classifier's width, standardised input and lr 4e-3; its generators have "
-)
+SMALLER = "dev has 800 members, 20 epochs, a third of the classifier's width, standardised input and lr 4e-3; its generators have "
 SMALL_TRAINERS = f"{SMALLER}width 6, lr_g=1e-3, delta_scale=batch_std and c_g=0.03."
 ATTACKED = "PGD-20, L2 0.5"
 
