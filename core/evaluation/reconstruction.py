@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core import data
 from core.attacks.radius import adversarial_radius
 from core.bound import TARGET, Trained
 from core.data import Images, Parts
@@ -52,8 +51,8 @@ def reconstruct(
     Returns:
         Means over the reconstructions, by their names in `core.inversion.leak.invert` without `inversion_` (see `NUMBERS` and
         `COMPARED`). `training_logit`: mean logit of their own class of the members of the reconstructed classes. For each further
-        network, `logit/<name>` and `training_logit/<name>`: the same two logits under that network. In L2 of [0, 1] images,
-        `moved`: mean distance from the start, and `spread`: mean distance of two reconstructions of a class; 0 if it has one.
+        network, `logit/<name>` and `training_logit/<name>`: the same two logits under that network. `moved`: mean L2 distance from
+        the start, and `spread`: mean L2 distance of two reconstructions of a class, 0 if it has one; in units of [0, 1] images.
         Lists: `classes` [K], `shape` (c, h, w), `images` and `starts` [K, c, h, w], the `nearest` members by cosine
         [K, n, c, h, w] in this order with their `cosines` and `distances` (L2 in units of [0, 1] images) [K, n], and
         `trajectory`, the mean logit of the class at `trajectory_iterations` [T].
@@ -151,7 +150,7 @@ def radius_and_leak(
 
 def _parts(networks: Mapping[str, Trained], images: Images) -> Parts:
     config = networks[TARGET].config
-    return data.split(images, config.split, config.replicate)
+    return config.parts(images)
 
 
 def _numbers(inversion: Inversion, names: Any) -> dict[str, float]:
