@@ -89,6 +89,7 @@ def test_a_dry_run_trains_the_papers_preset_for_seconds_and_writes_nothing(capsy
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.thorough
 def test_a_dry_run_scales_with_seeds_and_epochs(capsys):
     def seconds(changes, seeds: int) -> float:
         assert run("table1", "--dry-run", "--json", papers=paper([item(changes, seeds=seeds)])) == 0
