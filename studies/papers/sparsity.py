@@ -121,7 +121,7 @@ TOOLBOX = (
 )
 PAPER = Paper(
     name="sparsity",
-    title="Schwartz, Alparslan and Kim 2021, Regularization and Sparsity for Adversarial Robustness and Stable Attribution",
+    title="Schwartz, Alparslan and Kim 2020, Regularization and Sparsity for Adversarial Robustness and Stable Attribution",
     items=[
         Item(
             name="figure1", title="Activation density and training accuracy over the penalty on activations",
