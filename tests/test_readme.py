@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from core.config import SLOTS
 from core.search_space import ranges
 
@@ -53,6 +55,7 @@ def test_every_test_is_in_one_of_the_commands_of_ci_unless_it_is_gpu_or_slow():
         assert sum(runs) == (not markers["gpu"] and not markers["slow"]), markers
 
 
+@pytest.mark.thorough
 def test_the_example_without_ray_runs(tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)

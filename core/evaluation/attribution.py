@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from core import data
 from core.attribution.stability import PAIRS, attribution_maps, blurred, compare_maps, min_max
 from core.bound import TARGET, Trained
 from core.data import Images
@@ -44,7 +43,7 @@ def attribution_distances(
         ValueError: there is no image with the number `shown`.
     """
     config, bound = networks[TARGET]
-    parts = data.split(images, config.split, config.replicate, config.shadow)
+    parts = config.parts(images)
     x = as_float(images.at(parts.judged(config.judge.part)[:count]).to(torch.device(device)).x)
     if not 0 <= shown < len(x):
         raise ValueError(f"shown must be 0 to {len(x) - 1}, the images that are compared, got {shown}")

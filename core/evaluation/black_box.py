@@ -4,23 +4,19 @@ from collections.abc import Mapping
 
 import torch
 
-from core import data, rng
+from core import rng
 from core.attacks.named import attacks_of
 from core.attacks.suite import EVAL_BATCH, correct
-from core.bound import Bound
-from core.config import TrialConfig
+from core.bound import TARGET, Bound, Trained
 from core.data import Images
 from core.evaluation.robustness import attacked_images
 from core.evaluation.stored import threat_model
 from core.modes import with_autograd
 
-TARGET = "target"
-"""Name of the attacked network among the networks of a measurement; the others are sources."""
-
 
 @with_autograd
 def transfer_accuracy(
-    networks: Mapping[str, tuple[TrialConfig, Bound]], images: Images, device: torch.device | str = "cpu", *, attack: str = "fgsm"
+    networks: Mapping[str, Trained], images: Images, device: torch.device | str = "cpu", *, attack: str = "fgsm"
 ) -> dict[str, float]:
     """Accuracy of a network on the images that an attack makes on each source, and on the network itself.
 
@@ -30,7 +26,7 @@ def transfer_accuracy(
     further beyond the source's boundary transfer better.
 
     Args:
-        networks: the attacked network, under the name `TARGET`, and the sources by name; each with its configuration.
+        networks: the attacked network, as `TARGET`, and the sources by name.
         images: the pool.
         device: device to run on.
         attack: one attack with its settings; see `core.attacks.named`. Its radius, its norm, and the images are those that the
@@ -51,7 +47,7 @@ def transfer_accuracy(
         raise ValueError(f"one attack is needed, got {attack!r}")
     (label, single), device = named[0], torch.device(device)
     settings = {**single.knobs, **({"stop_when_fooled": False} if "stop_when_fooled" in single.knobs else {})}
-    rows = data.split(images, config.split, config.replicate).judged(config.judge.part)
+    rows = config.parts(images).judged(config.judge.part)
     x, y, ids = attacked_images(config, images, rows, device)
     noise = rng.per_image(config.seed, "attack", ids=ids.to(device)).named(label)
     accuracies = {}

@@ -52,9 +52,8 @@ def direct_curve(networks: Networks, images: Images, device: torch.device, *, po
 
 
 def indirect_curve(
-    networks: Networks, images: Images, device: torch.device, *, source: str = "another",
-    powers: str = POWERS,
-) -> Values:  # fmt: skip
+    networks: Networks, images: Images, device: torch.device, *, source: str = "another", powers: str = POWERS
+) -> Values:
     """Accuracy of the network under FG-L2 images that are made on another network (Figure 4).
 
     Args:
@@ -91,8 +90,9 @@ def generator_curve(
         epochs, patience, batch_size: see `core.perturbations.frozen_gat.GeneratorTraining`.
 
     Returns:
-        The series `c_g`, `power`, `accuracy/generator`, `accuracy/fg_l2`, `accuracy/fg_linf` and `epochs` (of the generator that
-        is kept), in the order of `c_g`; each value as `<series>/<c_g>`.
+        The series `c_g`, `power`, `accuracy/generator`, `accuracy/fg_l2`, `accuracy/fg_linf`, `gain` (the accuracy under FG-L2
+        images minus that under the generator's) and `epochs` (of the generator that is kept), in the order of `c_g`; each value
+        as `<series>/<c_g>`.
 
     Raises:
         InputError: a setting is not legal.
@@ -124,6 +124,7 @@ def generator_curve(
         record("accuracy/generator", accuracy_on(x_adv))
         for name, direction in directions.items():
             record(f"accuracy/{name}", accuracy_on(with_power(x, direction, reached).x_adv))
+        record("gain", series["accuracy/fg_l2"][-1] - series["accuracy/generator"][-1])
     singles = {f"{name}/{weight:g}": v for name, values in series.items() for weight, v in zip(weights, values, strict=True)}
     return {**series, **singles}
 

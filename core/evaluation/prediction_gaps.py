@@ -6,15 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core import data
-from core.bound import Bound
-from core.config import TrialConfig
+from core.bound import TARGET, Trained
 from core.data import Images
 from core.evaluation.stored import finite_logits, member_rows
 
 
 def prediction_gaps(
-    networks: Mapping[str, tuple[TrialConfig, Bound]], images: Images, device: torch.device | str, *, bins: int = 20
+    networks: Mapping[str, Trained], images: Images, device: torch.device | str, *, bins: int = 20
 ) -> dict[str, float | list[float]]:
     """Histograms of the highest minus the second-highest predicted probability, of members and of non-members.
 
@@ -34,8 +32,8 @@ def prediction_gaps(
     Raises:
         TrialError: a logit is not finite.
     """
-    config, bound = networks["target"]
-    parts = data.split(images, config.split, config.replicate)
+    config, bound = networks[TARGET]
+    parts = config.parts(images)
     groups = {"members": member_rows(config, images, parts)[0], "non_members": parts.non_members(config.judge.part)}
     edges = np.linspace(0, 1, bins + 1)
     values: dict[str, float | list[float]] = {"gap_edges": edges.tolist()}

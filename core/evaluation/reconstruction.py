@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core import data
 from core.attacks.radius import adversarial_radius
 from core.bound import TARGET, Trained
 from core.data import Images, Parts
@@ -151,7 +150,7 @@ def radius_and_leak(
 
 def _parts(networks: Mapping[str, Trained], images: Images) -> Parts:
     config = networks[TARGET].config
-    return data.split(images, config.split, config.replicate)
+    return config.parts(images)
 
 
 def _numbers(inversion: Inversion, names: Any) -> dict[str, float]:

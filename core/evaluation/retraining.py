@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from core import data
 from core.attacks.deepfool import deepfool
 from core.attacks.gradient import fgsm, pgd
 from core.attacks.named import LENGTH
@@ -91,7 +90,7 @@ def adversarial_retraining(
         TrialError: the loss of an epoch is not finite.
     """
     protocol, (config, bound) = Retraining(**settings), networks[TARGET]
-    parts = data.split(images, config.split, config.replicate, config.shadow)
+    parts = config.parts(images)
     members = images.at(parts.members).to(torch.device(device))
     test = images.at(parts.judged(config.judge.part)[: protocol.test_images or None]).to(torch.device(device))
     x, y = as_float(test.x), test.y
@@ -127,6 +126,8 @@ def craft(net: nn.Module, x: Tensor, y: Tensor, attack: str, protocol: Retrainin
 def retrain(config: TrialConfig, bound: Bound, members: Images, crafted: Tensor, protocol: Retraining) -> Net:
     """Train a copy of a network further on its members and on adversarial versions of them, with a new optimizer.
 
+    The result is the network of the last epoch.
+
     Args:
         config: configuration of the network.
         bound: the network with its components.
@@ -136,5 +137,5 @@ def retrain(config: TrialConfig, bound: Bound, members: Images, crafted: Tensor,
     """
     both = Images(torch.cat([as_float(members.x), crafted]), members.y.repeat(2), members.classes)
     nobody = members.at(torch.arange(0))
-    modules = bound.state()["modules"]
-    return train(config.set({"epochs": protocol.epochs}), both, nobody, device=crafted.device, start=modules).net
+    config = config.set({"epochs": protocol.epochs, "selection": "none"})
+    return train(config, both, nobody, device=crafted.device, start=bound.state()["modules"]).net

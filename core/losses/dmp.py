@@ -35,8 +35,8 @@ class DMP:
     member is held out. The AC-GAN is trained on the members without the teacher's help; see `core.inversion.acgan`."""
     reference: Annotated[float, Bounds(0.01, 0.99), Uniform(0.1, 0.9)] = 0.5
     """Share of the members that is held out for the student with `transfer=reference`; the teacher is trained on the others."""
-    gan_images: Annotated[int, Bounds(0)] = 0
-    """Number of images of the AC-GAN; 0 is as many as there are members. The CRL paper does not give its number."""
+    generated: Annotated[float, Bounds(0.01)] = 1.0
+    """Number of images of the AC-GAN, as a multiple of the number of members. The CRL paper does not give its number."""
     gan_width: Annotated[int, Bounds(1)] = 64
     """Width of the AC-GAN."""
     gan_epochs: Annotated[int, Bounds(1)] = 200
@@ -112,7 +112,7 @@ class _DMP(Distillation):
         """The reference set, or images of the trained generator, whose classes are as frequent as each other."""
         if self.generator is None:
             return reference
-        ids = torch.arange(self.knobs.gan_images or len(private.y))
+        ids = torch.arange(max(2, round(self.knobs.generated * len(private.y))))
         classes, draw = ids % private.classes, rng.per_image(seed, "dmp", "transfer", ids=ids)
         parts = [
             self.generator.sample(classes[rows].to(private.x.device), draw.at(rows)).mul_(255).round_().to(torch.uint8)

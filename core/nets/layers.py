@@ -12,7 +12,7 @@ class Layer(NamedTuple):
     """A layer with the activation that follows it."""
 
     name: str
-    """What it computes, such as `3x3 conv 48, stride 2, ReLU`."""
+    """Kind, size and activation, such as `3x3 conv 48, stride 2, ReLU`."""
     output: tuple[int, ...]
     """Shape of its output for one image."""
     weights: int

@@ -11,7 +11,7 @@ from trainables.study.mlflow_pages import run_page, trials_page
 from trainables.study.outcome import MLflowRefs
 from trainables.tracking.tracker import Tracker
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.thorough, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

@@ -120,6 +120,7 @@ def test_the_entrypoint_of_the_rayjob_is_valid_up_to_the_tracking_server(tmp_pat
     assert done.returncode == 1 and "no MLflow server answers" in done.stderr, done.stdout + done.stderr
 
 
+@pytest.mark.thorough
 def test_study_sh_resumes_the_study_in_its_folder(tmp_path):
     (tmp_path / "runs/crl_tradeoff-1").mkdir(parents=True)
     (tmp_path / "runs/crl_tradeoff-1/plan.json").write_text("{}")

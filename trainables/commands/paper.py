@@ -9,21 +9,24 @@ import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from core import data
 from core.config import TrialConfig
 from core.data import Images
-from core.errors import first_line, unknown
+from core.errors import InputError, first_line, unknown
 from core.redaction import redacted
 from trainables.commands.arguments import Parser, add_site_options, assignments, exit_with, site_of
 from trainables.commands.study import dataset_name
 from trainables.cost.text import duration
-from trainables.papers.item import Item, Paper, Preset
+from trainables.papers.item import Item, Listing, Paper, Preset
 from trainables.papers.networks import Networks, networks_of
 from trainables.study.options import integer
 from trainables.study.site import Site
 from trainables.terminal.console import Terminal
+
+if TYPE_CHECKING:
+    from trainables.storage.store import Store
 
 
 def main(paper: Paper, argv: Sequence[str] | None = None) -> NoReturn:
@@ -34,7 +37,7 @@ def main(paper: Paper, argv: Sequence[str] | None = None) -> NoReturn:
 def parser(paper: Paper) -> argparse.ArgumentParser:
     """The parser of a paper's command."""
     p = Parser(description=f"Tables and figures of: {paper.title}", allow_abbrev=False)
-    names = ", ".join(item.name for item in paper.items)
+    names = ", ".join(item.name for item in (*paper.listings, *paper.items))
     p.add_argument("item", nargs="?", default="", help=f"{names}; without it, they are listed")
     group = p.add_argument_group("what to reproduce")
     group.add_argument(
@@ -56,15 +59,19 @@ def parser(paper: Paper) -> argparse.ArgumentParser:
 def _main(paper: Paper, args: argparse.Namespace) -> int:
     site = site_of(args)
     terminal = Terminal(site.output)
-    items = {item.name: item for item in paper.items}
+    items: dict[str, Item | Listing] = {item.name: item for item in (*paper.listings, *paper.items)}
     if not args.item:
-        for item in paper.items:
+        for item in items.values():
             terminal.info(f"{item.name:<12} {item.title}")
-        terminal.print_json({"paper": paper.name, "items": {item.name: item.title for item in paper.items}})
+        terminal.print_json({"paper": paper.name, "items": {item.name: item.title for item in items.values()}})
         return 0
     if args.item not in items:
         raise unknown("item", args.item, items)
     item, name = items[args.item], args.preset or ("paper" if args.dry_run else "dev")
+    if isinstance(item, Listing):
+        if given := [option for option in ("preset", "dataset", "rows", "seeds", "set", "dry_run") if getattr(args, option)]:
+            raise InputError(f"{item.name} trains nothing, so --{given[0].replace('_', '-')} has no meaning; leave it out")
+        return _list(paper, item, site, terminal)
     preset = item.presets[name]
     preset = replace(preset, seeds=args.seeds or preset.seeds)
     dataset = None if args.dataset is None else dataset_name(args.dataset)
@@ -74,24 +81,51 @@ def _main(paper: Paper, args: argparse.Namespace) -> int:
     return _run(paper, item, name, preset, networks, site, terminal)
 
 
+def _root(paper: Paper, site: Site) -> "Store":
+    """The folder above all studies, after checks that it can be written, and that MLflow can be reached."""
+    from trainables.papers.tracking import experiment_name
+    from trainables.storage.store import Store
+    from trainables.tracking.artifacts import check_artifacts
+    from trainables.tracking.client import check_tracking
+
+    check_tracking(site.tracking_uri, experiment_name(paper))
+    root = Store.at(site.storage)
+    check_artifacts(site.tracking_uri, experiment_name(paper), root)
+    root.check_writable()
+    return root
+
+
+def _list(paper: Paper, listing: Listing, site: Site, terminal: Terminal) -> int:
+    """Print, write and log a table for which nothing is trained; returns the exit code."""
+    from trainables.papers.files import files_of_listing
+    from trainables.papers.tracking import log_listing
+    from trainables.runs.study_run import EXIT_PARTIAL
+
+    root, folder, files = _root(paper, site), f"tables/{paper.name}/{listing.name}", files_of_listing(paper, listing)
+    root.below(folder).write_all(files)
+    terminal.info(f"{files['table.md'].decode()}files in {redacted(root.below(folder).root)}: {', '.join(files)}")
+    code, run = 0, ""
+    try:
+        run = log_listing(site.tracking_uri, root, folder, paper, listing, files)
+    except Exception as error:  # the files are written; only their copy in MLflow is missing
+        terminal.error(f"could not log to MLflow: {redacted(first_line(error))}; repeat the command")
+        code = EXIT_PARTIAL
+    summary = {"paper": paper.name, "item": listing.name, "files": root.below(folder).root, "mlflow_run": run, "exit_code": code}
+    return code if terminal.print_json(summary) else code or EXIT_PARTIAL
+
+
 def _run(paper: Paper, item: Item, name: str, preset: Preset, networks: Networks, site: Site, terminal: Terminal) -> int:
     from trainables.execution import cluster  # loads Ray, which is worth it only for a valid command line
     from trainables.papers.files import files_of, folder_of, notes
     from trainables.papers.reproduction import reproduce
     from trainables.papers.table import Table
-    from trainables.papers.tracking import experiment_name, log_item
+    from trainables.papers.tracking import log_item
     from trainables.runs import preflight
     from trainables.runs.study_run import EXIT_PARTIAL
-    from trainables.storage.store import Store
-    from trainables.tracking.artifacts import check_artifacts
-    from trainables.tracking.client import check_tracking
 
     preflight.check_hardware(site)
     preflight.check_address(site.address)
-    check_tracking(site.tracking_uri, experiment_name(paper))
-    root = Store.at(site.storage)
-    check_artifacts(site.tracking_uri, experiment_name(paper), root)
-    root.check_writable()
+    root = _root(paper, site)
     images = _images(networks, site)
     for config in {**networks.sources, **networks.rows}.values():
         preflight.check_config(config, images, site)

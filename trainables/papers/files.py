@@ -7,12 +7,12 @@ from pathlib import Path
 
 from core.config import TrialConfig
 from core.data import PARQUET
-from trainables.papers.item import Item, Paper
+from trainables.papers.item import Item, Listing, Paper
 from trainables.papers.networks import Networks
 from trainables.papers.reproduction import Reproduction
-from trainables.papers.table import Table
+from trainables.papers.table import Table, latex, markdown
 from trainables.reporting.style import png
-from trainables.study.tables import json_safe
+from trainables.study.tables import csv, json_safe
 from trainables.study.text import counted
 
 
@@ -53,7 +53,19 @@ def files_of(paper: Paper, item: Item, preset: str, networks: Networks, found: R
     return files
 
 
-def caption_of(paper: Paper, item: Item) -> str:
+def files_of_listing(paper: Paper, listing: Listing) -> dict[str, bytes]:
+    """The files of a listing by name: Markdown, CSV and LaTeX."""
+    rows, caption = listing.rows(), caption_of(paper, listing)
+    headings = list(rows[0])
+    cells = [[f"{row[heading]:,}" if isinstance(row[heading], int) else str(row[heading]) for heading in headings] for row in rows]
+    texts = {
+        "table.md": f"{caption}\n\n{markdown(headings, cells)}\nDiffers from the paper: {listing.differs}\n",
+        "table.csv": csv([dict(row) for row in rows]), "table.tex": latex(headings, cells, caption),
+    }  # fmt: skip
+    return {name: text.encode() for name, text in texts.items()}
+
+
+def caption_of(paper: Paper, item: Item | Listing) -> str:
     """The line above a table."""
     return f"{item.title} ({paper.title})"
 

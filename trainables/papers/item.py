@@ -72,6 +72,20 @@ class Item:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Listing:
+    """A table of a paper that follows from the code alone, such as one of architectures: no network is trained."""
+
+    name: str
+    """Name on the command line."""
+    title: str
+    """Content of the table, in one line."""
+    rows: Callable[[], Sequence[Mapping[str, Value]]]
+    """Makes the rows: cells by heading, with the same headings in every row."""
+    differs: str
+    """One line on what differs from the paper."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Paper:
     """A paper with its tables and figures."""
 
@@ -80,3 +94,5 @@ class Paper:
     title: str
     """Authors and title."""
     items: Sequence[Item]
+    listings: Sequence[Listing] = ()
+    """Tables for which nothing is trained."""

@@ -61,22 +61,11 @@ class Table:
 
     def markdown(self) -> str:
         """The table in Markdown."""
-        lines = [self._line(["", *self.headings]), "|" + "---|" * (1 + len(self.headings))]
-        return "\n".join(lines + [self._line([row, *self._cells(row)]) for row in self.entries]) + "\n"
-
-    @staticmethod
-    def _line(cells: list[str]) -> str:
-        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+        return markdown(["", *self.headings], [[row, *self._cells(row)] for row in self.entries])
 
     def latex(self, caption: str) -> str:
         """The table in LaTeX, for the package booktabs."""
-        rows = [" & ".join(map(_latex, [row, *self._cells(row)])) + r" \\" for row in self.entries]
-        heading = " & ".join(map(_latex, ["", *self.headings])) + r" \\"
-        body = [r"\toprule", heading, r"\midrule", *rows, r"\bottomrule"]
-        return "\n".join([
-            r"\begin{table}", r"\centering", rf"\caption{{{_latex(caption)}}}",
-            rf"\begin{{tabular}}{{l{'r' * len(self.headings)}}}", *body, r"\end{tabular}", r"\end{table}", "",
-        ])  # fmt: skip
+        return latex(["", *self.headings], [[row, *self._cells(row)] for row in self.entries], caption)
 
     def csv(self) -> str:
         """One line per number: row, heading, mean, ends of the interval, number of seeds, and the paper's number."""
@@ -102,6 +91,22 @@ class Table:
         largest = max((abs(entry.mean) for entry in column.values()), default=0.0)
         whole = all(e.mean.is_integer() and (e.paper is None or float(e.paper).is_integer()) for e in column.values())
         return 0 if whole else max(0, 2 - max(-1, math.floor(math.log10(largest or 1.0))))
+
+
+def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of texts in Markdown."""
+    lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |" for cells in (headings, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(headings), *lines[1:]]) + "\n"
+
+
+def latex(headings: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
+    """A table of texts in LaTeX, for the package booktabs; columns after the first are aligned to the right."""
+    heading, *body = [" & ".join(map(_latex, cells)) + r" \\" for cells in (headings, *rows)]
+    return "\n".join([
+        r"\begin{table}", r"\centering", rf"\caption{{{_latex(caption)}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(headings) - 1)}}}", r"\toprule", heading, r"\midrule", *body, r"\bottomrule",
+        r"\end{tabular}", r"\end{table}", "",
+    ])  # fmt: skip
 
 
 def _latex(text: str) -> str:

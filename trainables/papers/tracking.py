@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.space import Value
-from trainables.papers.item import Item, Paper
+from trainables.papers.item import Item, Listing, Paper
 from trainables.papers.networks import Networks
 from trainables.papers.reproduction import Reproduction
 from trainables.papers.table import Table
@@ -46,17 +46,7 @@ def log_item(
         ID of the run.
     """
     client, now = connect(uri), int(1000 * time.time())
-    known = client.get_experiment_by_name(experiment_name(paper))
-    experiment = known.experiment_id if known else create_experiment(client, uri, experiment_name(paper), root)
-    if not known:
-        client.set_experiment_tag(experiment, NOTE, f"Tables and figures of: {paper.title}")
-    runs = runs_where(client, [experiment], f"tags.`{ITEM}` = '{folder}'")
-    parents = [run for run in runs if NETWORK not in run.data.tags]
-    if parents:
-        parent = parents[0].info.run_id
-    else:
-        tags = {ITEM: folder, NOTE: f"{item.title}. Differs from the paper: {item.differs}"}
-        parent = client.create_run(experiment, start_time=now, tags=tags, run_name=folder.removeprefix("tables/")).info.run_id
+    experiment, parent, runs = _run_of(client, uri, root, folder, paper, item, now)
     table = Table.of(item, found.results(networks.labels()))
     entries = {f"{row}/{heading}": entry for row, own in table.entries.items() for heading, entry in own.items()}
     metrics = {name: entry.mean for name, entry in entries.items()}
@@ -81,6 +71,33 @@ def log_item(
         client.set_terminated(run, "FAILED" if cell in found.errors else "FINISHED", end_time=now)
     client.set_terminated(parent, "FAILED" if found.errors else "FINISHED", end_time=now)
     return parent
+
+
+def log_listing(uri: str, root: Store, folder: str, paper: Paper, listing: Listing, files: Mapping[str, bytes]) -> str:
+    """Log a listing, or log it again in the run that it has; returns the ID of the run. The arguments are those of `log_item`."""
+    client, now = connect(uri), int(1000 * time.time())
+    _, run, _ = _run_of(client, uri, root, folder, paper, listing, now)
+    for name, data in files.items():
+        log_file(client, run, name, data)
+    client.set_terminated(run, "FINISHED", end_time=now)
+    return run
+
+
+def _run_of(
+    client: Any, uri: str, root: Store, folder: str, paper: Paper, item: Item | Listing, now: int
+) -> tuple[str, str, list[Any]]:  # fmt: skip
+    """IDs of a paper's experiment and of the item's run in it, which are made if they are missing, and all runs of the item."""
+    known = client.get_experiment_by_name(experiment_name(paper))
+    experiment = known.experiment_id if known else create_experiment(client, uri, experiment_name(paper), root)
+    if not known:
+        client.set_experiment_tag(experiment, NOTE, f"Tables and figures of: {paper.title}")
+    runs = runs_where(client, [experiment], f"tags.`{ITEM}` = '{folder}'")
+    parents = [run for run in runs if NETWORK not in run.data.tags]
+    if parents:
+        return experiment, parents[0].info.run_id, runs
+    tags = {ITEM: folder, NOTE: f"{item.title}. Differs from the paper: {item.differs}"}
+    made = client.create_run(experiment, start_time=now, tags=tags, run_name=folder.removeprefix("tables/"))
+    return experiment, made.info.run_id, runs
 
 
 def _log_metrics(client: Any, run: str, metrics: Mapping[str, Value], now: int) -> None:

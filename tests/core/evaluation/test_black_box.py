@@ -7,10 +7,11 @@ import torch
 from torch.nn import functional as F
 
 from core import data
+from core.bound import TARGET, Trained
 from core.config import TrialConfig
 from core.errors import InputError
-from core.evaluation.black_box import TARGET, same_weights, transfer_accuracy
-from core.trial import Trained, train_network
+from core.evaluation.black_box import same_weights, transfer_accuracy
+from core.trial import train_network
 
 torch.set_num_threads(1)
 
@@ -38,7 +39,8 @@ def direct(source, target, steps=1):
     """The accuracy of a network on images of (I-)FGSM on a source, computed with autograd alone."""
     rows = data.split(pool()).test
     x, y = pool().x[rows].float() / 255, pool().y[rows]
-    source.bound.net.eval(), target.bound.net.eval()
+    for trained_network in (source, target):
+        trained_network.bound.net.eval()
     for _ in range(steps):
         x.requires_grad_()
         (gradient,) = torch.autograd.grad(F.cross_entropy(source.bound.net(x), y, reduction="sum"), x)

@@ -135,7 +135,9 @@ def test_fast_gradient_images_have_the_power_of_the_generators(networks, pool, g
 
 def test_each_value_is_also_listed_by_its_c_g(generators):
     assert generators["c_g"] == [0.05, 1.0]
-    for name in ("power", "epochs", "accuracy/generator", "accuracy/fg_l2", "accuracy/fg_linf"):
+    pairs = zip(generators["accuracy/fg_l2"], generators["accuracy/generator"], strict=True)
+    assert generators["gain"] == pytest.approx([fast - generated for fast, generated in pairs])
+    for name in ("power", "gain", "epochs", "accuracy/generator", "accuracy/fg_l2", "accuracy/fg_linf"):
         assert [generators[f"{name}/0.05"], generators[f"{name}/1"]] == generators[name]
     assert all(np.isfinite(value) for value in generators.values() if isinstance(value, float))
 

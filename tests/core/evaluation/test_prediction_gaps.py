@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from core import data
+from core.bound import TARGET, Trained
 from core.config import TrialConfig
 from core.data import Images
 from core.evaluation.prediction_gaps import prediction_gaps, top_two_gap
@@ -35,7 +36,7 @@ def measured(config: TrialConfig, gaps, bins: int) -> dict:
     x = torch.zeros(len(gaps), 1, 4, 4, dtype=torch.uint8)
     x[:, 0, 0, 0], x[:, 0, 3, 3] = torch.as_tensor(gaps), torch.arange(len(gaps))
     images = Images(x, torch.arange(len(gaps)) % 2, 2)
-    return prediction_gaps({"target": (config, SimpleNamespace(net=GapOfFirstPixel()))}, images, "cpu", bins=bins)
+    return prediction_gaps({TARGET: Trained(config, SimpleNamespace(net=GapOfFirstPixel()))}, images, "cpu", bins=bins)
 
 
 def pool(count: int) -> Images:

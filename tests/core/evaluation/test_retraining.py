@@ -158,6 +158,15 @@ def test_retraining_takes_the_members_and_their_crafted_versions_with_the_same_l
     assert (head.bias[1] - head.bias[0]).item() == pytest.approx(expected.c, rel=1e-4)
 
 
+def test_a_network_whose_epoch_was_chosen_is_retrained_to_the_last_epoch():
+    config, bound = network()
+    crafted = torch.zeros(30, 2, 1, 1)
+    members, protocol = pool().at(np.arange(30)), Retraining(epochs=3)
+    plain = retrain(config, bound, members, crafted, protocol)
+    chosen = retrain(config.set({"selection": "accuracy"}), bound, members, crafted, protocol)
+    assert torch.equal(linear(plain).weight, linear(chosen).weight)
+
+
 def test_an_unknown_attack_is_rejected():
     with pytest.raises(InputError, match="unknown attack 'cw', expected one of: deepfool, fgsm, pgd"):
         Retraining(attacks="fgsm+cw")

@@ -157,7 +157,7 @@ def test_a_run_resumed_in_either_phase_is_bit_identical():
 
 # -- transfer images of a generator ------------------------------------------------------------------------------------
 
-GENERATED = DISTILLATION | {"loss.transfer": "acgan", "loss.gan_width": 2, "loss.gan_epochs": 2, "loss.gan_images": 14}
+GENERATED = DISTILLATION | {"loss.transfer": "acgan", "loss.gan_width": 2, "loss.gan_epochs": 2, "loss.generated": 0.6}
 
 
 def test_with_a_generator_no_member_is_held_out(monkeypatch):

@@ -63,6 +63,7 @@ def test_a_dry_run_prints_configuration_space_and_cost_and_creates_nothing(tmp_p
     assert lines[lines.index("resolution") + 1] == "sweep: 503 members and 1,006 non-members, 300 of them attacked"
 
 
+@pytest.mark.thorough
 def test_a_dry_run_indents_the_knobs_below_their_options(tmp_path, monkeypatch, capfd, enough_time):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as exit_info:

@@ -8,6 +8,7 @@ from study_runs import kill, run_process, start, wait_until
 from tiny_paper import item, paper, script
 
 from trainables.commands.paper import main
+from trainables.papers.item import Listing, Paper
 from trainables.tracking.client import connect
 
 
@@ -40,7 +41,59 @@ def test_what_cannot_work_is_refused_in_one_line(argv, message, capsys, tmp_path
     assert not list(tmp_path.iterdir())
 
 
-def test_a_dry_run_trains_the_papers_preset_for_seconds_and_writes_nothing(capsys, tmp_path, monkeypatch):
+LAYERS = Listing(
+    name="layers", title="Layers", differs="the order.",
+    rows=lambda: [{"layer": "conv | 1", "weights": 1792}, {"layer": "all", "weights": 1792}],
+)  # fmt: skip
+"""A table for which nothing is trained."""
+
+
+def with_listing() -> Paper:
+    return Paper(name="tiny", title="A. Author (2020), a tiny paper", items=[item()], listings=[LAYERS])
+
+
+def test_a_table_for_which_nothing_is_trained_is_listed_written_and_logged_in_one_run(capsys, tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    assert run(papers=with_listing()) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["layers", "table1"]
+    for _ in range(2):
+        assert run("layers", "--storage", str(tmp_path / "runs"), "--tracking-uri", uri, papers=with_listing()) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "| conv \\| 1 | 1,792 |" in lines and "Differs from the paper: the order." in lines
+    folder = tmp_path / "runs/tables/tiny/layers"
+    assert (folder / "table.csv").read_text().split() == ["layer,weights", "conv", "|", "1,1792", "all,1792"]
+    assert r"conv | 1 & 1,792 \\" in (folder / "table.tex").read_text()
+    client = connect(uri)
+    (experiment,) = [e for e in client.search_experiments() if e.name == "papers_tiny"]
+    (logged,) = client.search_runs([experiment.experiment_id])
+    assert {f.path for f in client.list_artifacts(logged.info.run_id)} == {"table.md", "table.csv", "table.tex"}
+    assert (logged.info.run_name, logged.info.status) == ("tiny/layers", "FINISHED")
+
+
+@pytest.mark.parametrize("option", [["--seeds", "2"], ["--dry-run"], ["--set", "epochs=3"], ["--dataset", "digits"]])
+def test_options_of_trainings_are_refused_where_nothing_is_trained(option, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("layers", *option, papers=with_listing()) == 2
+    err = capsys.readouterr().err
+    assert f"layers trains nothing, so {option[0]} has no meaning; leave it out" in err and err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_without_time_counts_the_networks_and_gives_no_cost(capsys, monkeypatch):
+    monkeypatch.setattr("trainables.papers.estimate.SECONDS", 0.01)
+    assert run("table1", "--dry-run", papers=paper([item({"epochs": 300}, seeds=5)])) == 0
+    out = capsys.readouterr().out
+    assert "epochs=300" in out and "10 networks\n" in out and "nothing was measured in time" in out and "one CPU core" not in out
+
+
+@pytest.fixture
+def enough_time(monkeypatch):
+    """Time to measure all networks, also if other processes use the cores."""
+    monkeypatch.setattr("trainables.papers.estimate.SECONDS", 40.0)
+
+
+@pytest.mark.thorough
+def test_a_dry_run_trains_the_papers_preset_for_seconds_and_writes_nothing(capsys, tmp_path, monkeypatch, enough_time):
     monkeypatch.chdir(tmp_path)
     presets = {"dev": item({"epochs": 1}).presets["dev"], "paper": item({"epochs": 300}, seeds=5).presets["paper"]}
     assert run("table1", "--dry-run", papers=paper([item(presets=presets)])) == 0
@@ -50,7 +103,8 @@ def test_a_dry_run_trains_the_papers_preset_for_seconds_and_writes_nothing(capsy
     assert not list(tmp_path.iterdir())
 
 
-def test_a_dry_run_scales_with_seeds_and_epochs(capsys):
+@pytest.mark.thorough
+def test_a_dry_run_scales_with_seeds_and_epochs(capsys, enough_time):
     def seconds(changes, seeds: int) -> float:
         assert run("table1", "--dry-run", "--json", papers=paper([item(changes, seeds=seeds)])) == 0
         return json.loads(capsys.readouterr().out)["operations"]

@@ -21,12 +21,12 @@ from trainables.decisions.model_card import short
 from trainables.execution.resources import to_shared
 from trainables.execution.trainable import run_job
 from trainables.storage.arrays import of_npz
-from trainables.storage.content import images_fingerprint
 from trainables.storage.jobs import Job, replicate_folder, replicate_job, trial_folder
 from trainables.storage.results import training_result
 from trainables.storage.store import Store
 from trainables.storage.takeover import stored_plan
 from trainables.storage.versions import outcomes
+from trainables.study.data_identity import DataIdentity
 from trainables.study.site import Site
 from trainables.terminal.provenance import facts
 from trainables.tracking.tracker import Tracker
@@ -146,12 +146,12 @@ def test_the_registered_model_does_what_was_reported(cwd, monkeypatch, capfd):
     assert f"- The model {leaks} training data" in text and words_of_intervals in text and "Student" not in text
     commit = facts([])["commit"]
     members = len(known["member_rows"])
-    for part in (images_fingerprint(images), f"trained on {members} members, evaluated on {len(known['rows'])} other",
+    for part in (DataIdentity.of(images).fingerprint, f"trained on {members} members, evaluated on {len(known['rows'])} other",
                  "split `stratified` (`split.members=0.25`, ", "`epochs=15`", "`net.width=6`", "`part=test`", "`epsilon=0.05`",
                  "## Caveats", "`few_non_members`: fewer than 10", commit,
                  f"studies/pick.py {' '.join(words[:2])} 'accuracy>=0.3'", "python studies/tiny.py"):  # fmt: skip
         assert part in text, part
-    assert registered.tags["data_fingerprint"] == images_fingerprint(images) and registered.tags["members"] == str(members)
+    assert registered.tags["data_fingerprint"] == DataIdentity.of(images).fingerprint and registered.tags["members"] == str(members)
     assert registered.tags.keys() >= {"mia_auc", "mia_auc.interval", "commit", "flags", "dataset"}
     assert registered.tags["accuracy.interval"] == f"{low!r} to {high!r}"
 

@@ -69,6 +69,7 @@ def two_replicates(root: Path) -> tuple[dict[Key, Job], dict[Key, TrainingResult
     return jobs, {key: run_job(job, IMAGES, workspace(root, "s-1")) for key, job in jobs.items()}
 
 
+@pytest.mark.thorough
 def test_each_replicate_is_audited_by_its_siblings_and_by_shadow_models(root, replicates):
     for key, audit in audits(root, replicates, 2).items():
         metrics = audit.metrics
@@ -87,6 +88,7 @@ def test_each_replicate_is_audited_by_its_siblings_and_by_shadow_models(root, re
         assert sum(audit.histogram["members"]) == 449 and sum(audit.histogram["non_members"]) == 225
 
 
+@pytest.mark.thorough
 def test_siblings_audit_members_and_the_reference_set_and_shadow_models_audit_members_and_unseen_images(root, replicates):
     audits(root, replicates, 2)
     images = data.load("digits")
@@ -100,6 +102,7 @@ def test_siblings_audit_members_and_the_reference_set_and_shadow_models_audit_me
             assert set(rows[member]) == set(parts.members)
 
 
+@pytest.mark.thorough
 def test_an_audit_is_repeated_only_with_more_shadow_models(root, replicates):
     audits(root, replicates, 2, only=(7, 1))
     path = root / "s-1/confirm/00007/1/audit.json"

@@ -8,7 +8,7 @@ from files import read, rows
 from mlflow_runs import logged
 from study_runs import Finished, folder_of
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.thorough, pytest.mark.timeout(600)]
 SCRIPT = Path(__file__).parents[2] / "helpers/failing_study.py"
 
 

@@ -12,7 +12,7 @@ from core.config import TrialConfig
 from core.space import contains, searched_names
 from trainables.tracking.client import front_from_runs
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.thorough, pytest.mark.timeout(600)]
 SCRIPT = Path(__file__).parents[2] / "helpers/conditional_study.py"
 STUDY = runpy.run_path(str(SCRIPT))["STUDY"]
 OPTIONS = (*SERIAL, "--trials", "12", "--seed", "3")

@@ -138,7 +138,8 @@ def test_the_report_of_a_revision_links_to_all_runs_and_is_the_same_in_store_and
     assert rendered == [2]
 
 
-@pytest.mark.parametrize("resumed", [pytest.param(False, marks=pytest.mark.thorough), True])
+@pytest.mark.thorough
+@pytest.mark.parametrize("resumed", [False, True])
 def test_older_versions_that_mlflow_does_not_have_are_logged_from_their_stored_files(study, rendered, tmp_path, resumed):
     """Both by the next revision and by resuming the study with another database."""
     plan, store = study
