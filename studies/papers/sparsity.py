@@ -128,7 +128,7 @@ PAPER = Paper(
             rows={f"lambda {name}": {**RECIPES["activation_sparsity"], "net": "single_layer", "regularizer.lambda": value}
                   for name, value in LAMBDAS.items()},
             presets={
-                "dev": Preset(config=small(1500, 200, 500, epochs=8, batch_size=64), seeds=2),
+                "dev": Preset(config=small(1500, 200, 500, epochs=8, batch_size=64), seeds=3),
                 "paper": Preset(config={"dataset": "cifar10", "split": "official", **JUDGE}, seeds=3),
             },
             columns={"density": "density", "training accuracy": "train_accuracy", "test accuracy": "accuracy"},
