@@ -102,8 +102,8 @@ SMALL: Recipe = {
 }  # fmt: skip
 SMALLER = (
     "dev has 500 members, a ResNet-10 of width 8 in place of ResNet18 and of no other network, 16 epochs at lr 0.1 in three steps, "
-    "no augmentation, AdvReg's inference network passing over the larger set, and DMP with the full KL divergence and a GAN of width "
-    "8 and 10 epochs"
+    "no augmentation, AdvReg's inference network passing over the larger set, and DMP with the full KL divergence and a GAN of "
+    "width 8 and 10 epochs"
 )
 DIFFERS = (
     "The strengths, lambda and reference shares of the published runs are not known: they are ours, as is AdvReg's alpha of 6. "
