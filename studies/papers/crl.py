@@ -139,7 +139,7 @@ def tradeoff(groups: Mapping[str, Mapping[str, Recipe]]) -> Any:
     def draw(results: Results) -> Any:
         measured = {name for networks in results.values() for values in networks for name in values}
         shown = {name: metric for name, metric in ATTACKS.items() if metric in measured}
-        figure, axes = figures.panels(len(shown), columns=2)
+        figure, axes = figures.panels(len(shown), columns=2 if len(shown) == 4 else 3)
         for axis, (name, metric) in zip(axes, shown.items(), strict=True):
             figures.paths(axis, results, rows, "accuracy", metric)
             figures.labelled(axis, "test accuracy", "AUC", name)
