@@ -50,7 +50,7 @@ def test_the_paper_preset_has_the_papers_recipes_and_split(item):
 def test_the_dev_preset_has_a_working_generator_and_one_training_for_the_same_row_of_every_item(item):
     for cell, config in networks(item, "dev").rows.items():
         if "GAT" in cell.row:
-            assert config.params()["perturbation.lr_g"] == 1e-3 and config.params()["perturbation.delta_scale"] == "batch_std"
+            assert config.params()["perturbation.lr_g"] == 3e-3 and config.params()["perturbation.delta_scale"] == "batch_std"
         if item != "table2_cifar100":
             assert config == networks("table2", "dev").rows[cell]
 
