@@ -21,7 +21,7 @@ from trainables.papers.item import Item, Measurement, Paper, Preset
 BASE: Recipe = {"regularizer": "none"} | {k: v for k, v in RECIPES["l1"].items() if not k.startswith("regularizer")}
 PENALTIES = {"Base": BASE, "L1": RECIPES["l1"], "L2": RECIPES["l2"], "Elastic Net": RECIPES["elastic_net"]}
 WEAKER: dict[str, Recipe] = {"Base": {}, "L1": SMALL["l1"], "L2": SMALL["l2"], "Elastic Net": SMALL["elastic_net"]}
-"""Strengths in dev, whose networks would stay at chance accuracy with the paper's."""
+"""Strengths in dev, for small networks; the paper's are those of `PENALTIES`."""
 NETS: dict[str, Recipe] = {"ResNet": {"net": "resnet50"}, "MobileNet": {"net": "mobilenet"}, "VGG16": {"net": "vgg16"}}
 SMALL_NETS: dict[str, Recipe] = {
     "ResNet": {"net": "resnet10", "net.width": 8}, "MobileNet": {"net": "mobilenet", "net.width": 0.25, "optimizer.lr": 5e-3},
