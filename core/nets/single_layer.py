@@ -1,4 +1,4 @@
-"""The single-layer network of the sparsity paper (Schwartz et al. 2021), on which it penalises activations (Section 4.1)."""
+"""The single-layer network of the sparsity paper (Schwartz et al. 2020), on which it penalises activations (Section 4.1)."""
 
 from typing import Annotated, ClassVar
 

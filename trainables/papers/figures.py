@@ -130,7 +130,7 @@ def image_lines(lines: Mapping[str, Sequence[tuple[Sequence[float], str]]], shap
 
     across = max(map(len, lines.values()))
     with styled():
-        figure = Figure(figsize=(1.2 + 0.72 * across, 0.2 + 0.86 * len(lines)), dpi=150, layout="constrained")
+        figure = Figure(figsize=(1.2 + 0.72 * across, 0.2 + 0.86 * len(lines)), dpi=110, layout="constrained")
         grid = figure.subplots(len(lines), across, squeeze=False)
     for axes, (label, images) in zip(grid, lines.items(), strict=True):
         for axis in axes:

@@ -87,7 +87,7 @@ def nearest_members(results: Results, shown: Sequence[tuple[str, int]]) -> Any:
 def radius_and_leak(results: Results) -> Any:
     """Distance to the nearest member, which the paper calls privacy loss, and leak against the adversarial radius."""
     figure, axes = panels(2)
-    names = {"rmse_255": "L2 to the nearest member (RMS of 255)", "leak": "leak: above 0, nearer to members"}
+    names = {"rmse_255": "L2 to the nearest member", "leak": "leak (0: none)"}
     for axis, (name, label) in zip(axes, names.items(), strict=True):
         for index, (row, own) in enumerate(results.items()):
             (x, dx), (y, dy) = number(own, "radius"), number(own, name)

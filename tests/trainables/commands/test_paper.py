@@ -79,7 +79,21 @@ def test_options_of_trainings_are_refused_where_nothing_is_trained(option, capsy
     assert not list(tmp_path.iterdir())
 
 
-def test_a_dry_run_trains_the_papers_preset_for_seconds_and_writes_nothing(capsys, tmp_path, monkeypatch):
+def test_a_dry_run_without_time_counts_the_networks_and_gives_no_cost(capsys, monkeypatch):
+    monkeypatch.setattr("trainables.papers.estimate.SECONDS", 0.01)
+    assert run("table1", "--dry-run", papers=paper([item({"epochs": 300}, seeds=5)])) == 0
+    out = capsys.readouterr().out
+    assert "epochs=300" in out and "10 networks\n" in out and "nothing was measured in time" in out and "one CPU core" not in out
+
+
+@pytest.fixture
+def enough_time(monkeypatch):
+    """Time to measure all networks, also if other processes use the cores."""
+    monkeypatch.setattr("trainables.papers.estimate.SECONDS", 40.0)
+
+
+@pytest.mark.thorough
+def test_a_dry_run_trains_the_papers_preset_for_seconds_and_writes_nothing(capsys, tmp_path, monkeypatch, enough_time):
     monkeypatch.chdir(tmp_path)
     presets = {"dev": item({"epochs": 1}).presets["dev"], "paper": item({"epochs": 300}, seeds=5).presets["paper"]}
     assert run("table1", "--dry-run", papers=paper([item(presets=presets)])) == 0
@@ -89,7 +103,8 @@ def test_a_dry_run_trains_the_papers_preset_for_seconds_and_writes_nothing(capsy
     assert not list(tmp_path.iterdir())
 
 
-def test_a_dry_run_scales_with_seeds_and_epochs(capsys):
+@pytest.mark.thorough
+def test_a_dry_run_scales_with_seeds_and_epochs(capsys, enough_time):
     def seconds(changes, seeds: int) -> float:
         assert run("table1", "--dry-run", "--json", papers=paper([item(changes, seeds=seeds)])) == 0
         return json.loads(capsys.readouterr().out)["operations"]
@@ -123,6 +138,7 @@ def test_the_table_is_in_the_files_and_in_mlflow_and_is_made_once(run_study, tmp
     assert {r.data.params["loss"] for r in children} == {"cross_entropy", "label_smoothing"}
 
 
+@pytest.mark.thorough
 @pytest.mark.ray
 def test_a_failed_row_is_reported_and_the_exit_code_says_so(run_study, tmp_path):
     rows = "{'cross-entropy': {}, 'label smoothing': {'optimizer.lr': 1e30}}"

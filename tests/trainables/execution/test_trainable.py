@@ -71,6 +71,7 @@ def on_a_worker() -> dict:
     return {"selected": result.metrics.get("selected_epoch", 0.0), "epochs": len(result.curve), "error": result.error}
 
 
+@pytest.mark.thorough
 def test_several_workers_choose_the_same_epoch_and_stop_after_the_same_one(tmp_path):
     first, second = run_on_two_workers(__file__, "on_a_worker", tmp_path)
     assert first["error"] == second["error"] == "" and second["epochs"] == 0
