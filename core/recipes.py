@@ -64,7 +64,7 @@ def _crl_training(
     augmentation: Recipe = {"augmentation": "crop_flip", "augmentation.shared": True} if augment else {"augmentation": "none"}
     return {
         **_CRL, "dataset": dataset, "net": net, "optimizer.lr": lr, "optimizer.schedule": schedule, "batch_size": batch_size,
-        "epochs": epochs, **augmentation,
+        "epochs": epochs, "normalize": dataset != "svhn", **augmentation,
     }  # fmt: skip
 
 
@@ -82,8 +82,8 @@ CRL_TRAINING: dict[tuple[str, str], Recipe] = {
     )
 }
 """The CRL paper's training of every method, by data set and network (its authors' conf/train/*.yml; the batch sizes are those of
-section 5.1). Only CIFAR-100 is augmented, with one crop and one flip per batch. `DMP` needs twice the epochs, for teacher and
-student, and its schedule applies to each."""
+section 5.1). Only CIFAR-100 is augmented, with one crop and one flip per batch, and SVHN's pixels are not normalised. `DMP` needs
+twice the epochs, for teacher and student, and its schedule applies to each."""
 
 RECIPES: dict[str, Recipe] = {
     # Membership inference: CRL and the methods it is compared with.

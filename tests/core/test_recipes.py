@@ -116,6 +116,7 @@ def test_the_training_of_each_network_of_the_crl_paper_is_the_published_one(data
     expected = {
         "dataset": dataset, "net": net, "epochs": epochs, "batch_size": 32 if net == "densenet" else 256, "loss": "crl",
         "augmentation": "crop_flip" if dataset == "cifar100" else "none", "optimizer.weight_decay": 5e-4,
+        "normalize": dataset != "svhn",
     }  # fmt: skip
     assert {name: params[name] for name in expected} == expected
     if dataset == "cifar100":

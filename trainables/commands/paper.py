@@ -61,8 +61,9 @@ def _main(paper: Paper, args: argparse.Namespace) -> int:
     terminal = Terminal(site.output)
     items: dict[str, Item | Listing] = {item.name: item for item in (*paper.listings, *paper.items)}
     if not args.item:
+        width = max(map(len, items))
         for item in items.values():
-            terminal.info(f"{item.name:<12} {item.title}")
+            terminal.info(f"{item.name:<{width}}  {item.title}")
         terminal.print_json({"paper": paper.name, "items": {item.name: item.title for item in items.values()}})
         return 0
     if args.item not in items:

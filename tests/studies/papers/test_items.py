@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 NAMES = sorted(path.stem for path in (ROOT / "studies/papers").glob("*.py"))
 PAPERS: dict[str, Paper] = {name: importlib.import_module(f"studies.papers.{name}").PAPER for name in NAMES}
 ITEMS = {f"{name} {item.name}": item for name, paper in PAPERS.items() for item in paper.items}
+LISTINGS = [f"{name} {listing.name}" for name, paper in PAPERS.items() for listing in paper.listings]
 BY_ITEM = pytest.mark.parametrize("item", ITEMS.values(), ids=ITEMS)
 INDEX = (ROOT / "docs/papers.md").read_text()
 
@@ -51,7 +52,7 @@ def test_measurements_are_functions_that_every_worker_can_import(item: Item):
         assert getattr(importlib.import_module(function.__module__), function.__name__) is function
 
 
-@pytest.mark.parametrize("name", ITEMS)
+@pytest.mark.parametrize("name", [*ITEMS, *LISTINGS])
 def test_the_index_lists_each_item_with_its_command_and_links_to_its_result(name):
     paper, item = name.split()
     rows = [line for line in INDEX.splitlines() if f"`python studies/papers/{paper}.py {item}" in line]
@@ -65,4 +66,4 @@ def test_the_index_lists_each_item_with_its_command_and_links_to_its_result(name
 
 def test_the_index_lists_nothing_else():
     listed = set(re.findall(r"`python studies/papers/(\w+)\.py (\w+)", INDEX))
-    assert listed == {tuple(name.split()) for name in ITEMS}
+    assert listed == {tuple(name.split()) for name in (*ITEMS, *LISTINGS)}

@@ -138,6 +138,7 @@ def test_the_table_is_in_the_files_and_in_mlflow_and_is_made_once(run_study, tmp
     assert {r.data.params["loss"] for r in children} == {"cross_entropy", "label_smoothing"}
 
 
+@pytest.mark.thorough
 @pytest.mark.ray
 def test_a_failed_row_is_reported_and_the_exit_code_says_so(run_study, tmp_path):
     rows = "{'cross-entropy': {}, 'label smoothing': {'optimizer.lr': 1e30}}"

@@ -131,6 +131,7 @@ def large_images() -> Images:
     return Images(torch.from_numpy(x), torch.arange(80) % 10, 10)
 
 
+@pytest.mark.thorough
 def test_a_network_that_is_too_slow_is_stopped_at_the_deadline():
     images = large_images()
     config = TrialConfig.of({"net": "wrn", "perturbation": "pgd", "perturbation.steps": 10})

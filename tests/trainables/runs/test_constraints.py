@@ -9,6 +9,7 @@ from trainables.tracking.client import front_from_runs
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
+@pytest.mark.thorough
 def test_front_has_only_trials_that_meet_the_constraints(crl_study, run_study):
     constraints = ("--require", "train_accuracy>=0.3", "--require", "mia_auc<=0.6")
     study = run_study.study(crl_study.cwd, *QUICK, "7", *constraints, "--no-confirm")
