@@ -1,8 +1,8 @@
 """Tables of the BPFC paper: robustness without adversarial images, from equal logits for images with and without their low bits.
 
-    python studies/papers/bpfc.py                                # lists the tables
-    python studies/papers/bpfc.py table1                         # a small version, in minutes on two cores
-    python studies/papers/bpfc.py table1 --preset paper --dry-run
+    python studies/papers/bpfc.py                                  # lists the tables
+    python studies/papers/bpfc.py table1 --dataset parquet:DIR     # needs the photographs; a small version
+    python studies/papers/bpfc.py table1 --preset paper --dry-run  # what the paper's version would cost; takes minutes
 
 The paper (Addepalli et al. 2020) has no figure with measured numbers. Its Table 2 repeats two columns of Table 1 for CIFAR-10.
 """

@@ -1,6 +1,6 @@
 """The tables and figures of the GAT paper.
 
-    python studies/papers/gat.py table2 --dataset parquet:DIR
+    python studies/papers/gat.py table2 --dataset parquet:DIR  # needs the photographs
 
 Figure 1 is a diagram. Results are in docs/papers/gat.md.
 """

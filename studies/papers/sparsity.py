@@ -1,6 +1,6 @@
 """The tables and figures of the sparsity paper.
 
-    python studies/papers/sparsity.py table1 --dataset parquet:DIR
+    python studies/papers/sparsity.py table1 --dataset parquet:DIR  # needs the photographs
 
 Results are in docs/papers/sparsity.md.
 """
