@@ -18,11 +18,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", "studies/RESULTS.md"]
-PAGES += sorted(str(path.relative_to(ROOT)) for folder in ("docs", "infra") for path in (ROOT / folder).glob("*.md"))
-SCRIPTS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "studies").glob("*.py"))
+PAGES += sorted(str(path.relative_to(ROOT)) for folder in ("docs", "infra") for path in (ROOT / folder).rglob("*.md"))
+SCRIPTS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "studies").rglob("*.py"))
 STARTS = r"(?:python3? -m venv|(?:\S*/)?python3? (?:studies|tests)/|mlflow |\.venv/bin/|bash |infra/)"
-MARKS = r"needs (?:the photographs|MNIST as photographs|a cluster|GPUs)|(?:about \d+|takes) minutes|takes hours"
+MARKS = r"needs (?:the photographs|MNIST as photographs|CIFAR-100|a cluster|GPUs)|(?:about \d+|takes) minutes|takes hours"
 
+PAPERS = ("crl", "bpfc", "gat", "sparsity", "inversion")
 STUDY_TESTS = (
     *(f"tests/trainables/runs/test_{name}.py" for name in (
         "whole_study", "interrupt", "conditional_study", "constraints", "seeds", "early_stopping",
@@ -34,6 +35,7 @@ RUN_BY = {
     "studies/crl_tradeoff.py": STUDY_TESTS,
     **{f"studies/{name}.py": ("tests/studies/test_studies.py",)
        for name in ("bpfc_tradeoff", "gat_tradeoff", "sparsity_tradeoff", "inversion_tradeoff", "all_knobs")},
+    **{f"studies/papers/{name}.py": ("tests/studies/papers/test_items.py",) for name in PAPERS},
     "studies/rejudge.py": ("tests/studies/test_rejudge.py",),
     "studies/audit.py": ("tests/studies/test_audit.py",),
     "studies/compare.py": ("docs/tutorial.md",),
@@ -144,6 +146,14 @@ def test_its_options_parse_with_the_scripts_own_parser(command, monkeypatch):
         study = runpy.run_path(str(ROOT / command.script))["STUDY"]
         if not args.resume:
             plan_of(study, args)  # settings and knobs exist and have legal values
+    if command.script.startswith("studies/papers/") and args.item:
+        from trainables.commands.arguments import assignments
+        from trainables.papers.networks import networks_of
+
+        paper = runpy.run_path(str(ROOT / command.script))["PAPER"]
+        items = {item.name: item for item in (*paper.items, *paper.listings)}
+        if presets := getattr(items[args.item], "presets", None):
+            networks_of(items[args.item], presets[args.preset or "dev"], None, assignments(args.set, "--set"), args.rows, 1)
     if command.script == "studies/recipes_table.py":
         from studies.recipes_table import jobs_of
 

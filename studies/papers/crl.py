@@ -1,6 +1,6 @@
 """The tables and figures of the CRL paper: accuracy and membership leakage of networks with and without defences.
 
-    python studies/papers/crl.py table1a --dataset parquet:DIR
+    python studies/papers/crl.py table1a --dataset parquet:DIR  # needs the photographs
 
 Figures 1 to 3 are diagrams, and Table 2 names the components of the methods of Figure 7. Results are in docs/papers/crl.md.
 """

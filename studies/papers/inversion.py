@@ -1,6 +1,6 @@
 """The figures of the inversion paper, and the accuracies of the networks that it attacks.
 
-    python studies/papers/inversion.py figure3 --dataset parquet:DIR
+    python studies/papers/inversion.py figure3 --dataset parquet:DIR  # needs the photographs
 
 Figure 1 is a result of earlier work on faces and Figure 2 a diagram. Results are in docs/papers/inversion.md.
 """

@@ -32,10 +32,12 @@ def density(results: Results) -> Any:
 
 def accuracies(results: Results) -> Any:
     """Accuracy on images that were crafted before retraining, by network, penalty and attack (Figure 2)."""
-    networks = by_penalty(results)
+    networks, attacks = by_penalty(results), {"DeepFool": "static/deepfool", "FGSM": "static/fgsm", "PGD": "static/pgd"}
+    highest = max(sum(number(own, name)) for own in results.values() for name in attacks.values())
     figure, axes = panels(len(networks))
     for axis, (net, rows) in zip(axes, networks.items(), strict=True):
-        bars(axis, rows, {"DeepFool": "static/deepfool", "FGSM": "static/fgsm", "PGD": "static/pgd"})
+        bars(axis, rows, attacks)
+        axis.set_ylim(0, 1.05 * highest)
         labelled(axis, "", "Accuracy", net)
     legend(figure, axes[0])
     return figure

@@ -60,7 +60,7 @@ class Content:
         return _key(self.images, self.training, components, own)
 
     def measurement_key(self, function: Callable[..., Any], networks: Mapping[str, Mapping[str, Value]], settings: Any) -> str:
-        """The key of a measurement on trained networks.
+        """The key of a measurement on trained networks, which may depend on their settings `judge.*`, such as the radius.
 
         Args:
             function: a function of a module of `core`.
@@ -69,7 +69,8 @@ class Content:
         """
         code = core_code().fingerprint([Definition(function.__module__, function.__qualname__)], REGISTRIES)
         trained = sorted((name, self.training_key(params)) for name, params in networks.items())
-        return _key(self.images, code, torch.__version__, trained, settings)
+        judged = sorted((name, key, v) for name, own in networks.items() for key, v in own.items() if key.startswith("judge."))
+        return _key(self.images, code, torch.__version__, trained, judged, settings)
 
     def outputs_key(self, params: Mapping[str, Value]) -> str:
         """The key of the outputs of a network for the whole pool, some of which are for adversarial images of the threat model."""

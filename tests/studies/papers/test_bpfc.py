@@ -68,7 +68,7 @@ def test_adversarial_training_has_the_radius_and_the_step_size_of_the_data_set(i
     size, steps = (2 / 255, 7) if dataset(item) == "cifar10" else (0.01, 40)
     assert (found["PGD-AT"]["perturbation.step_size"], found["PGD-AT"]["perturbation.steps"]) == (size, steps)
     assert size * steps >= epsilon
-    assert found["RSS-AT"]["regularizer.random_share"] * epsilon == pytest.approx(size)
+    assert float(found["RSS-AT"]["regularizer.random_share"]) * epsilon == pytest.approx(size)
 
 
 @pytest.mark.parametrize("item", ITEMS)

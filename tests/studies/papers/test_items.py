@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.config import TrialConfig
+from trainables.commands.paper import main
 from trainables.papers.item import Item, Paper
 from trainables.papers.networks import networks_of
 
@@ -14,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
 NAMES = sorted(path.stem for path in (ROOT / "studies/papers").glob("*.py"))
 PAPERS: dict[str, Paper] = {name: importlib.import_module(f"studies.papers.{name}").PAPER for name in NAMES}
 ITEMS = {f"{name} {item.name}": item for name, paper in PAPERS.items() for item in paper.items}
+LISTINGS = [f"{name} {listing.name}" for name, paper in PAPERS.items() for listing in paper.listings]
 BY_ITEM = pytest.mark.parametrize("item", ITEMS.values(), ids=ITEMS)
 INDEX = (ROOT / "docs/papers.md").read_text()
 
@@ -22,6 +24,17 @@ def test_every_paper_has_a_script_of_its_name_and_items_with_different_names():
     assert PAPERS.keys() == {"bpfc", "crl", "gat", "inversion", "sparsity"}
     assert all(paper.name == name for name, paper in PAPERS.items())
     assert len(ITEMS) == sum(len(paper.items) for paper in PAPERS.values()) >= 19
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_script_without_an_item_lists_its_items(name: str, capsys):
+    """The command `python studies/papers/NAME.py`."""
+    with pytest.raises(SystemExit) as end:
+        main(PAPERS[name], [])
+    assert end.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    listed = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines}
+    assert listed == {own.name: own.title for own in (*PAPERS[name].listings, *PAPERS[name].items)}
 
 
 @pytest.mark.parametrize("preset", ["dev", "paper"])
@@ -51,10 +64,10 @@ def test_measurements_are_functions_that_every_worker_can_import(item: Item):
         assert getattr(importlib.import_module(function.__module__), function.__name__) is function
 
 
-@pytest.mark.parametrize("name", ITEMS)
+@pytest.mark.parametrize("name", [*ITEMS, *LISTINGS])
 def test_the_index_lists_each_item_with_its_command_and_links_to_its_result(name):
     paper, item = name.split()
-    rows = [line for line in INDEX.splitlines() if f"`python studies/papers/{paper}.py {item}" in line]
+    rows = [line for line in INDEX.splitlines() if re.search(rf"`python studies/papers/{paper}\.py {item}[ `]", line)]
     assert len(rows) == 1
     (link,) = re.findall(r"\]\((papers/\w+\.md#[\w-]+)\)", rows[0])
     page, anchor = link.split("#")
@@ -65,4 +78,4 @@ def test_the_index_lists_each_item_with_its_command_and_links_to_its_result(name
 
 def test_the_index_lists_nothing_else():
     listed = set(re.findall(r"`python studies/papers/(\w+)\.py (\w+)", INDEX))
-    assert listed == {tuple(name.split()) for name in ITEMS}
+    assert listed == {tuple(name.split()) for name in (*ITEMS, *LISTINGS)}

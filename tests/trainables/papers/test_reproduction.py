@@ -79,7 +79,8 @@ def test_another_evaluation_trains_nothing(root):
     reproduced(root, item(measurement=GAPS))
     before = trainings(root)
     found, calls, _ = reproduced(root, item(measurement=GAPS), **{"judge.attacks": "pgd:steps=3", "judge.images": "20"})
-    assert trainings(root) == before and [name for name, _ in calls] == ["run_job"] * 4  # judged again; sources are not judged
+    # The rows are judged and measured again, because a measurement may depend on the radius; sources are not judged.
+    assert trainings(root) == before and [name for name, _ in calls] == ["run_job"] * 4 + ["measure"] * 4
     assert all(0 <= own["robust_accuracy/pgd_steps_3"] <= 1 and own["epoch"] == [1, 2] for own in found.values.values())
 
 

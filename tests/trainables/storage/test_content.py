@@ -10,6 +10,7 @@ import torch
 from core import data
 from core.config import TrialConfig
 from core.data import Images
+from core.evaluation.black_box import transfer_accuracy
 from trainables.storage.content import Content
 
 KEYS = (Content.evaluation_key, Content.training_key, Content.outputs_key)
@@ -62,6 +63,18 @@ def test_every_setting_of_the_evaluation_is_part_of_the_key_of_an_evaluation(con
     changed = [config.params(), *(config.set({f"judge.{name}": value}).params() for name, value in other.items())]
     assert len({content.evaluation_key(params) for params in changed}) == len(other) + 1
     assert len({content.training_key(params) for params in changed}) == 1
+
+
+@pytest.mark.parametrize("change", [{"judge.epsilon": 0.2}, {"judge.part": "test"}, {"judge.images": 7}, {"epochs": 7}])
+def test_a_measurement_is_repeated_for_other_settings_of_a_network_or_of_its_evaluation(content, change):
+    """The same networks under another radius had the numbers of the first radius that was measured."""
+    plain, changed = TrialConfig().params(), TrialConfig.of(change).params()
+
+    def key(target, source, attack="fgsm"):
+        return content.measurement_key(transfer_accuracy, {"target": target, "source": source}, {"attack": attack})
+
+    keys = {key(plain, plain), key(changed, plain), key(plain, changed), key(changed, changed), key(plain, plain, "ifgsm")}
+    assert len(keys) == 5 and key(dict(reversed(plain.items())), plain) in keys
 
 
 def test_the_order_of_settings_is_no_part_of_a_key(content):
