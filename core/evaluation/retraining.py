@@ -96,9 +96,9 @@ def adversarial_retraining(
     x, y = as_float(test.x), test.y
     values: dict[str, float] = {}
     for attack in protocol.attacks.split("+"):
-        crafted_members = craft(bound.net, as_float(members.x), members.y, attack, protocol)
+        crafted_members = _craft(bound.net, as_float(members.x), members.y, attack, protocol)
         retrained = retrain(config, bound, members, crafted_members, protocol)
-        crafted, again = (craft(net, x, y, attack, protocol) for net in (bound.net, retrained))
+        crafted, again = (_craft(net, x, y, attack, protocol) for net in (bound.net, retrained))
         evaluated = {
             "noretrain": (bound.net, crafted), "static": (retrained, crafted), "whitebox": (retrained, again),
             "clean": (retrained, x),
@@ -108,7 +108,7 @@ def adversarial_retraining(
     return values
 
 
-def craft(net: nn.Module, x: Tensor, y: Tensor, attack: str, protocol: Retraining) -> Tensor:
+def _craft(net: nn.Module, x: Tensor, y: Tensor, attack: str, protocol: Retraining) -> Tensor:
     """Adversarial versions of images.
 
     Args:
