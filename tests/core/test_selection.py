@@ -252,6 +252,7 @@ def on_a_worker() -> dict:
     return {"curve": bound.curve, "modules": bound.state()["modules"]}
 
 
+@pytest.mark.thorough
 def test_two_workers_choose_the_epoch_of_one_process(tmp_path):
     one, (first, second) = on_a_worker(), run_on_two_workers(__file__, "on_a_worker", tmp_path)
     assert identical(first["modules"], second["modules"])
