@@ -1,4 +1,4 @@
-"""How far predictions are from a tie of two classes, for members and non-members (Figure 6 of the CRL paper)."""
+"""Distances of predictions from a tie of two classes, for members and non-members (Figure 6 of the CRL paper)."""
 
 from collections.abc import Mapping
 

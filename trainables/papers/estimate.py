@@ -31,7 +31,7 @@ FEW = 64
 
 
 class Kind(NamedTuple):
-    """What determines the cost of an epoch: networks of one kind take as long per epoch."""
+    """The settings that determine the cost of an epoch: networks of one kind take equally long per epoch."""
 
     components: tuple[str, ...]
     attack: tuple[Any, ...]

@@ -1,4 +1,4 @@
-"""What a table or figure of a paper consists of: the networks of its rows, what is measured on them, and the published numbers."""
+"""The parts of a table or figure of a paper: the networks of its rows, what is measured on them, and the published numbers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from core.space import Value
 from trainables.cost.passes import Passes, Sizes
 
 Values = Mapping[str, float | Sequence[float]]
-"""What was measured on one network, by name: numbers, and series such as a curve's x and y."""
+"""Measured values of one network, by name: numbers, and series such as a curve's x and y."""
 Results = Mapping[str, Sequence[Values]]
 """Values by row; one element per seed."""
 
@@ -50,9 +50,9 @@ class Item:
     """A table or figure of a paper."""
 
     name: str
-    """Its name on the command line, such as table1."""
+    """Name on the command line, such as table1."""
     title: str
-    """What it shows, in one line."""
+    """Content of the table or figure, in one line."""
     rows: Mapping[str, Recipe]
     """Settings by row: usually those of a recipe in `core.recipes.RECIPES` with changes."""
     presets: Mapping[str, Preset]

@@ -19,7 +19,7 @@ from trainables.study.text import counted
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What was measured on the networks of an item."""
+    """Measured values of the networks of an item, and the failures."""
 
     values: dict[Cell, Values]
     """Metrics, training curves and measurements of each network that has them all."""

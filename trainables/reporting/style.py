@@ -16,7 +16,7 @@ BLUE, ORANGE, PURPLE, GREY, INK = "#0072B2", "#D55E00", "#CC79A7", "#B4BAC1", "#
 COLORS = (BLUE, ORANGE, "#009E73", PURPLE, INK, "#56B4E9", "#E69F00")
 """Colours of studies or curves in one figure, in this order and then again."""
 SHAPES = "os^DvPX*"
-"""Their markers. With 7 colours and 8 shapes, 56 of them differ in colour or shape, and 8 in black and white."""
+"""Markers of studies or curves. With 7 colours and 8 shapes, 56 of them differ in colour or shape, and 8 in black and white."""
 GRID = "#ECEFF2"
 """Colour of grid lines."""
 REACH = 0.3
