@@ -21,6 +21,7 @@ from core.bound import Bound
 from core.config import TrialConfig
 from core.data import Images
 from core.data.labels import MIN_IMAGES, pool_rows
+from core.data.protocols import PARTS
 from core.errors import InputError, TrialError
 from core.footprint import Phase, footprint
 from trainables.cost.evaluation import Evaluation, measure_audit_by_others, measure_evaluation
@@ -51,6 +52,12 @@ class Pilot:
     sweep: TrialConfig
     confirm: TrialConfig | None
     """The configuration in the confirmation step; None if there is none."""
+    share: float = 1.0
+    """Share of the pool that the configurations are for."""
+
+    def reduced(self, share: float) -> "Pilot":
+        """The pilot for a share of the pool: its numbers of images are the same shares of that part."""
+        return Pilot(self.name, reduced(self.sweep, share), self.confirm and reduced(self.confirm, share), share)
 
 
 @dataclass(frozen=True)
@@ -148,11 +155,11 @@ def measured(
         on_cost: called with each configuration that was measured.
     """
     end, found = time.time() + seconds, Measurements()
-    waiting = [Task(number, pilot) for number, pilot in enumerate(pilots)]
-    if pilots[0].confirm and setting.siblings + setting.shadows:
-        waiting.insert(min(processes, len(pilots)), Task(0, pilots[0], only_audits=True))  # after the first of each process
     pool = images.at(_few(images))
-    arrays = pool.arrays()
+    arrays, share = pool.arrays(), len(pool.y) / len(images.y)
+    waiting = [Task(number, pilot.reduced(share)) for number, pilot in enumerate(pilots)]
+    if pilots[0].confirm and setting.siblings + setting.shadows:
+        waiting.insert(min(processes, len(pilots)), waiting[0]._replace(only_audits=True))  # after the first of each process
     context = multiprocessing.get_context("spawn")
     running: dict[Connection, SpawnProcess] = {}
     try:
@@ -191,6 +198,14 @@ def measured(
             process.kill()
             process.join()
     return found
+
+
+def reduced(config: TrialConfig, share: float) -> TrialConfig:
+    """A configuration for a share of its pool, in which the parts that are numbers of images have that share of these."""
+    if share == 1:
+        return config
+    sizes = {f"split.{name}": getattr(config.split, name, 0) for name in PARTS} | {"selection.images": config.selection.images}
+    return config.set({name: max(2, round(share * size)) for name, size in sizes.items() if size > 1})
 
 
 def _few(images: Images) -> np.ndarray:
@@ -247,7 +262,7 @@ def measure(pilot: Pilot, images: Images, setting: Setting, device: torch.device
     members, end = setting.sizes[config.judge.part].members, time.monotonic() + seconds
     training, bound = measure_training(config, images, members, device, TRAINING * seconds)
     speed = measure_speed(bound, images, device)
-    choosing = speed.seconds(selection_of(config), min(EVAL_BATCH, config.selection.images))
+    choosing = speed.seconds(selection_of(config), min(EVAL_BATCH, config.selection.images)) / pilot.share
     training = replace(training, seconds=training.seconds + choosing)
 
     def evaluation(of: TrialConfig, share: float) -> Evaluation:

@@ -14,9 +14,9 @@ from core.data import Images
 from core.evaluation.judge import judge
 from core.evaluation.timing import PhaseTimer
 from core.study import CONFIRM
-from trainables.cost import evaluation
+from trainables.cost import evaluation, pilots
 from trainables.cost.passes import Sizes
-from trainables.cost.pilots import Pilot, Setting, measure, measured
+from trainables.cost.pilots import Pilot, Setting, measure, measured, reduced
 from trainables.cost.training import _per_image, measure_training, warm_up
 from trainables.storage.arrays import to_npz
 
@@ -174,3 +174,29 @@ def test_every_configuration_is_measured_once_and_reported_except_those_that_can
     assert sorted(reported) == ["a", "b"] and sorted(found.costs) == [0, 2] and found.skipped == 1
     assert found.audits and found.audits.seconds > 0 and found.warm_up > 0 and found.lost == 0
     assert not multiprocessing.active_children()
+
+
+COUNTS = {
+    "dataset": "digits", "split.members": 800, "split.val": 400, "split.test": 0.1, "split.shadow": 0, "net.width": 4, "epochs": 2,
+    "selection": "accuracy", "selection.images": 200, "judge.images": 20, "judge.steps": 1,
+}  # fmt: skip
+
+
+def test_numbers_of_images_are_the_same_shares_of_a_part_of_the_pool():
+    config = TrialConfig.of(COUNTS)
+    half = reduced(config, 0.5)
+    assert (half.split.members, half.split.val, half.split.test, half.split.shadow) == (400, 200, 0.1, 0)
+    assert half.selection.images == 100 and reduced(config, 1.0) == config
+    official = TrialConfig.of({"split": "official", "split.val": 10000, "split.shadow": 0.25})
+    assert (reduced(official, 1 / 6).split.val, reduced(official, 1 / 6).split.shadow) == (1667, 0.25)
+
+
+def test_a_configuration_with_more_images_than_a_process_receives_is_measured(monkeypatch):
+    """As with the paper's presets, whose validation part has as many images as a process receives at most."""
+    monkeypatch.setattr(pilots, "MAX_IMAGES", 600)
+    images, config = data.load("digits"), TrialConfig.of(COUNTS)
+    parts = config.parts(images)
+    sizes = {part: Sizes.of(images, parts, part) for part in ("val", "test", "both")}
+    setting = Setting(sizes=sizes, siblings=0, shadows=0, threads=1, use_gpu=False)
+    found = measured([Pilot("", config, None)], images, setting, seconds=40, processes=1, on_cost=lambda pilot, cost: None)
+    assert found.costs.keys() == {0} and not found.skipped and found.costs[0].training.seconds > 0
